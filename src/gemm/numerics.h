@@ -1,0 +1,121 @@
+// The numeric contract as code: the one place where each floating-point sequence of the product
+// is written down. Every backend either includes these functions or reproduces them operation by
+// operation; docs/numerics.md explains them.
+//
+// Each line is one IEEE binary32 operation, rounded to nearest even. The files that include this
+// header are compiled with -ffp-contract=off (host) or -fmad=false (device), without fast-math.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#if defined(__CUDACC__)
+#define LIQUIDGEMM_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define LIQUIDGEMM_HOST_DEVICE inline
+#endif
+
+namespace liquidgemm::numerics {
+
+// INT32 cannot overflow up to this K: 255 * 127 * 66311 < 2^31.
+inline constexpr std::int64_t kMaxK = 66311;
+
+// A token whose largest magnitude is below this is quantised as all zeros.
+inline constexpr float kTinyRow = 0x1p-100f;
+
+// ---- Activations: one row (token) to INT8 --------------------------------------------------
+
+struct RowScale {
+  float scale;       // s_x, what one INT8 unit is worth; NaN when the row is not finite
+  float reciprocal;  // r, what a value is multiplied with; 0 when the row becomes zeros
+};
+
+// m = max |x| over the row. A row that holds a NaN or an infinity passes `finite` = false.
+LIQUIDGEMM_HOST_DEVICE RowScale row_scale(float m, bool finite) {
+  if (!finite) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
+  if (m < kTinyRow) return {1.0f, 0.0f};
+  return {m / 127.0f, 127.0f / m};
+}
+
+// clamp(rint(x * r), -127, 127). With r = 0 the caller writes 0 without calling this.
+LIQUIDGEMM_HOST_DEVICE std::int8_t quantize_value(float x, float reciprocal) {
+  float scaled = rintf(x * reciprocal);
+  if (scaled > 127.0f) scaled = 127.0f;
+  if (scaled < -127.0f) scaled = -127.0f;
+  return static_cast<std::int8_t>(scaled);
+}
+
+// ---- Linear layers ---------------------------------------------------------------------------
+
+// y before conversion to the output type. `bias` is added only where the layer has one.
+LIQUIDGEMM_HOST_DEVICE float scale_output(std::int32_t accumulator, float row_scale,
+                                          float channel_scale) {
+  const float t = row_scale * channel_scale;
+  return static_cast<float>(accumulator) * t;
+}
+
+// ---- exp, SiLU ---------------------------------------------------------------------------------
+
+// exp(x) for x <= 0 or moderate x, the same polynomial everywhere. x is clamped to [-87, 88];
+// NaN stays NaN. n = rint(x / ln 2) and r = x - n ln 2 in two exact-enough steps (Cody-Waite),
+// then a degree-6 Taylor polynomial by Horner's rule, then 2^n by the exponent field.
+// Relative error below 3e-7 on the whole range.
+inline constexpr float kLog2E = 0x1.715476p+0f;
+inline constexpr float kLn2High = 0x1.62e4p-1f;      // 14 bits: n * kLn2High is exact
+inline constexpr float kLn2Low = 0x1.7f7d1cp-20f;
+inline constexpr float kExpLow = -87.0f;
+inline constexpr float kExpHigh = 88.0f;
+
+LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
+  if (!(x == x)) return x;
+  if (x < kExpLow) x = kExpLow;
+  if (x > kExpHigh) x = kExpHigh;
+  const float n = rintf(x * kLog2E);
+  float r = x - n * kLn2High;
+  r = r - n * kLn2Low;
+  float p = 0x1.6c16c2p-10f;            // 1/720
+  p = p * r + 0x1.111112p-7f;           // 1/120
+  p = p * r + 0x1.555556p-5f;           // 1/24
+  p = p * r + 0x1.555556p-3f;           // 1/6
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const std::int32_t exponent = (static_cast<std::int32_t>(n) + 127) << 23;
+  return p * std::bit_cast<float>(exponent);
+}
+
+// x / (1 + exp(-x))
+LIQUIDGEMM_HOST_DEVICE float silu(float x) { return x / (1.0f + exp_contract(-x)); }
+
+// ---- RMSNorm -----------------------------------------------------------------------------------
+
+// The sum of squares of a row uses one tree: lane i holds the sum of x[k]^2 for k mod 1024 == i in
+// ascending k, starting from 0; then lanes fold by halving, lane i += lane i + half, for
+// half = 512, 256, ..., 1.
+inline constexpr int kNormLanes = 1024;
+
+// 1 / sqrt(sum / width + eps), division and square root correctly rounded.
+LIQUIDGEMM_HOST_DEVICE float rms_reciprocal(float sum, float width, float eps) {
+  return 1.0f / sqrtf(sum / width + eps);
+}
+
+// (x * reciprocal) * weight, in this order.
+LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) {
+  return (x * reciprocal) * weight;
+}
+
+// ---- Attention ---------------------------------------------------------------------------------
+
+// The context is cut at fixed multiples of this many tokens from position 0. Each part yields its
+// maximum, its sum of exponentials and its weighted values; parts combine in ascending order.
+inline constexpr int kAttentionSplit = 256;
+
+// ---- Float linear layers -------------------------------------------------------------------------
+
+// A float linear layer sums k in blocks of this many: inside a block fmaf in ascending k from 0,
+// then the blocks are added in ascending order to a total that starts at 0.
+inline constexpr int kFloatBlock = 256;
+
+}  // namespace liquidgemm::numerics
