@@ -28,6 +28,13 @@ endif()
 # A layer may depend only on layers above it in docs/design.md's list.
 function(liquidgemm_layer name)
   cmake_parse_arguments(LAYER "" "" "SOURCES;DEPENDS" ${ARGN})
+  if(NOT LAYER_SOURCES)
+    add_library(liquidgemm_${name} INTERFACE)
+    target_include_directories(liquidgemm_${name} INTERFACE ${PROJECT_SOURCE_DIR}/include
+                                                            ${PROJECT_SOURCE_DIR}/src)
+    target_link_libraries(liquidgemm_${name} INTERFACE ${LAYER_DEPENDS})
+    return()
+  endif()
   add_library(liquidgemm_${name} STATIC ${LAYER_SOURCES})
   target_include_directories(liquidgemm_${name} PUBLIC ${PROJECT_SOURCE_DIR}/include
                                                        ${PROJECT_SOURCE_DIR}/src)
