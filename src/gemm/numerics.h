@@ -6,15 +6,15 @@
 // header are compiled with -ffp-contract=off (host) or -fmad=false (device), without fast-math.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
+// On the host always inlined with internal linkage: the same header is compiled for several
+// instruction sets, and the linker must never pick one's copy for another.
 #if defined(__CUDACC__)
 #define LIQUIDGEMM_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define LIQUIDGEMM_HOST_DEVICE inline
+#define LIQUIDGEMM_HOST_DEVICE [[maybe_unused]] __attribute__((always_inline)) static inline
 #endif
 
 namespace liquidgemm::numerics {
@@ -34,7 +34,7 @@ struct RowScale {
 
 // m = max |x| over the row. A row that holds a NaN or an infinity passes `finite` = false.
 LIQUIDGEMM_HOST_DEVICE RowScale row_scale(float m, bool finite) {
-  if (!finite) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
+  if (!finite) return {__builtin_nanf(""), 0.0f};
   if (m < kTinyRow) return {1.0f, 0.0f};
   return {m / 127.0f, 127.0f / m};
 }
@@ -83,7 +83,7 @@ LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
   p = p * r + 1.0f;
   p = p * r + 1.0f;
   const std::int32_t exponent = (static_cast<std::int32_t>(n) + 127) << 23;
-  return p * std::bit_cast<float>(exponent);
+  return p * __builtin_bit_cast(float, exponent);
 }
 
 // x / (1 + exp(-x))
@@ -108,9 +108,26 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 
 // ---- Attention ---------------------------------------------------------------------------------
 
-// The context is cut at fixed multiples of this many tokens from position 0. Each part yields its
-// maximum, its sum of exponentials and its weighted values; parts combine in ascending order.
+// One query vector of one head against the tokens 0 .. position:
+//
+//   dot(q, k)   16 lanes: lane i = sum over d with d mod 16 == i, ascending, lane = fmaf(q, k, lane)
+//               from 0; then lanes fold by halving (8, 4, 2, 1)
+//   score       dot * (k's scale, where the cache has one) * (1 / sqrt(head_dim), made on the host)
+//
+// The context is cut at multiples of kAttentionSplit tokens from position 0. Inside a split:
+//
+//   m = max score;   p_t = exp_contract(score_t - m)
+//   l = sum of p_t, 16 lanes over t mod 16 counted from the split's start, folded by halving
+//   o[d] = fmaf(p_t * (v's scale, where there is one), v_t[d], o[d]) for ascending t, from 0
+//
+// Splits combine in ascending order, starting from the first one's (m, l, o):
+//
+//   m' = max(M, m);  x = exp_contract(M - m');  y = exp_contract(m - m')
+//   L = L * x + l * y;   O[d] = O[d] * x + o[d] * y;   M = m'
+//
+// and the result is O[d] / L. None of it depends on what else is in the batch.
 inline constexpr int kAttentionSplit = 256;
+inline constexpr int kDotLanes = 16;
 
 // ---- Float linear layers -------------------------------------------------------------------------
 
