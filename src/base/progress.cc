@@ -83,10 +83,9 @@ void Progress::print(bool last) {
   std::snprintf(percent, sizeof percent, "%3.0f%% ", share * 100.0);
   line += percent + std::to_string(done_) + "/" + std::to_string(total_);
   if (!unit_.empty()) line += " " + unit_;
-  line += last ? ", took " + duration(elapsed)
-          : share > 0.0
-              ? ", " + duration(elapsed * (1.0 - share) / share) + " left"
-              : "";
+  line += last          ? ", took " + duration(elapsed)
+          : share > 0.0 ? ", " + duration(elapsed * (1.0 - share) / share) + " left"
+                        : "";
   if (!detail_.empty()) line += "  " + detail_;
   if (style_ == ProgressStyle::kBar) {
     const std::size_t width = line.size();

@@ -14,7 +14,19 @@ namespace liquidgemm {
 // Element types of safetensors and of GGUF. The block types hold 32 elements along the last
 // dimension: q8_0 = {f16 d; i8 q[32]}, q4_0 = {f16 d; u8 q[16]}, q4_1 = {f16 d, m; u8 q[16]}.
 enum class DType : std::uint8_t {
-  kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool, kQ8_0, kQ4_0, kQ4_1,
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
 };
 
 std::string_view dtype_name(DType dtype);  // "F32", "BF16", "Q4_1", ...

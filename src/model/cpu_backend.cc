@@ -1,0 +1,325 @@
+#include "model/cpu_backend.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/status_macros.h"
+#include "gemm/numerics.h"
+#include "gemm/quantize_rows.h"
+
+namespace liquidgemm {
+CpuBackend::CpuBackend(Isa isa, ThreadPool& pool) : isa_(isa), pool_(&pool), ops_(cpu_ops(isa)) {}
+
+CpuBackend::~CpuBackend() = default;
+
+Result<CpuBackend::PackedGroup> CpuBackend::pack_group(const LinearGroup& group,
+                                                       WeightLoader& weights) {
+  PackedGroup packed;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<LoadedMatrix> matrices, weights.linear_group(group));
+  for (LoadedMatrix& matrix : matrices) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(auto linear, make_linear(matrix.view(), isa_, *pool_));
+    packed.parts.push_back(std::move(linear));
+    packed.bias.push_back(std::move(matrix.bias));
+  }
+  return packed;
+}
+
+Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
+                        const BackendLimits& limits) {
+  LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa_));
+  owned_graph_ = graph;
+  limits_ = limits;
+  // The last norm writes its rows where the others do.
+  limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
+  float_activations_ = weights.float_activations();
+  const ModelConfig& config = owned_graph_.config;
+  softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+
+  layers_.clear();
+  for (const DecoderLayer& layer : owned_graph_.layers) {
+    LayerWeights made;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.qkv, pack_group(layer.qkv, weights));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.output, pack_group(layer.output, weights));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.gate_up, pack_group(layer.gate_up, weights));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.down, pack_group(layer.down, weights));
+    const std::int64_t hidden = config.hidden_size;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.input_norm, weights.vector(layer.input_norm, hidden));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.post_attention_norm,
+                                weights.vector(layer.post_attention_norm, hidden));
+    if (!layer.q_norm.empty()) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(made.q_norm, weights.vector(layer.q_norm, config.head_dim));
+      LIQUIDGEMM_ASSIGN_OR_RETURN(made.k_norm, weights.vector(layer.k_norm, config.head_dim));
+    }
+    layers_.push_back(std::move(made));
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(final_norm_,
+                              weights.vector(owned_graph_.final_norm, config.hidden_size));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      embedding_, weights.table(owned_graph_.embedding, config.vocab_size, config.hidden_size));
+  if (owned_graph_.lm_head == owned_graph_.embedding) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(head_, make_linear(embedding_.view(), isa_, *pool_));
+  } else {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        const LoadedMatrix head,
+        weights.table(owned_graph_.lm_head, config.vocab_size, config.hidden_size));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(head_, make_linear(head.view(), isa_, *pool_));
+  }
+  rope_ = make_rope_table(config, limits_.max_position);
+
+  lay_out();
+  LIQUIDGEMM_RETURN_IF_ERROR(arena_.commit("the KV cache and the work buffers"));
+  lay_out();
+  places_.resize(static_cast<std::size_t>(limits_.max_rows));
+  tasks_.reserve(static_cast<std::size_t>(limits_.max_rows * config.kv_heads));
+  sampled_.reserve(static_cast<std::size_t>(limits_.max_logits_rows));
+  sample_scratch_.resize(static_cast<std::size_t>(pool_->threads()));
+  graph_ = &owned_graph_;
+  return ok_status();
+}
+
+// Called twice: the first pass only counts (base/arena.h).
+void CpuBackend::lay_out() {
+  const ModelConfig& config = owned_graph_.config;
+  const std::int64_t rows = limits_.max_rows;
+  const std::int64_t q_width = owned_graph_.q_width();
+  const std::int64_t widest = std::max({config.hidden_size, q_width, config.intermediate_size});
+  residual_ = arena_.take<float>(rows * config.hidden_size);
+  delta_ = arena_.take<float>(rows * config.hidden_size);
+  qkv_ = arena_.take<float>(rows * (q_width + 2 * owned_graph_.kv_width()));
+  attention_ = arena_.take<float>(rows * q_width);
+  gate_up_ = arena_.take<float>(rows * 2 * config.intermediate_size);
+  gated_ = arena_.take<float>(rows * config.intermediate_size);
+  normed_ = arena_.take<float>(rows * config.hidden_size);
+  logits_ = arena_.take<float>(limits_.max_logits_rows * config.vocab_size);
+  x8_ = arena_.take<std::int8_t>(rows * widest);
+  scale_ = arena_.take<float>(rows);
+  sum_ = arena_.take<std::int32_t>(rows);
+
+  const std::int64_t queries = kAttentionRows * (config.heads / config.kv_heads);
+  scratch_.resize(static_cast<std::size_t>(pool_->threads()));
+  for (AttentionScratch& scratch : scratch_) {
+    scratch.queries = arena_.take<float>(queries * config.head_dim);
+    scratch.totals = arena_.take<float>(queries * config.head_dim);
+    scratch.parts = arena_.take<float>(queries * config.head_dim);
+    scratch.scores = arena_.take<float>(queries * numerics::kAttentionSplit);
+    scratch.total = arena_.take<AttentionPart>(queries);
+    scratch.part = arena_.take<AttentionPart>(queries);
+  }
+  pages_ = arena_.take<std::byte>(limits_.pages * page_bytes());
+}
+
+std::span<const float> CpuBackend::logits(std::int64_t row) const {
+  const std::int64_t vocab = owned_graph_.config.vocab_size;
+  return {logits_ + row * vocab, static_cast<std::size_t>(vocab)};
+}
+
+std::span<const SampledToken> CpuBackend::sampled() const { return sampled_; }
+
+std::size_t CpuBackend::weight_bytes() const {
+  std::size_t bytes = head_ ? head_->packed_bytes() : 0;
+  for (const LayerWeights& layer : layers_) {
+    for (const PackedGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      for (const auto& part : group->parts) bytes += part->packed_bytes();
+    }
+  }
+  return bytes;
+}
+
+std::vector<std::string> CpuBackend::describe() const {
+  // Kind of layer and kernel -> number of layers, in the graph's order.
+  std::vector<std::pair<std::string, int>> counts;
+  const auto count = [&](const std::string& kind, const PackedGroup& group) {
+    std::string line = kind + ": ";
+    for (std::size_t i = 0; i < group.parts.size(); ++i) {
+      line += (i > 0 ? " + " : "") + group.parts[i]->describe();
+    }
+    for (auto& [text, number] : counts) {
+      if (text == line) {
+        ++number;
+        return;
+      }
+    }
+    counts.emplace_back(line, 1);
+  };
+  for (const LayerWeights& layer : layers_) {
+    count("qkv", layer.qkv);
+    count("o", layer.output);
+    count("gate_up", layer.gate_up);
+    count("down", layer.down);
+  }
+  std::vector<std::string> lines;
+  for (const auto& [text, number] : counts) {
+    lines.push_back(text + " (" + std::to_string(number) + (number == 1 ? " layer)" : " layers)"));
+  }
+  if (head_) lines.push_back("lm_head: " + head_->describe());
+  lines.push_back("attention: " + std::string(kv_format_name(limits_.kv_format)) + " KV, " +
+                  std::string(isa_name(isa_)));
+  return lines;
+}
+
+void CpuBackend::begin(const StepInput& input) {
+  input_ = &input;
+  rows_ = static_cast<std::int64_t>(input.tokens.size());
+  tasks_.clear();
+  sampled_.clear();
+  for (std::size_t s = 0; s < input.sequences.size(); ++s) {
+    const SequenceRows& sequence = input.sequences[s];
+    const auto index = static_cast<std::int32_t>(s);
+    for (std::int32_t i = 0; i < sequence.rows; ++i) {
+      places_[static_cast<std::size_t>(sequence.first_row + i)] = {index, sequence.context + i};
+    }
+    for (std::int32_t first = 0; first < sequence.rows; first += kAttentionRows) {
+      const std::int32_t rows = std::min<std::int32_t>(kAttentionRows, sequence.rows - first);
+      for (std::int32_t head = 0; head < owned_graph_.config.kv_heads; ++head) {
+        tasks_.push_back({index, sequence.first_row + first, rows, head});
+      }
+    }
+  }
+}
+
+float* CpuBackend::buffer(RowBuffer name) const {
+  switch (name) {
+    case RowBuffer::kResidual: return residual_;
+    case RowBuffer::kDelta: return delta_;
+    case RowBuffer::kQkv: return qkv_;
+    case RowBuffer::kAttention: return attention_;
+    case RowBuffer::kGated: return gated_;
+  }
+  return nullptr;
+}
+
+std::int64_t CpuBackend::width(RowBuffer name) const {
+  switch (name) {
+    case RowBuffer::kResidual:
+    case RowBuffer::kDelta: return owned_graph_.config.hidden_size;
+    case RowBuffer::kQkv: return owned_graph_.q_width() + 2 * owned_graph_.kv_width();
+    case RowBuffer::kAttention: return owned_graph_.q_width();
+    case RowBuffer::kGated: return owned_graph_.config.intermediate_size;
+  }
+  return 0;
+}
+
+void CpuBackend::embed(RowBuffer out) {
+  const std::int64_t hidden = owned_graph_.config.hidden_size;
+  float* to = buffer(out);
+  for (std::int64_t row = 0; row < rows_; ++row) {
+    const std::int64_t token = input_->tokens[static_cast<std::size_t>(row)];
+    float* values = to + row * hidden;
+    if (embedding_.kind == WeightView::Kind::kFloat) {
+      std::copy_n(embedding_.f32.data() + token * hidden, hidden, values);
+    } else {
+      const std::int8_t* stored = embedding_.int8.values.data() + token * hidden;
+      const float scale = embedding_.int8.channel_scale[static_cast<std::size_t>(token)];
+      for (std::int64_t i = 0; i < hidden; ++i) values[i] = static_cast<float>(stored[i]) * scale;
+    }
+  }
+}
+
+LinearInput CpuBackend::to_input(const float* rows, std::int64_t count, std::int64_t k) {
+  LinearInput input;
+  input.rows = count;
+  if (float_activations_) {
+    input.f32 = rows;
+    return input;
+  }
+  pool_->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    quantize_activations(isa_, rows + begin * k, end - begin, k, k, x8_ + begin * k, k,
+                         scale_ + begin, sum_ + begin);
+  });
+  input.quantized = {.m = count, .k = k, .x8 = x8_, .ld = k, .scale = scale_, .sum = sum_};
+  return input;
+}
+
+LinearInput CpuBackend::add_norm_quantize(std::size_t layer, bool post_attention, bool first) {
+  const LayerWeights& weights = layers_[layer];
+  const std::vector<float>& norm =
+      post_attention ? weights.post_attention_norm : weights.input_norm;
+  const std::int64_t hidden = owned_graph_.config.hidden_size;
+  const auto eps = static_cast<float>(owned_graph_.config.rms_norm_eps);
+  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      float* residual = residual_ + row * hidden;
+      if (!first) ops_.add(residual, delta_ + row * hidden, hidden);
+      ops_.rms_norm(residual, norm.data(), normed_ + row * hidden, hidden, eps);
+    }
+  });
+  return to_input(normed_, rows_, hidden);
+}
+
+LinearInput CpuBackend::final_norm_quantize() {
+  const std::int64_t hidden = owned_graph_.config.hidden_size;
+  const auto eps = static_cast<float>(owned_graph_.config.rms_norm_eps);
+  const auto count = static_cast<std::int64_t>(input_->logits_rows.size());
+  pool_->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = input_->logits_rows[static_cast<std::size_t>(i)];
+      float* residual = residual_ + row * hidden;
+      ops_.add(residual, delta_ + row * hidden, hidden);
+      ops_.rms_norm(residual, final_norm_.data(), normed_ + i * hidden, hidden, eps);
+    }
+  });
+  return to_input(normed_, count, hidden);
+}
+
+LinearInput CpuBackend::quantize(RowBuffer in) { return to_input(buffer(in), rows_, width(in)); }
+
+void CpuBackend::run_group(const PackedGroup& group, const LinearInput& input, float* out,
+                           std::int64_t ld_out) {
+  std::int64_t column = 0;
+  for (std::size_t i = 0; i < group.parts.size(); ++i) {
+    const CpuLinear& part = *group.parts[i];
+    const float* bias = group.bias[i].empty() ? nullptr : group.bias[i].data();
+    if (input.f32 != nullptr) {
+      part.run_float(input.f32, input.rows, part.k(), bias, out + column, ld_out, *pool_);
+    } else {
+      part.run(input.quantized, bias, out + column, ld_out, *pool_);
+    }
+    column += part.n();
+  }
+}
+
+void CpuBackend::linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
+                        RowBuffer out) {
+  const LayerWeights& weights = layers_[layer];
+  const DecoderLayer& names = owned_graph_.layers[layer];
+  const PackedGroup& packed = &group == &names.qkv      ? weights.qkv
+                              : &group == &names.output ? weights.output
+                                                        : weights.down;
+  run_group(packed, input, buffer(out), width(out));
+}
+
+void CpuBackend::linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) {
+  const std::int64_t inner = owned_graph_.config.intermediate_size;
+  run_group(layers_[layer].gate_up, input, gate_up_, 2 * inner);
+  float* to = buffer(out);
+  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float* gate = gate_up_ + row * 2 * inner;
+      ops_.silu_multiply(gate, gate + inner, to + row * inner, inner);
+    }
+  });
+}
+
+void CpuBackend::lm_head(const LinearInput& input) {
+  const std::int64_t vocab = owned_graph_.config.vocab_size;
+  if (input.f32 != nullptr) {
+    head_->run_float(input.f32, input.rows, head_->k(), nullptr, logits_, vocab, *pool_);
+  } else {
+    head_->run(input.quantized, nullptr, logits_, vocab, *pool_);
+  }
+}
+
+void CpuBackend::sample() {
+  sampled_.resize(input_->samples.size());
+  pool_->parallel_for(static_cast<std::int64_t>(input_->samples.size()), 1,
+                      [&](std::int64_t begin, std::int64_t end, int worker) {
+                        for (std::int64_t i = begin; i < end; ++i) {
+                          const SampleRow& row = input_->samples[static_cast<std::size_t>(i)];
+                          sampled_[static_cast<std::size_t>(i)] = liquidgemm::sample(
+                              logits(row.logits_row), row.params, row.counts, row.position,
+                              sample_scratch_[static_cast<std::size_t>(worker)]);
+                        }
+                      });
+}
+
+}  // namespace liquidgemm

@@ -1,0 +1,131 @@
+// The CPU backend: the embedded default.
+#pragma once
+
+#include <memory>
+
+#include "base/arena.h"
+#include "base/thread_pool.h"
+#include "model/backend.h"
+#include "model/rope.h"
+#include "model/weights.h"
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm {
+
+// Rows of one sequence that attention handles together, so that they share the reads of K and V.
+inline constexpr std::int32_t kAttentionRows = 16;
+
+class CpuBackend final : public Backend {
+ public:
+  // Both outlive the backend. The ISA must be one this machine has (check_isa).
+  CpuBackend(Isa isa, ThreadPool& pool);
+  ~CpuBackend() override;
+
+  Status plan(const ModelGraph& graph, WeightLoader& weights, const BackendLimits& limits) override;
+
+  std::span<const float> logits(std::int64_t row) const override;
+  std::span<const SampledToken> sampled() const override;
+  const BackendLimits& limits() const override { return limits_; }
+  std::int64_t page_bytes() const override;
+  std::size_t weight_bytes() const override;
+  std::vector<std::string> describe() const override;
+
+  void begin(const StepInput& input) override;
+  void embed(RowBuffer out) override;
+  LinearInput add_norm_quantize(std::size_t layer, bool post_attention, bool first) override;
+  void linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
+              RowBuffer out) override;
+  void linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) override;
+  void qk_norm_rope_cache(std::size_t layer) override;
+  void attention(std::size_t layer, RowBuffer out) override;
+  LinearInput quantize(RowBuffer in) override;
+  LinearInput final_norm_quantize() override;
+  void lm_head(const LinearInput& input) override;
+  void sample() override;
+
+ private:
+  // The packed matrices of a group: one, or one a part where the parts differ in scheme.
+  struct PackedGroup {
+    std::vector<std::unique_ptr<CpuLinear>> parts;
+    std::vector<std::vector<float>> bias;  // empty vectors: none
+  };
+  struct LayerWeights {
+    PackedGroup qkv, output, gate_up, down;
+    std::vector<float> input_norm, post_attention_norm, q_norm, k_norm;
+  };
+  // One row's sequence and position, looked up once a step.
+  struct RowPlace {
+    std::int32_t sequence = 0;
+    std::int32_t position = 0;
+  };
+  // A tile of rows of one sequence against one KV head.
+  struct AttentionTask {
+    std::int32_t sequence = 0;
+    std::int32_t first_row = 0;
+    std::int32_t rows = 0;
+    std::int32_t kv_head = 0;
+  };
+  // One worker's memory for attention.
+  struct AttentionScratch {
+    float* queries = nullptr;
+    float* totals = nullptr;
+    float* parts = nullptr;
+    float* scores = nullptr;
+    AttentionPart* total = nullptr;
+    AttentionPart* part = nullptr;
+  };
+
+  Result<PackedGroup> pack_group(const LinearGroup& group, WeightLoader& weights);
+  void lay_out();
+  std::int64_t head_page_bytes() const;
+  // Where the keys and values of one layer and head of one page lie.
+  std::byte* head_page(std::int32_t page, std::size_t layer, std::int64_t kv_head) const;
+  KvPageView page_view(const std::byte* head_page) const;
+  void store_kv(const std::byte* head_page, std::int64_t slot, const float* k, const float* v);
+  float* buffer(RowBuffer name) const;
+  std::int64_t width(RowBuffer name) const;
+  // Quantises `rows` float rows of width k (or passes them on in the float precisions).
+  LinearInput to_input(const float* rows, std::int64_t count, std::int64_t k);
+  void run_group(const PackedGroup& group, const LinearInput& input, float* out,
+                 std::int64_t ld_out);
+  void run_attention_task(const AttentionTask& task, std::size_t layer, float* out,
+                          const AttentionScratch& scratch);
+
+  Isa isa_;
+  ThreadPool* pool_;
+  const CpuOps& ops_;
+  ModelGraph owned_graph_;
+  BackendLimits limits_;
+  bool float_activations_ = false;
+
+  std::vector<LayerWeights> layers_;
+  std::vector<float> final_norm_;
+  LoadedMatrix embedding_;
+  std::unique_ptr<CpuLinear> head_;
+  RopeTable rope_;
+  float softmax_scale_ = 1.0f;
+
+  Arena arena_;
+  std::byte* pages_ = nullptr;
+  float* residual_ = nullptr;
+  float* delta_ = nullptr;
+  float* qkv_ = nullptr;
+  float* attention_ = nullptr;
+  float* gate_up_ = nullptr;
+  float* gated_ = nullptr;
+  float* normed_ = nullptr;
+  float* logits_ = nullptr;
+  std::int8_t* x8_ = nullptr;
+  float* scale_ = nullptr;
+  std::int32_t* sum_ = nullptr;
+  std::vector<AttentionScratch> scratch_;
+
+  const StepInput* input_ = nullptr;
+  std::int64_t rows_ = 0;
+  std::vector<RowPlace> places_;
+  std::vector<AttentionTask> tasks_;
+  std::vector<SampledToken> sampled_;
+  std::vector<std::vector<float>> sample_scratch_;  // one a worker
+};
+
+}  // namespace liquidgemm

@@ -1,0 +1,42 @@
+// From a path to a model that is ready to run: checkpoint, tokenizer, chat template, backend.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "model/backend.h"
+#include "model/chat/chat_template.h"
+#include "model/checkpoint/model_source.h"
+#include "model/tokenizer/tokenizer.h"
+#include "model/weights.h"
+
+namespace liquidgemm {
+
+struct LoadOptions {
+  Precision precision = Precision::kAuto;
+  int group_size = 64;  // when weights are quantised while loading
+  StepRule step_rule = StepRule::kSearch;
+  std::optional<Isa> isa;  // empty: the best one
+  int threads = 0;         // 0: one for each CPU
+  BackendLimits limits;    // max_position 0: the model's own, pages 0: as needed
+};
+
+// Everything that belongs to one loaded model. Movable; the parts point at each other.
+struct LoadedModel {
+  std::string path;
+  Precision precision = Precision::kW4A8;
+  ModelConfig config;
+  GenerationDefaults generation;
+  std::string bos_token;
+  std::string eos_token;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;  // null: the model has none
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Backend> backend;
+};
+
+Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& options);
+
+}  // namespace liquidgemm
