@@ -63,7 +63,7 @@ LIQUIDGEMM_HOST_DEVICE float scale_output(std::int32_t accumulator, float row_sc
 // then a degree-6 Taylor polynomial by Horner's rule, then 2^n by the exponent field.
 // Relative error below 3e-7 on the whole range.
 inline constexpr float kLog2E = 0x1.715476p+0f;
-inline constexpr float kLn2High = 0x1.62e4p-1f;      // 14 bits: n * kLn2High is exact
+inline constexpr float kLn2High = 0x1.62e4p-1f;  // 14 bits: n * kLn2High is exact
 inline constexpr float kLn2Low = 0x1.7f7d1cp-20f;
 inline constexpr float kExpLow = -87.0f;
 inline constexpr float kExpHigh = 88.0f;
@@ -75,10 +75,10 @@ LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
   const float n = rintf(x * kLog2E);
   float r = x - n * kLn2High;
   r = r - n * kLn2Low;
-  float p = 0x1.6c16c2p-10f;            // 1/720
-  p = p * r + 0x1.111112p-7f;           // 1/120
-  p = p * r + 0x1.555556p-5f;           // 1/24
-  p = p * r + 0x1.555556p-3f;           // 1/6
+  float p = 0x1.6c16c2p-10f;   // 1/720
+  p = p * r + 0x1.111112p-7f;  // 1/120
+  p = p * r + 0x1.555556p-5f;  // 1/24
+  p = p * r + 0x1.555556p-3f;  // 1/6
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
@@ -110,7 +110,8 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 
 // One query vector of one head against the tokens 0 .. position:
 //
-//   dot(q, k)   16 lanes: lane i = sum over d with d mod 16 == i, ascending, lane = fmaf(q, k, lane)
+//   dot(q, k)   16 lanes: lane i = sum over d with d mod 16 == i, ascending, lane = fmaf(q, k,
+//   lane)
 //               from 0; then lanes fold by halving (8, 4, 2, 1)
 //   score       dot * (k's scale, where the cache has one) * (1 / sqrt(head_dim), made on the host)
 //
@@ -129,7 +130,8 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 inline constexpr int kAttentionSplit = 256;
 inline constexpr int kDotLanes = 16;
 
-// ---- Float linear layers -------------------------------------------------------------------------
+// ---- Float linear layers
+// -------------------------------------------------------------------------
 
 // A float linear layer sums k in blocks of this many: inside a block fmaf in ascending k from 0,
 // then the blocks are added in ascending order to a total that starts at 0.
