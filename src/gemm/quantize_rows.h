@@ -1,0 +1,16 @@
+// Float activations to INT8, a row (token) at a time, as the contract has it.
+#pragma once
+
+#include <cstdint>
+
+#include "gemm/gemm.h"
+
+namespace liquidgemm {
+
+// Rows of x [m, k] with row stride ld to x8 (row stride ld_out), their scales and their sums:
+// bit-equal to reference_quantize_row on every ISA. Runs on the calling thread; k <= kMaxK.
+// The machine must run `isa` (check_isa).
+void quantize_activations(Isa isa, const float* x, std::int64_t m, std::int64_t k, std::int64_t ld,
+                          std::int8_t* x8, std::int64_t ld_out, float* scale, std::int32_t* sum);
+
+}  // namespace liquidgemm
