@@ -34,10 +34,11 @@ using LaneMask = std::int32_t __attribute__((vector_size(kLanes * sizeof(float))
 // In units of the step |v / s| <= 119 and |(v - o) / s| <= 247, each rounded to 24 bits: together
 // less than 2^-15 of a level, and a wrong neighbour near a tie costs as much again.
 constexpr double kRoughLevelError = 0x1p-14;
-// The rounded sums of up to 128 positive terms: (128 + 4) * 2^-24 of the value, half in the root.
+// Sums and clip tables add positive numbers only, each rounded at most 300 times: less than 2^-15 of
+// the value, half of that in the root.
 constexpr double kRoughSumError = 0x1p-15;
 
-constexpr int kClipEntries = 32;
+constexpr int kClipEntries = 64;
 
 struct Group {
   int count = 0;
@@ -56,28 +57,36 @@ struct Group {
   alignas(64) std::array<float, kClipEntries> above;
 };
 
-struct Block {
-  alignas(64) std::array<float, kLanes> origin;  // o / s
-  alignas(64) std::array<float, kLanes> top;     // largest valid code
-};
-
 // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer for |x| < 2^22.
 constexpr float kRoundingShift = 12582912.0f;
 
-// Rough errors, in units of s^2, of 16 grids against levels[] / s. Stops early, with every lane
-// above `limit`, when no lane can come back under it.
+[[gnu::always_inline]] inline bool any_at_most(const Lanes& values, float limit) {
+  const LaneMask mask = values <= limit;
+  std::array<std::int64_t, kLanes / 2> words;
+  std::memcpy(words.data(), &mask, sizeof mask);
+  std::int64_t any = 0;
+  for (const std::int64_t word : words) any |= word;
+  return any != 0;
+}
+
+// Rough errors of the 16 grids that start at first, first + 1, ..., in units of step^2; `scaled`
+// holds the levels divided by the step. Lanes above kTopLevel hold nonsense. False, perhaps before
+// the last level, when every lane is above `limit`.
 template <bool kWeighted>
-[[gnu::always_inline]] inline void block_errors(const float* scaled, const float* weight, int count,
-                                                const Block& block, float limit, float* errors) {
-  Lanes origin;
-  Lanes top;
-  std::memcpy(&origin, block.origin.data(), sizeof origin);
-  std::memcpy(&top, block.top.data(), sizeof top);
+[[gnu::always_inline]] inline bool block_errors(const float* scaled, const float* weight, int count,
+                                                int first, int step, float limit, float* errors) {
+  constexpr Lanes kIota = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const float inverse = 1.0f / static_cast<float>(step);
+  const Lanes start = kIota + static_cast<float>(first);
+  const Lanes origin = start * inverse;
+  // floor(room / step) as round((room + 1/2) / step - 1/2): at least 1/32 away from every tie.
+  const Lanes room = static_cast<float>(kTopLevel) - start;
+  const Lanes fits = (((room + 0.5f) * inverse - 0.5f) + kRoundingShift) - kRoundingShift;
+  const Lanes most = Lanes{} + static_cast<float>(kMaxCode);
+  const Lanes top = fits < most ? fits : most;
   const Lanes zero = {};
   Lanes sum = {};
-  const int half = count / 2;
-  int k = 0;
-  while (k < count) {
+  for (int k = 0; k < count;) {
     const int end = std::min(count, k + 16);
     for (; k < end; ++k) {
       const Lanes x = scaled[k] - origin;
@@ -91,28 +100,20 @@ template <bool kWeighted>
         sum += difference * difference;
       }
     }
-    if (k >= half && k < count) {
-      const LaneMask alive = sum <= limit;
-      std::array<std::int64_t, kLanes / 2> words;
-      std::memcpy(words.data(), &alive, sizeof alive);
-      std::int64_t any = 0;
-      for (const std::int64_t word : words) any |= word;
-      if (any == 0) break;
-    }
+    if (2 * k >= count && !any_at_most(sum, limit)) return false;
   }
   std::memcpy(errors, &sum, sizeof sum);
+  return true;
 }
 
-using BlockErrors = void (*)(const float*, const float*, int, bool, const Block&, float, float*);
-
+// One instance for each ISA; the vectors above become its registers.
 #define LIQUIDGEMM_BLOCK_ERRORS(name, attributes)                                          \
-  attributes void name(const float* scaled, const float* weight, int count, bool weighted, \
-                       const Block& block, float limit, float* errors) {                   \
+  attributes bool name(const float* scaled, const float* weight, int count, bool weighted, \
+                       int first, int step, float limit, float* errors) {                  \
     if (weighted) {                                                                        \
-      block_errors<true>(scaled, weight, count, block, limit, errors);                     \
-    } else {                                                                               \
-      block_errors<false>(scaled, weight, count, block, limit, errors);                    \
+      return block_errors<true>(scaled, weight, count, first, step, limit, errors);        \
     }                                                                                      \
+    return block_errors<false>(scaled, weight, count, first, step, limit, errors);         \
   }
 
 LIQUIDGEMM_BLOCK_ERRORS(block_errors_plain, )
@@ -121,6 +122,8 @@ LIQUIDGEMM_BLOCK_ERRORS(block_errors_avx2, __attribute__((target("avx2"))))
 LIQUIDGEMM_BLOCK_ERRORS(block_errors_avx512, __attribute__((target("avx512f"))))
 #endif
 #undef LIQUIDGEMM_BLOCK_ERRORS
+
+using BlockErrors = decltype(&block_errors_plain);
 
 BlockErrors choose_block_errors() {
 #if defined(__x86_64__)
@@ -131,24 +134,49 @@ BlockErrors choose_block_errors() {
   return block_errors_plain;
 }
 
-void fill_clip_tables(Group& group) {
-  group.below.fill(0);
-  group.above.fill(0);
-  for (int k = 0; k < group.count; ++k) {
-    const float level = group.level[static_cast<std::size_t>(k)];
-    const float weight = group.weighted ? group.weight[static_cast<std::size_t>(k)] : 1.0f;
-    // Few levels lie near an end, so most of these loops end at once.
-    for (int i = kClipEntries - 1; i > 0; --i) {
-      const float distance = static_cast<float>(group.floor_low + i) - level;
-      if (distance <= 0) break;
-      group.below[static_cast<std::size_t>(i)] += distance * distance * weight;
-    }
-    for (int i = kClipEntries - 1; i > 0; --i) {
-      const float distance = level - static_cast<float>(group.ceil_high - i);
-      if (distance <= 0) break;
-      group.above[static_cast<std::size_t>(i)] += distance * distance * weight;
+// cost[i] = sum of w * max(0, i - depth)^2, from one bucket for each unit of depth: moving the end
+// one unit in turns d^2 into (d + 1)^2 = d^2 + 2 d + 1 for what is cut already. Only additions of
+// positive numbers, so the rounding stays relative.
+class ClipTable {
+ public:
+  void add(float depth, float weight) {
+    const int bucket = static_cast<int>(depth);
+    if (bucket + 1 >= kClipEntries) return;
+    const float distance = static_cast<float>(bucket + 1) - depth;
+    const auto i = static_cast<std::size_t>(bucket + 1);
+    weight_[i] += weight;
+    first_[i] += weight * distance;
+    second_[i] += weight * distance * distance;
+  }
+
+  void fill(std::array<float, kClipEntries>& cost) const {
+    float weight = 0;
+    float first = 0;
+    float second = 0;
+    for (std::size_t i = 0; i < kClipEntries; ++i) {
+      second += 2 * first + weight + second_[i];
+      first += weight + first_[i];
+      weight += weight_[i];
+      cost[i] = second;
     }
   }
+
+ private:
+  std::array<float, kClipEntries> weight_{};
+  std::array<float, kClipEntries> first_{};
+  std::array<float, kClipEntries> second_{};
+};
+
+void fill_clip_tables(Group& group) {
+  ClipTable below;
+  ClipTable above;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(group.count); ++k) {
+    const float weight = group.weighted ? group.weight[k] : 1.0f;
+    below.add(group.level[k] - static_cast<float>(group.floor_low), weight);
+    above.add(static_cast<float>(group.ceil_high) - group.level[k], weight);
+  }
+  below.fill(group.below);
+  above.fill(group.above);
 }
 
 Group load_group(std::span<const float> levels, std::span<const float> importance) {
@@ -202,28 +230,24 @@ class Search {
  private:
   void scale_levels(int step) {
     const float inverse = 1.0f / static_cast<float>(step);
-    for (int k = 0; k < group_.count; ++k) {
-      const auto i = static_cast<std::size_t>(k);
-      scaled_[i] = group_.level[i] * inverse;
+    for (std::size_t k = 0; k < static_cast<std::size_t>(group_.count); k += kLanes) {
+      Lanes levels;
+      std::memcpy(&levels, group_.level.data() + k, sizeof levels);
+      levels *= inverse;
+      std::memcpy(scaled_.data() + k, &levels, sizeof levels);
     }
   }
 
-  // Rough errors of the grids that start at first, first + 1, ...; first + 15 may lie above the
-  // highest level, the caller ignores such lanes.
-  void block_at(int step, int first, std::array<float, kLanes>& errors) const {
+  // False when no grid of the block is below the limit.
+  bool block_at(int step, int first, std::array<float, kLanes>& errors) const {
     static const BlockErrors compute = choose_block_errors();
-    const float inverse = 1.0f / static_cast<float>(step);
-    Block block;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const auto i = static_cast<std::size_t>(lane);
-      const int origin = std::min(first + lane, kTopLevel);
-      block.origin[i] = static_cast<float>(origin) * inverse;
-      block.top[i] = static_cast<float>(largest_code(origin, step));
-    }
     const float square = static_cast<float>(step * step);
-    compute(scaled_.data(), group_.weight.data(), group_.count, group_.weighted, block,
-            static_cast<float>(limit_) / square, errors.data());
+    if (!compute(scaled_.data(), group_.weight.data(), group_.count, group_.weighted, first, step,
+                 static_cast<float>(limit_) / square, errors.data())) {
+      return false;
+    }
     for (float& error : errors) error *= square;
+    return true;
   }
 
   void update_best(float error) {
@@ -239,7 +263,7 @@ class Search {
     const float middle = 0.5f * (group_.low + group_.high);
     const int first = static_cast<int>(middle - 7.5f * static_cast<float>(step)) - kLanes / 2;
     std::array<float, kLanes> errors;
-    block_at(step, std::max(first, -kLevelBias), errors);
+    if (!block_at(step, std::max(first, -kLevelBias), errors)) return;
     for (const float error : errors) update_best(error);
   }
 
@@ -252,28 +276,31 @@ class Search {
            limit_;
   }
 
-  // How far into a clip table one may go: the last entry of the table stands for all beyond it.
-  int room(const std::array<float, kClipEntries>& table) const {
-    int i = 0;
-    while (i + 1 < kClipEntries &&
-           static_cast<double>(table[static_cast<std::size_t>(i + 1)]) <= limit_) {
-      ++i;
+  // The entries of a clip table that are within the limit. The limit only ever falls.
+  void shrink(const std::array<float, kClipEntries>& table, int& entries) const {
+    while (entries > 1 &&
+           static_cast<double>(table[static_cast<std::size_t>(entries - 1)]) > limit_) {
+      --entries;
     }
-    return i + 1 < kClipEntries ? i : 2 * kLevelBias;
   }
 
   // False when clipping rules out every offset.
   bool try_step(int step) {
-    int first = std::max({group_.floor_low - step + 1, -kLevelBias,
-                          group_.ceil_high - room(group_.above) - kMaxCode * step});
-    int last = std::min(group_.ceil_high, group_.floor_low + room(group_.below));
+    shrink(group_.below, below_entries_);
+    shrink(group_.above, above_entries_);
+    int first = std::max(group_.floor_low - step + 1, -kLevelBias);
+    int last = group_.ceil_high;
+    if (below_entries_ < kClipEntries) last = std::min(last, group_.floor_low + below_entries_ - 1);
+    if (above_entries_ < kClipEntries) {
+      first = std::max(first, group_.ceil_high - (above_entries_ - 1) - kMaxCode * step);
+    }
     while (first <= last && clipped_out(step, first)) ++first;
     while (first <= last && clipped_out(step, last)) --last;
     if (first > last) return false;
     scale_levels(step);
     for (; first <= last; first += kLanes) {
       std::array<float, kLanes> errors;
-      block_at(step, first, errors);
+      if (!block_at(step, first, errors)) continue;
       const int lanes = std::min(kLanes, last - first + 1);
       for (int lane = 0; lane < lanes; ++lane) {
         const float error = errors[static_cast<std::size_t>(lane)];
@@ -288,6 +315,8 @@ class Search {
   const Group& group_;
   float best_ = std::numeric_limits<float>::infinity();
   double limit_ = std::numeric_limits<double>::infinity();
+  int below_entries_ = kClipEntries;
+  int above_entries_ = kClipEntries;
   alignas(64) std::array<float, kMaxGroup> scaled_;
   // Each pair comes at most once, from steps 1..16 and origins -128..119.
   std::array<Candidate, static_cast<std::size_t>(kMaxStep) * 248> candidates_;
@@ -297,14 +326,14 @@ class Search {
 }  // namespace
 
 int nearest_code(float level, int origin, int step) {
+  // Whichever way the quotient rounds, the nearest point is `lower` or the one above it.
   const int top = largest_code(origin, step);
   const double x = static_cast<double>(level) - origin;
-  if (!(x > 0)) return 0;
-  if (x >= static_cast<double>(top) * step) return top;
-  const int lower = std::min(static_cast<int>(x / step), top - 1);
-  const double down = x - static_cast<double>(lower) * step;
-  const double up = static_cast<double>(lower + 1) * step - x;
-  return up < down ? lower + 1 : lower;
+  const double quotient = std::clamp(x / step, 0.0, static_cast<double>(top));
+  const int lower = static_cast<int>(quotient);
+  const double down = std::fabs(x - lower * step);
+  const double up = std::fabs(x - (lower + 1) * step);
+  return lower + static_cast<int>((up < down) & (lower < top));
 }
 
 double group_error(std::span<const float> levels, std::span<const float> importance,
@@ -334,6 +363,11 @@ GroupParameters search_step(std::span<const float> levels, std::span<const float
   for (const Candidate& candidate : search.candidates()) {
     if (static_cast<double>(candidate.error) <= search.limit()) close[count++] = candidate;
   }
+  const auto parameters = [&](const Candidate& candidate) {
+    return GroupParameters{static_cast<std::uint8_t>(candidate.step),
+                           static_cast<std::uint8_t>(candidate.origin + kLevelBias)};
+  };
+  if (count == 1) return parameters(close[0]);  // most groups
   std::sort(close.begin(), close.begin() + static_cast<std::ptrdiff_t>(count),
             [](const Candidate& a, const Candidate& b) {
               return a.step != b.step ? a.step < b.step : a.origin > b.origin;
@@ -341,12 +375,10 @@ GroupParameters search_step(std::span<const float> levels, std::span<const float
   GroupParameters best;
   double best_error = std::numeric_limits<double>::infinity();
   for (std::size_t i = 0; i < count && best_error > 0; ++i) {
-    const GroupParameters parameters{static_cast<std::uint8_t>(close[i].step),
-                                     static_cast<std::uint8_t>(close[i].origin + kLevelBias)};
-    const double error = group_error(levels, importance, parameters);
+    const double error = group_error(levels, importance, parameters(close[i]));
     if (error < best_error) {
       best_error = error;
-      best = parameters;
+      best = parameters(close[i]);
     }
   }
   return best;
