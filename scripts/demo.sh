@@ -163,4 +163,4 @@ if [[ $record == 1 ]]; then
   "$python" "$root/scripts/record_demo.py" --table "$table" --liquid "$liquid" --model "$model"
   say "Recorded in bench/results/demo.md and README.md."
 fi
-say "" "Done in $((SECONDS - started)) s. Chat with it: ${liquid#"$root"/} run $quantized"
+say $'\n'"Done in $((SECONDS - started)) s. Chat with it: ${liquid#"$root"/} run $quantized"

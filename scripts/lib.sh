@@ -16,7 +16,7 @@ export TMPDIR=$build/tmp
 export TEST_TMPDIR=$TMPDIR
 
 say() { if [[ $quiet != 1 ]]; then printf '%s\n' "$*" >&2; fi; }
-step() { say "" "== $*"; }
+step() { say $'\n==' "$@"; }
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 1
