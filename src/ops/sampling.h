@@ -13,13 +13,13 @@
 namespace liquidgemm {
 
 struct SamplingParams {
-  float temperature = 1.0f;         // 0: greedy
+  float temperature = 1.0f;         // >= 0; 0: greedy
   std::int32_t top_k = 0;           // 0: off
   float top_p = 1.0f;               // (0, 1]
   float min_p = 0.0f;               // [0, 1)
   float repetition_penalty = 1.0f;  // > 0; over prompt and answer, as Hugging Face
-  float presence_penalty = 0.0f;    // over the answer, as OpenAI
-  float frequency_penalty = 0.0f;
+  float presence_penalty = 0.0f;    // [-2, 2], over the answer, as OpenAI
+  float frequency_penalty = 0.0f;   // [-2, 2]
   std::uint64_t seed = 0;
 };
 
@@ -41,8 +41,22 @@ struct SampledToken {
 // A uniform number in [0, 1) with 24 bits, from Philox-4x32-10 keyed by seed at counter position.
 float uniform_at(std::uint64_t seed, std::uint64_t position);
 
-// `scratch` is resized to the vocabulary once and reused. Order of the steps: penalties,
-// temperature, top-k, softmax, top-p, min-p, draw. Ties go to the lower token id.
+// The next token for checked parameters. Each step sees what the one before left:
+//
+//   penalties     over the tokens of `counts` (each token once): repetition, then frequency and
+//                 presence; a finite logit stays finite
+//   greedy        temperature 0 ends here: the largest logit
+//   temperature   y = (x - max x) / temperature
+//   top-k         the k largest y
+//   softmax       weights exp(y); -inf weighs nothing
+//   top-p         the fewest tokens, heaviest first, that hold top_p of the weight; at least one
+//   min-p         those that weigh at least min_p times the heaviest
+//   draw          the first token, in ascending id, at which the running sum of the weights
+//                 exceeds (uniform_at(seed, position) + 2^-25) times their total
+//
+// Ties go to the lower token id. A logit of +inf takes everything (shared where there are several).
+// `counts` may be empty and entries outside the vocabulary are passed over. `scratch` grows to
+// three times the vocabulary once and is reused.
 SampledToken sample(std::span<const float> logits, const SamplingParams& params,
                     std::span<const TokenCount> counts, std::uint64_t position,
                     std::vector<float>& scratch);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "gemm/gemm.h"
+#include "gemm/numerics.h"
 
 namespace liquidgemm {
 
@@ -34,6 +35,15 @@ struct AttentionPart {
   float* out = nullptr;  // [head_dim], not yet divided by sum
 };
 
+// The largest head_dim that attention takes (the tile of keys or values lies on the stack).
+inline constexpr std::int64_t kMaxHeadDim = 512;
+
+// Floats of scratch for `queries` query vectors in one call of attention_split or attention_rows.
+constexpr std::int64_t attention_scratch_floats(std::int64_t queries) {
+  return queries * numerics::kAttentionSplit;
+}
+
+// Bits are the same on every ISA but for one thing: which NaN a NaN is (sign and payload).
 struct CpuOps {
   // sum[i] over the row in the contract's tree.
   float (*sum_of_squares)(const float* x, std::int64_t width);
@@ -41,22 +51,39 @@ struct CpuOps {
   void (*rms_norm)(const float* x, const float* weight, float* out, std::int64_t width, float eps);
   // x += y
   void (*add)(float* x, const float* y, std::int64_t width);
-  // out = silu(gate) * up
+  // out = silu(gate) * up. out may be gate or up.
   void (*silu_multiply)(const float* gate, const float* up, float* out, std::int64_t width);
   // Rotates one head in place, Hugging Face's half layout: (x[i], x[i + d/2]) by angle i.
   // cos, sin: [head_dim / 2] of this position. x1' = x1*cos - x2*sin, x2' = x2*cos + x1*sin.
   void (*rope)(float* head, const float* cos, const float* sin, std::int64_t head_dim);
-  // Binary16, round to nearest even.
+  // Binary16, round to nearest even, as base/half.h bit for bit (a NaN keeps its sign only).
   void (*to_f16)(const float* x, std::uint16_t* out, std::int64_t width);
   // INT8 by the contract's row rule (as activations): returns the scale.
   float (*to_int8)(const float* x, std::int8_t* out, std::int64_t width);
+  // out = exp_contract(x - shift). out may be x.
+  void (*exp_minus)(const float* x, float shift, float* out, std::int64_t width);
 
-  // One query vector against `tokens` (1 .. kAttentionSplit) tokens that start at a split boundary;
-  // pages[0 .. ceil(tokens/64)) in order. `queries` query vectors (the GQA group that shares this KV
-  // head) at stride head_dim, parts[queries]. `scratch` holds queries * kAttentionSplit floats.
+  // Query vectors against `tokens` (1 .. kAttentionSplit) tokens that start at a split boundary;
+  // pages[0 .. ceil(tokens/64)) in order. `queries` query vectors (the GQA group that shares this
+  // KV head) at stride head_dim, parts[queries]. `scratch` holds attention_scratch_floats(queries).
+  // Slots of the last page past `tokens` are not read. 1 <= head_dim <= kMaxHeadDim.
   void (*attention_split)(const float* q, std::int64_t queries, const KvPageView* pages,
                           std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
                           AttentionPart* parts, float* scratch);
+  // The same for several rows (tokens of one sequence in ascending position) of a prompt at once:
+  // keys and values are converted once for all of them, so this is the call for prefill.
+  //
+  //   query (r, g)    q + r * row_stride + g * head_dim, r < rows, g < group
+  //   parts           [rows * group], row after row
+  //   row r sees      the first min(tokens, visible + r) tokens of the split, visible >= 1
+  //
+  // Rows 0 .. of a chunk that starts at position p, against the split that starts at s <= p:
+  // visible = p + 1 - s. A query's result does not depend on the others in the call, so the caller
+  // may cut the rows as it likes; 16 to 128 queries a call keep the scratch in the cache.
+  void (*attention_rows)(const float* q, std::int64_t rows, std::int64_t row_stride,
+                         std::int64_t group, std::int64_t visible, const KvPageView* pages,
+                         std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
+                         AttentionPart* parts, float* scratch);
   // total (an earlier split's part or the running result) = total combined with part.
   void (*attention_combine)(AttentionPart* total, const AttentionPart* part, std::int64_t head_dim);
   // out[d] = total.out[d] / total.sum

@@ -1,0 +1,147 @@
+// The kernels of ops.h over the sixteen-lane vector of the including file, which must have included
+// one of vec16_*.h before. Compiled once for each instruction set; see kernels_scalar.cc.
+//
+// Lanes past the end of a row read as 0. Where they are added to a sum, the sum is of squares or of
+// exponentials, never -0, so adding 0 changes no bit.
+#pragma once
+
+#include "ops/cpu/ops.h"
+// Not before the vector: attention is written over it too.
+#include "ops/cpu/attention_impl.h"
+
+namespace liquidgemm {
+namespace {
+
+float sum_of_squares(const float* x, std::int64_t width) {
+  constexpr int kVectors = numerics::kNormLanes / 16;
+  alignas(64) float lanes[numerics::kNormLanes];
+  for (int v = 0; v < kVectors; ++v) {
+    Vec sum = zero();
+    std::int64_t k = v * 16;
+    for (; k + 16 <= width; k += numerics::kNormLanes) {
+      const Vec a = load(x + k);
+      sum = add(sum, mul(a, a));
+    }
+    if (k < width) {
+      const Vec a = load_partial(x + k, width - k);
+      sum = add(sum, mul(a, a));
+    }
+    store(lanes + v * 16, sum);
+  }
+  for (int half = kVectors / 2; half > 0; half /= 2) {
+    for (int v = 0; v < half; ++v) {
+      store(lanes + v * 16, add(load(lanes + v * 16), load(lanes + (v + half) * 16)));
+    }
+  }
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
+  }
+  return lanes[0];
+}
+
+void rms_norm(const float* x, const float* weight, float* out, std::int64_t width, float eps) {
+  const float reciprocal =
+      numerics::rms_reciprocal(sum_of_squares(x, width), static_cast<float>(width), eps);
+  const Vec factor = set1(reciprocal);
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) {
+    store(out + k, mul(mul(load(x + k), factor), load(weight + k)));
+  }
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    const Vec y = mul(mul(load_partial(x + k, rest), factor), load_partial(weight + k, rest));
+    store_partial(out + k, y, rest);
+  }
+}
+
+void add_rows(float* x, const float* y, std::int64_t width) {
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) store(x + k, add(load(x + k), load(y + k)));
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    store_partial(x + k, add(load_partial(x + k, rest), load_partial(y + k, rest)), rest);
+  }
+}
+
+LIQUIDGEMM_INLINE Vec silu(const Vec& x) { return div(x, add(set1(1.0f), exp(negate(x)))); }
+
+void silu_multiply(const float* gate, const float* up, float* out, std::int64_t width) {
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) store(out + k, mul(silu(load(gate + k)), load(up + k)));
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    const Vec y = mul(silu(load_partial(gate + k, rest)), load_partial(up + k, rest));
+    store_partial(out + k, y, rest);
+  }
+}
+
+void rope(float* head, const float* cos, const float* sin, std::int64_t head_dim) {
+  const std::int64_t half = head_dim / 2;
+  float* first = head;
+  float* second = head + half;
+  std::int64_t k = 0;
+  for (; k + 16 <= half; k += 16) {
+    const Vec a = load(first + k), b = load(second + k), c = load(cos + k), s = load(sin + k);
+    store(first + k, sub(mul(a, c), mul(b, s)));
+    store(second + k, add(mul(b, c), mul(a, s)));
+  }
+  for (; k < half; ++k) {
+    const float a = first[k], b = second[k];
+    first[k] = a * cos[k] - b * sin[k];
+    second[k] = b * cos[k] + a * sin[k];
+  }
+}
+
+void to_f16(const float* x, std::uint16_t* out, std::int64_t width) {
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) store_f16(out + k, load(x + k));
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    std::uint16_t last[16];
+    store_f16(last, load_partial(x + k, rest));
+    for (std::int64_t i = 0; i < rest; ++i) out[k + i] = last[i];
+  }
+}
+
+float to_int8(const float* x, std::int8_t* out, std::int64_t width) {
+  constexpr std::int32_t kInfinityBits = 0x7F800000;
+  Bits most = magnitude(zero());
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) most = larger(most, magnitude(load(x + k)));
+  if (k < width) most = larger(most, magnitude(load_partial(x + k, width - k)));
+  const std::int32_t bits = largest(most);
+  const numerics::RowScale row =
+      numerics::row_scale(__builtin_bit_cast(float, bits), bits < kInfinityBits);
+  if (row.reciprocal == 0.0f) {
+    for (k = 0; k < width; ++k) out[k] = 0;
+    return row.scale;
+  }
+  for (k = 0; k + 16 <= width; k += 16) store_quantized(out + k, load(x + k), row.reciprocal);
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    std::int8_t last[16];
+    store_quantized(last, load_partial(x + k, rest), row.reciprocal);
+    for (std::int64_t i = 0; i < rest; ++i) out[k + i] = last[i];
+  }
+  return row.scale;
+}
+
+void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
+  const Vec minus = set1(shift);
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) store(out + k, exp(sub(load(x + k), minus)));
+  const std::int64_t rest = width - k;
+  if (rest > 0) store_partial(out + k, exp(sub(load_partial(x + k, rest), minus)), rest);
+}
+
+}  // namespace
+}  // namespace liquidgemm
+
+// The table's initialiser. Constant, so that no code of this instruction set runs before main.
+#define LIQUIDGEMM_CPU_OPS_TABLE                                                                  \
+  {                                                                                               \
+    .sum_of_squares = sum_of_squares, .rms_norm = rms_norm, .add = add_rows,                      \
+    .silu_multiply = silu_multiply, .rope = rope, .to_f16 = to_f16, .to_int8 = to_int8,           \
+    .exp_minus = exp_minus, .attention_split = attention_split, .attention_rows = attention_rows, \
+    .attention_combine = attention_combine, .attention_finish = attention_finish,                 \
+  }

@@ -1,0 +1,201 @@
+// Sixteen floats as two AVX2 registers; see vec16_scalar.h for what each name means.
+//
+// No function here may be emitted under a name that another file shares (the linker could pick
+// this file's copy for a machine without AVX2): everything is inline in an unnamed namespace.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "gemm/numerics.h"
+
+#define LIQUIDGEMM_INLINE [[maybe_unused]] __attribute__((always_inline)) inline
+
+namespace liquidgemm {
+namespace {
+
+struct Vec {
+  __m256 low, high;
+};
+struct Bits {
+  __m256i low, high;
+};
+
+// 16 registers: at most 12 sums beside the values and the weight.
+constexpr int value_vectors(int queries) { return queries == 1 ? 4 : queries == 2 ? 2 : 1; }
+
+// All ones in lanes first .. first + 7 that are below n.
+LIQUIDGEMM_INLINE __m256i lanes(std::int64_t n, int first) {
+  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n) - first), index);
+}
+
+LIQUIDGEMM_INLINE Vec set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+LIQUIDGEMM_INLINE Vec zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+LIQUIDGEMM_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+LIQUIDGEMM_INLINE void store(float* p, Vec a) {
+  _mm256_storeu_ps(p, a.low);
+  _mm256_storeu_ps(p + 8, a.high);
+}
+LIQUIDGEMM_INLINE Vec load_partial(const float* p, std::int64_t n) {
+  return {_mm256_maskload_ps(p, lanes(n, 0)), _mm256_maskload_ps(p + 8, lanes(n, 8))};
+}
+LIQUIDGEMM_INLINE void store_partial(float* p, Vec a, std::int64_t n) {
+  _mm256_maskstore_ps(p, lanes(n, 0), a.low);
+  _mm256_maskstore_ps(p + 8, lanes(n, 8), a.high);
+}
+LIQUIDGEMM_INLINE Vec first_lanes(Vec a, Vec b, std::int64_t n) {
+  return {_mm256_blendv_ps(b.low, a.low, _mm256_castsi256_ps(lanes(n, 0))),
+          _mm256_blendv_ps(b.high, a.high, _mm256_castsi256_ps(lanes(n, 8)))};
+}
+
+LIQUIDGEMM_INLINE Vec add(Vec a, Vec b) {
+  return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE Vec sub(Vec a, Vec b) {
+  return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE Vec mul(Vec a, Vec b) {
+  return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE Vec div(Vec a, Vec b) {
+  return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE Vec fma(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+}
+LIQUIDGEMM_INLINE Vec greater(Vec a, Vec b) {
+  return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE Vec less(Vec a, Vec b) {
+  return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE Vec negate(Vec a) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_xor_ps(a.low, sign), _mm256_xor_ps(a.high, sign)};
+}
+LIQUIDGEMM_INLINE Vec round(Vec a) {
+  return {_mm256_round_ps(a.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+          _mm256_round_ps(a.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+
+// 2^n for whole n.
+LIQUIDGEMM_INLINE __m256 power_of_two(__m256 n) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+// numerics::exp_contract. vmaxps and vminps return their second operand when one is NaN, so a NaN
+// passes both clamps and then every step.
+LIQUIDGEMM_INLINE Vec exp(Vec x) {
+  x = greater(set1(numerics::kExpLow), x);
+  x = less(set1(numerics::kExpHigh), x);
+  const Vec n = round(mul(x, set1(numerics::kLog2E)));
+  Vec r = sub(x, mul(n, set1(numerics::kLn2High)));
+  r = sub(r, mul(n, set1(numerics::kLn2Low)));
+  Vec p = set1(0x1.6c16c2p-10f);
+  p = add(mul(p, r), set1(0x1.111112p-7f));
+  p = add(mul(p, r), set1(0x1.555556p-5f));
+  p = add(mul(p, r), set1(0x1.555556p-3f));
+  p = add(mul(p, r), set1(0.5f));
+  p = add(mul(p, r), set1(1.0f));
+  p = add(mul(p, r), set1(1.0f));
+  return mul(p, {power_of_two(n.low), power_of_two(n.high)});
+}
+
+LIQUIDGEMM_INLINE Bits magnitude(Vec a) {
+  const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
+  return {_mm256_and_si256(_mm256_castps_si256(a.low), mask),
+          _mm256_and_si256(_mm256_castps_si256(a.high), mask)};
+}
+LIQUIDGEMM_INLINE Bits larger(Bits a, Bits b) {
+  return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)};
+}
+LIQUIDGEMM_INLINE std::int32_t largest(Bits a) {
+  const __m256i eight = _mm256_max_epi32(a.low, a.high);
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
+  return _mm_cvtsi128_si32(four);
+}
+
+LIQUIDGEMM_INLINE Vec load_f16(const std::uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+LIQUIDGEMM_INLINE void store_eight_f16(std::uint16_t* p, __m256 a) {
+  // The hardware keeps a NaN's payload; the contract has one NaN of each sign.
+  const __m128i half = _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+  const __m128i nan16 =
+      _mm_packs_epi32(_mm256_castsi256_si128(nan), _mm256_extracti128_si256(nan, 1));
+  const __m128i quiet =
+      _mm_or_si128(_mm_and_si128(half, _mm_set1_epi16(-0x8000)), _mm_set1_epi16(0x7E00));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_blendv_epi8(half, quiet, nan16));
+}
+LIQUIDGEMM_INLINE void store_f16(std::uint16_t* p, Vec a) {
+  store_eight_f16(p, a.low);
+  store_eight_f16(p + 8, a.high);
+}
+LIQUIDGEMM_INLINE Vec load_int8(const std::int8_t* p) {
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x)))};
+}
+LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, Vec a, float reciprocal) {
+  Vec x = round(mul(a, set1(reciprocal)));
+  x = greater(set1(-127.0f), less(set1(127.0f), x));
+  const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high));
+  const __m256i order = _mm256_permute4x64_epi64(words, 0xD8);  // the pack works on 128-bit halves
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packs_epi16(_mm256_castsi256_si128(order), _mm256_extracti128_si256(order, 1)));
+}
+
+// Folds 8 rows of 8 lanes (4, 2, 1); row[t] ends in lane t.
+LIQUIDGEMM_INLINE __m256 fold_eight(const __m256* row) {
+  __m256 four[4];
+  __m256 two[2];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    four[i] = _mm256_add_ps(_mm256_permute2f128_ps(row[i], row[i + 4], 0x20),
+                            _mm256_permute2f128_ps(row[i], row[i + 4], 0x31));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const __m256d a = _mm256_castps_pd(four[2 * i]), b = _mm256_castps_pd(four[2 * i + 1]);
+    two[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
+                           _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+  }
+  return _mm256_add_ps(_mm256_shuffle_ps(two[0], two[1], 0x88),
+                       _mm256_shuffle_ps(two[0], two[1], 0xDD));
+}
+
+// Four rows at a time: eight sums, the queries' chunk and a row's chunk fill the registers.
+LIQUIDGEMM_INLINE Vec dot_rows(const float* q, const float* tile, std::int64_t stride,
+                               std::int64_t full, std::int64_t tail) {
+  __m256 eight[16];  // after the first fold
+#pragma GCC unroll 1
+  for (int first = 0; first < 16; first += 4) {
+    const float* rows = tile + first * stride;
+    Vec sum[4];
+#pragma GCC unroll 4
+    for (int t = 0; t < 4; ++t) sum[t] = zero();
+    for (std::int64_t c = 0; c < full; ++c) {
+      const Vec x = load(q + c * 16);
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; ++t) sum[t] = fma(x, load(rows + t * stride + c * 16), sum[t]);
+    }
+    if (tail > 0) {
+      const Vec x = load_partial(q + full * 16, tail);
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; ++t) sum[t] = fma(x, load(rows + t * stride + full * 16), sum[t]);
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < 4; ++t) eight[first + t] = _mm256_add_ps(sum[t].low, sum[t].high);
+  }
+  return {fold_eight(eight), fold_eight(eight + 8)};
+}
+
+}  // namespace
+}  // namespace liquidgemm

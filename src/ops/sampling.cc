@@ -1,0 +1,307 @@
+#include "ops/sampling.h"
+
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "ops/cpu/ops.h"
+#include "ops/philox.h"
+
+namespace liquidgemm {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::int32_t kInfinityBits = 0x7F800000;
+
+// An integer in the order of the floats, with -0 equal to +0.
+std::int32_t order_key(float x) {
+  const std::int32_t bits = std::bit_cast<std::int32_t>(x + 0.0f);
+  return bits ^ ((bits >> 31) & 0x7FFFFFFF);
+}
+
+struct Scan {
+  bool usable = false;  // no NaN and at least one finite value
+  std::int32_t argmax = 0;
+  float max = 0.0f;
+};
+
+// One pass. Integers in the inner loop, because compilers vectorise their minimum and maximum
+// without giving up NaN.
+Scan scan_logits(std::span<const float> x) {
+  constexpr std::size_t kBlock = 1024;
+  std::int32_t best = std::numeric_limits<std::int32_t>::min();
+  std::size_t best_block = 0;
+  std::int32_t least_magnitude = kInfinityBits;
+  for (std::size_t begin = 0; begin < x.size(); begin += kBlock) {
+    const float* block = x.data() + begin;
+    const int count = static_cast<int>(x.size() - begin < kBlock ? x.size() - begin : kBlock);
+    std::int32_t key = std::numeric_limits<std::int32_t>::min();
+    std::int32_t least = kInfinityBits;
+    std::int32_t most = 0;
+    for (int i = 0; i < count; ++i) {
+      const std::int32_t bits = std::bit_cast<std::int32_t>(block[i] + 0.0f);
+      const std::int32_t magnitude = bits & 0x7FFFFFFF;
+      const std::int32_t ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF);
+      key = ordered > key ? ordered : key;
+      least = magnitude < least ? magnitude : least;
+      most = magnitude > most ? magnitude : most;
+    }
+    if (most > kInfinityBits) return {};
+    least_magnitude = least < least_magnitude ? least : least_magnitude;
+    if (key > best) {
+      best = key;
+      best_block = begin;
+    }
+  }
+  if (least_magnitude >= kInfinityBits) return {};
+  std::size_t i = best_block;
+  while (order_key(x[i]) != best) ++i;
+  return {true, static_cast<std::int32_t>(i), x[i]};
+}
+
+bool has_penalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+         params.frequency_penalty != 0.0f;
+}
+
+void apply_penalties(const SamplingParams& params, std::span<const TokenCount> counts,
+                     std::span<float> x) {
+  for (const TokenCount& count : counts) {
+    if (count.token < 0 || static_cast<std::size_t>(count.token) >= x.size()) continue;
+    float& value = x[static_cast<std::size_t>(count.token)];
+    if (!std::isfinite(value)) continue;
+    if (count.in_prompt || count.in_answer > 0) {
+      value = value > 0.0f ? value / params.repetition_penalty : value * params.repetition_penalty;
+    }
+    if (count.in_answer > 0) {
+      value -= params.frequency_penalty * static_cast<float>(count.in_answer);
+      value -= params.presence_penalty;
+    }
+    // A huge penalty must not make an infinity, which has a meaning of its own.
+    if (value > FLT_MAX) value = FLT_MAX;
+    if (value < -FLT_MAX) value = -FLT_MAX;
+  }
+}
+
+// The end of the list of tokens ordered by falling value, equal values by rising id: those with a
+// larger key are in, and those with this key up to `last`.
+struct Cut {
+  std::int32_t key = std::numeric_limits<std::int32_t>::min();
+  std::size_t last = std::numeric_limits<std::size_t>::max();
+
+  bool keeps(float value, std::size_t i) const {
+    const std::int32_t k = order_key(value);
+    return k > key || (k == key && i <= last);
+  }
+};
+
+// The shortest such list whose weights reach `target` (> 0). Instead of sorting, the weights are
+// summed by the leading bits of the key; the bin in which the target falls is then cut finer.
+template <typename Weight>
+Cut shortest_list(std::span<const float> y, double target, const Weight& weight) {
+  constexpr int kBins = 2048;
+  double bins[kBins];
+  std::uint32_t prefix = 0;
+  double above = 0.0;  // the weight of all keys over the prefix
+  int known = 0;       // leading bits that are decided
+  for (const int bits : {11, 11, 10}) {
+    const int shift = 32 - known - bits;
+    const std::uint32_t mask = (1u << bits) - 1u;
+    for (int b = 0; b < (1 << bits); ++b) bins[b] = 0.0;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const std::uint32_t key = static_cast<std::uint32_t>(order_key(y[i])) ^ 0x80000000u;
+      if (known == 0 || key >> (32 - known) == prefix) bins[(key >> shift) & mask] += weight(i);
+    }
+    // Rounding may leave the target just out of reach: then the lowest bin that weighs something.
+    std::uint32_t chosen = mask;
+    double above_chosen = above;
+    double sum = above;
+    for (std::uint32_t b = mask + 1; b-- > 0;) {
+      if (bins[b] <= 0.0) continue;
+      chosen = b;
+      above_chosen = sum;
+      sum += bins[b];
+      if (sum >= target) break;
+    }
+    above = above_chosen;
+    prefix = (prefix << bits) | chosen;
+    known += bits;
+  }
+  Cut cut;
+  cut.key = static_cast<std::int32_t>(prefix ^ 0x80000000u);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    if (order_key(y[i]) != cut.key) continue;
+    cut.last = i;
+    above += weight(i);
+    if (above >= target) break;
+  }
+  return cut;
+}
+
+// Eight running sums in double: a fixed order that vectorises.
+double sum_of(const float* e, std::size_t count) {
+  double lanes[8] = {};
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    for (int l = 0; l < 8; ++l) lanes[l] += static_cast<double>(e[i + l]);
+  }
+  for (; i < count; ++i) lanes[0] += static_cast<double>(e[i]);
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+// Sums of blocks first, so that the walk enters only the block that holds the answer.
+constexpr std::size_t kDrawBlock = 1024;
+
+double total_of(std::span<const float> e) {
+  double total = 0.0;
+  for (std::size_t b = 0; b < e.size(); b += kDrawBlock) {
+    total += sum_of(e.data() + b, e.size() - b < kDrawBlock ? e.size() - b : kDrawBlock);
+  }
+  return total;
+}
+
+// `uniform` < 1, so the target lies below the total, which the same additions reach again here.
+std::size_t draw(std::span<const float> e, double uniform) {
+  const double target = uniform * total_of(e);
+  double running = 0.0;
+  std::size_t last = 0;
+  for (std::size_t begin = 0; begin < e.size(); begin += kDrawBlock) {
+    const std::size_t count = e.size() - begin < kDrawBlock ? e.size() - begin : kDrawBlock;
+    const double next = running + sum_of(e.data() + begin, count);
+    if (next > target) {
+      for (std::size_t i = begin; i < begin + count; ++i) {
+        if (e[i] <= 0.0f) continue;
+        last = i;
+        running += static_cast<double>(e[i]);
+        if (running > target) break;
+      }
+      // Token by token the sum may round to just below the block's: then its last token.
+      return last;
+    }
+    running = next;
+  }
+  return last;
+}
+
+Status field_error(const char* field, double value, const char* expected) {
+  char text[160];
+  std::snprintf(text, sizeof text, "%s is %g; expected %s", field, value, expected);
+  return invalid_argument(text);
+}
+
+}  // namespace
+
+Status check_sampling(const SamplingParams& params) {
+  // Written so that a NaN fails every test.
+  if (!(params.temperature >= 0.0f && params.temperature <= FLT_MAX)) {
+    return field_error("temperature", params.temperature, "a finite number of at least 0");
+  }
+  if (params.top_k < 0) {
+    return field_error("top_k", params.top_k, "a whole number of at least 0 (0 keeps all tokens)");
+  }
+  if (!(params.top_p > 0.0f && params.top_p <= 1.0f)) {
+    return field_error("top_p", params.top_p, "a number above 0 and at most 1");
+  }
+  if (!(params.min_p >= 0.0f && params.min_p < 1.0f)) {
+    return field_error("min_p", params.min_p, "a number from 0 to below 1");
+  }
+  if (!(params.repetition_penalty > 0.0f && params.repetition_penalty <= FLT_MAX)) {
+    return field_error("repetition_penalty", params.repetition_penalty,
+                       "a finite number above 0 (1 changes nothing)");
+  }
+  if (!(params.presence_penalty >= -2.0f && params.presence_penalty <= 2.0f)) {
+    return field_error("presence_penalty", params.presence_penalty, "a number from -2 to 2");
+  }
+  if (!(params.frequency_penalty >= -2.0f && params.frequency_penalty <= 2.0f)) {
+    return field_error("frequency_penalty", params.frequency_penalty, "a number from -2 to 2");
+  }
+  return ok_status();
+}
+
+float uniform_at(std::uint64_t seed, std::uint64_t position) {
+  const PhiloxBlock counter = {
+      {static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32), 0, 0}};
+  const PhiloxBlock random = philox4x32_10(counter, static_cast<std::uint32_t>(seed),
+                                           static_cast<std::uint32_t>(seed >> 32));
+  return static_cast<float>(random.word[0] >> 8) * 0x1p-24f;
+}
+
+SampledToken sample(std::span<const float> logits, const SamplingParams& params,
+                    std::span<const TokenCount> counts, std::uint64_t position,
+                    std::vector<float>& scratch) {
+  Scan scan = scan_logits(logits);
+  if (!scan.usable) return {};
+  const auto chosen = [&](std::size_t i) {
+    return SampledToken{static_cast<std::int32_t>(i), logits[i]};
+  };
+  const bool penalised = has_penalties(params) && !counts.empty();
+  const std::size_t vocabulary = logits.size();
+  if (params.temperature == 0.0f && !penalised) {
+    return chosen(static_cast<std::size_t>(scan.argmax));
+  }
+
+  if (scratch.size() < 3 * vocabulary) scratch.resize(3 * vocabulary);
+  std::span<float> y(scratch.data(), vocabulary);
+  std::span<float> e(scratch.data() + vocabulary, vocabulary);
+  std::span<float> ids(scratch.data() + 2 * vocabulary, vocabulary);  // int32 bits
+  const float* x = logits.data();
+  if (penalised) {
+    std::memcpy(y.data(), x, vocabulary * sizeof(float));
+    apply_penalties(params, counts, y);
+    scan = scan_logits(y);
+    if (params.temperature == 0.0f) return chosen(static_cast<std::size_t>(scan.argmax));
+    x = y.data();
+  }
+
+  // Subtracting the maximum before dividing keeps a small temperature from overflowing.
+  if (scan.max == kInfinity) {
+    for (std::size_t i = 0; i < vocabulary; ++i) y[i] = x[i] == kInfinity ? 0.0f : -kInfinity;
+  } else {
+    const float max = scan.max;
+    const float temperature = params.temperature;
+    for (std::size_t i = 0; i < vocabulary; ++i) y[i] = (x[i] - max) / temperature;
+  }
+
+  // The survivors of top-k move to the front, in ascending id: the rest costs their number only.
+  const bool compact = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < vocabulary;
+  if (compact) {
+    const Cut cut = shortest_list(y, params.top_k, [](std::size_t) { return 1.0; });
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < vocabulary; ++i) {
+      if (!cut.keeps(y[i], i)) continue;
+      y[kept] = y[i];
+      ids[kept++] = std::bit_cast<float>(static_cast<std::int32_t>(i));
+    }
+    y = y.first(kept);
+    e = e.first(kept);
+  }
+
+  // The same bits on every instruction set, so the best may do it.
+  static const CpuOps& ops = cpu_ops(best_isa());
+  ops.exp_minus(y.data(), 0.0f, e.data(), static_cast<std::int64_t>(y.size()));
+  for (std::size_t i = 0; i < y.size(); ++i) e[i] = y[i] >= -FLT_MAX ? e[i] : 0.0f;
+
+  if (params.top_p < 1.0f) {
+    const double target = static_cast<double>(params.top_p) * total_of(e);
+    const Cut cut =
+        shortest_list(y, target, [&](std::size_t i) { return static_cast<double>(e[i]); });
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      if (!cut.keeps(y[i], i)) e[i] = 0.0f;
+    }
+  }
+  if (params.min_p > 0.0f) {
+    // The heaviest weighs exp(0), which is exactly 1.
+    for (std::size_t i = 0; i < y.size(); ++i) e[i] = e[i] >= params.min_p ? e[i] : 0.0f;
+  }
+  // The middle of the uniform number's step: 0 itself would pick a first token of no weight.
+  const double uniform = static_cast<double>(uniform_at(params.seed, position)) + 0x1p-25;
+  const std::size_t i = draw(e, uniform);
+  return chosen(compact ? static_cast<std::size_t>(std::bit_cast<std::int32_t>(ids[i])) : i);
+}
+
+}  // namespace liquidgemm
