@@ -1,0 +1,99 @@
+// Float sums on AVX-512: panels of 32 rows, tiles of up to 12 tokens.
+//
+// The contract sums blocks of 256 k and adds the blocks in order. Block by block, all tiles of the
+// job run against the same 32 KiB of weights; the totals wait in scratch as [tile][T][32].
+#include <immintrin.h>
+
+#include "gemm/cpu/kernels.h"
+#include "gemm/cpu/unroll.h"
+
+namespace liquidgemm::cpu {
+namespace {
+
+constexpr int kMaxTile = 12;
+constexpr int kVectors = 2;
+constexpr int kLanes = 16;
+constexpr int kRows = kVectors * kLanes;
+
+// total[t] += sum over `count` k of weights * x[t], summed from zero in ascending k.
+template <int T>
+void add_block(const float* weights, const float* x, std::int64_t count, float* total) {
+  __m512 sum[T][kVectors];
+  LIQUIDGEMM_UNROLL
+  for (int t = 0; t < T; ++t) {
+    LIQUIDGEMM_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_setzero_ps();
+  }
+  for (std::int64_t k = 0; k < count; ++k) {
+    const __m512 w0 = _mm512_load_ps(weights);
+    const __m512 w1 = _mm512_load_ps(weights + kLanes);
+    LIQUIDGEMM_UNROLL
+    for (int t = 0; t < T; ++t) {
+      const __m512 value = _mm512_set1_ps(x[t]);
+      sum[t][0] = _mm512_fmadd_ps(value, w0, sum[t][0]);
+      sum[t][1] = _mm512_fmadd_ps(value, w1, sum[t][1]);
+    }
+    weights += kRows;
+    x += T;
+  }
+  LIQUIDGEMM_UNROLL
+  for (int t = 0; t < T; ++t) {
+    LIQUIDGEMM_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      float* at = total + t * kRows + v * kLanes;
+      _mm512_store_ps(at, _mm512_add_ps(_mm512_load_ps(at), sum[t][v]));
+    }
+  }
+}
+
+using AddBlock = void (*)(const float* weights, const float* x, std::int64_t count, float* total);
+constexpr AddBlock kAddBlock[kMaxTile + 1] = {
+    nullptr,       add_block<1>,  add_block<2>, add_block<3>, add_block<4>,
+    add_block<5>,  add_block<6>,  add_block<7>, add_block<8>, add_block<9>,
+    add_block<10>, add_block<11>, add_block<12>};
+
+LIQUIDGEMM_INLINE __mmask16 row_mask(std::int64_t rows, int v) {
+  const std::int64_t left = rows - kLanes * v;
+  if (left >= kLanes) return 0xFFFF;
+  return left <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << left) - 1);
+}
+
+void store_totals(const FloatJob& job, std::int64_t panel, const float* total) {
+  const std::int64_t row0 = panel * kRows;
+  for (int v = 0; v < kVectors; ++v) {
+    const __mmask16 mask = row_mask(job.n - row0, v);
+    const std::int64_t row = row0 + v * kLanes;
+    const __m512 bias =
+        job.bias ? _mm512_maskz_loadu_ps(mask, job.bias + row) : _mm512_setzero_ps();
+    for (std::int64_t token = 0; token < job.m; ++token) {
+      __m512 y = _mm512_load_ps(total + token * kRows + v * kLanes);
+      if (job.bias) y = _mm512_add_ps(y, bias);
+      _mm512_mask_storeu_ps(job.out + token * job.ld_out + row, mask, y);
+    }
+  }
+}
+
+void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, float* total) {
+  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    const float* weights = job.panels + panel * job.k * kRows;
+    for (std::int64_t i = 0; i < job.m * kRows; i += kLanes) {
+      _mm512_store_ps(total + i, _mm512_setzero_ps());
+    }
+    for (std::int64_t k = 0; k < job.k; k += job.block) {
+      const std::int64_t count = job.k - k < job.block ? job.k - k : job.block;
+      for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
+        const std::int64_t token0 = job.m * tile / job.tiles;
+        const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
+        kAddBlock[height](weights + k * kRows, job.x + token0 * job.k + k * height, count,
+                          total + token0 * kRows);
+      }
+    }
+    store_totals(job, panel, total);
+  }
+}
+
+}  // namespace
+
+const FloatKernel kFloatAvx512 = {run, kMaxTile, kRows};
+
+}  // namespace liquidgemm::cpu

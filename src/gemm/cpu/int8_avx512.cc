@@ -1,0 +1,17 @@
+// INT8 weights on AVX-512 VNNI: a packed panel is what the microkernel reads.
+#include "gemm/cpu/integer_tile_avx512.h"
+
+namespace liquidgemm::cpu {
+namespace {
+
+void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void*) {
+  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    run_codes_tiles(job, panel, 0, job.panels + panel * job.panel_bytes);
+  }
+}
+
+}  // namespace
+
+const IntegerKernel kInt8Avx512 = {run, kMaxTile, false, 0, 0};
+
+}  // namespace liquidgemm::cpu

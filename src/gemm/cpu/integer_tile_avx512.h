@@ -1,0 +1,117 @@
+// What the two AVX-512 kernels with INT32 sums share: the microkernel over a panel of unsigned
+// codes and the store of a tile. Only the *_avx512.cc files include this.
+//
+// A tile of T tokens keeps 2 T accumulators: sum[t][v] holds rows 16v .. 16v+15 of the panel for
+// token t. With T = 12 that is 24 registers, two for weights and one for the broadcast activations.
+#pragma once
+
+#include <immintrin.h>
+
+#include "gemm/cpu/kernels.h"
+#include "gemm/cpu/unroll.h"
+
+namespace liquidgemm::cpu {
+namespace {
+
+constexpr int kMaxTile = 12;
+constexpr int kVectors = 2;         // zmm registers of one column of a panel
+constexpr int kCodesPerWord = 128;  // bytes of one 4-k step of a panel of codes
+
+LIQUIDGEMM_INLINE __m512i broadcast_word(const std::int8_t* x) {
+  std::int32_t word;
+  __builtin_memcpy(&word, x, sizeof word);
+  return _mm512_set1_epi32(word);
+}
+
+// Lanes of vector v that are real rows.
+LIQUIDGEMM_INLINE __mmask16 row_mask(std::int64_t rows, int v) {
+  const std::int64_t left = rows - 16 * v;
+  if (left >= 16) return 0xFFFF;
+  return left <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << left) - 1);
+}
+
+// sum - 128 * row_sum to the job's INT32 or float output. The codes are 128 above the weights.
+template <int T>
+LIQUIDGEMM_INLINE void store_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
+                                  const __m512i (&sum)[T][kVectors]) {
+  const std::int64_t row0 = panel * kPanelRows;
+  const __mmask16 mask[kVectors] = {row_mask(job.n - row0, 0), row_mask(job.n - row0, 1)};
+  LIQUIDGEMM_UNROLL
+  for (int t = 0; t < T; ++t) {
+    const std::int64_t token = token0 + t;
+    const __m512i shift = _mm512_set1_epi32(128 * job.row_sum[token]);
+    LIQUIDGEMM_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const __m512i exact = _mm512_sub_epi32(sum[t][v], shift);
+      const std::int64_t at = token * job.ld_out + row0 + 16 * v;
+      if (job.sums) {
+        _mm512_mask_storeu_epi32(job.sums + at, mask[v], exact);
+        continue;
+      }
+      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(job.row_scale[token]),
+                                         _mm512_load_ps(job.channel_scale + row0 + 16 * v));
+      __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), scale);
+      if (job.bias) {
+        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask[v], job.bias + row0 + 16 * v));
+      }
+      _mm512_mask_storeu_ps(job.out + at, mask[v], y);
+    }
+  }
+}
+
+template <int T>
+LIQUIDGEMM_INLINE void clear(__m512i (&sum)[T][kVectors]) {
+  LIQUIDGEMM_UNROLL
+  for (int t = 0; t < T; ++t) {
+    LIQUIDGEMM_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_setzero_si512();
+  }
+}
+
+// sum[t] += codes * x[t] over 4 k.
+template <int T>
+LIQUIDGEMM_INLINE void multiply_word(__m512i (&sum)[T][kVectors], __m512i codes0, __m512i codes1,
+                                     const std::int8_t* x) {
+  LIQUIDGEMM_UNROLL
+  for (int t = 0; t < T; ++t) {
+    const __m512i word = broadcast_word(x + 4 * t);
+    sum[t][0] = _mm512_dpbusd_epi32(sum[t][0], codes0, word);
+    sum[t][1] = _mm512_dpbusd_epi32(sum[t][1], codes1, word);
+  }
+}
+
+// One tile against one panel of unsigned codes.
+template <int T>
+void run_codes_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
+                    const std::uint8_t* codes) {
+  const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
+  __m512i sum[T][kVectors];
+  clear(sum);
+  for (std::int64_t word = 0; word < job.k / 4; ++word) {
+    multiply_word(sum, _mm512_load_si512(codes), _mm512_load_si512(codes + 64), x);
+    codes += kCodesPerWord;
+    x += 4 * T;
+  }
+  store_tile(job, panel, token0, sum);
+}
+
+using CodesTile = void (*)(const IntegerJob&, std::int64_t panel, std::int64_t token0,
+                           const std::uint8_t* codes);
+constexpr CodesTile kCodesTiles[kMaxTile + 1] = {
+    nullptr,           run_codes_tile<1>, run_codes_tile<2>,  run_codes_tile<3>,
+    run_codes_tile<4>, run_codes_tile<5>, run_codes_tile<6>,  run_codes_tile<7>,
+    run_codes_tile<8>, run_codes_tile<9>, run_codes_tile<10>, run_codes_tile<11>,
+    run_codes_tile<12>};
+
+// Tiles first_tile .. job.tiles - 1 against one panel of codes.
+LIQUIDGEMM_INLINE void run_codes_tiles(const IntegerJob& job, std::int64_t panel,
+                                       std::int64_t first_tile, const std::uint8_t* codes) {
+  for (std::int64_t tile = first_tile; tile < job.tiles; ++tile) {
+    const std::int64_t token0 = job.m * tile / job.tiles;
+    const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
+    kCodesTiles[height](job, panel, token0, codes);
+  }
+}
+
+}  // namespace
+}  // namespace liquidgemm::cpu

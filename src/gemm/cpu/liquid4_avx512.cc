@@ -1,0 +1,163 @@
+// 4-bit weights on AVX-512 VNNI.
+//
+// One token: the factored form sum_groups s * (sum q * x) + a * (sum x), which never decodes.
+// More tokens: the first tile decodes in registers and, when other tiles follow, stores the panel's
+// codes (32 rows x K, in the L2 cache) for them.
+#include "gemm/cpu/integer_tile_avx512.h"
+
+namespace liquidgemm::cpu {
+namespace {
+
+constexpr std::int64_t kChunk = 8;  // k of 128 packed bytes
+
+LIQUIDGEMM_INLINE std::int64_t chunks_of_group(const IntegerJob& job, std::int64_t k) {
+  const std::int64_t left = job.k - k;
+  return (left < job.group_size ? left : job.group_size) / kChunk;
+}
+
+// 16 bytes, one for each row, to the low byte of each 32-bit lane.
+LIQUIDGEMM_INLINE __m512i widen_rows(const std::uint8_t* bytes) {
+  return _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
+}
+
+// ---- One token
+// -----------------------------------------------------------------------------------
+
+void run_panel_one(const IntegerJob& job, std::int64_t panel) {
+  const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
+  const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
+  const std::int16_t* group_sum = job.group_sums;
+  const __m512i low_mask = _mm512_set1_epi8(0x0F);
+  const __m512i high_mask = _mm512_set1_epi8(static_cast<char>(0xF0));
+  __m512i sum[1][kVectors];
+  clear(sum);
+  for (std::int64_t k = 0; k < job.k; k += job.group_size) {
+    // The high nibbles stay where they are: their products are 16 times too large, and the sum
+    // over the group (below 2^24) is shifted once.
+    const std::uint8_t* head = packed;
+    __m512i low[1][kVectors];
+    __m512i high[1][kVectors];
+    clear(low);
+    clear(high);
+    packed += 2 * kPanelRows;
+    for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
+      const __m512i x_low = broadcast_word(x);
+      const __m512i x_high = broadcast_word(x + 4);
+      LIQUIDGEMM_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const __m512i pairs = _mm512_load_si512(packed + 64 * v);
+        low[0][v] = _mm512_dpbusd_epi32(low[0][v], _mm512_and_si512(pairs, low_mask), x_low);
+        high[0][v] = _mm512_dpbusd_epi32(high[0][v], _mm512_and_si512(pairs, high_mask), x_high);
+      }
+      packed += 2 * 64;
+      x += kChunk;
+    }
+    // a * sum_x as a 16-bit pair product: the upper half of each lane is zero.
+    const __m512i x_sum = _mm512_set1_epi32(static_cast<std::uint16_t>(*group_sum++));
+    LIQUIDGEMM_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const __m512i products = _mm512_add_epi32(low[0][v], _mm512_srai_epi32(high[0][v], 4));
+      const __m512i stepped = _mm512_mullo_epi32(products, widen_rows(head + 16 * v));
+      sum[0][v] = _mm512_add_epi32(sum[0][v], stepped);
+      sum[0][v] = _mm512_dpwssd_epi32(sum[0][v], widen_rows(head + kPanelRows + 16 * v), x_sum);
+    }
+  }
+  store_tile(job, panel, 0, sum);
+}
+
+// ---- Several tokens
+// ------------------------------------------------------------------------------
+
+struct GroupHead {
+  __m512i step[kVectors];    // s in both 16-bit halves of a row's lane
+  __m512i offset[kVectors];  // a in all four bytes of a row's lane
+};
+
+LIQUIDGEMM_INLINE GroupHead load_head(const std::uint8_t* head) {
+  const __m512i to_halves = _mm512_set1_epi32(static_cast<int>(0x80008000));
+  GroupHead result;
+  LIQUIDGEMM_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    // A byte-shuffle index with its top bit set gives zero; the others pick within 16 bytes.
+    const __m512i lane = _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
+    result.step[v] =
+        _mm512_shuffle_epi8(widen_rows(head + 16 * v), _mm512_or_si512(lane, to_halves));
+    result.offset[v] = _mm512_shuffle_epi8(widen_rows(head + kPanelRows + 16 * v), lane);
+  }
+  return result;
+}
+
+// q * s + a for 64 codes. Two codes share a 16-bit lane: q * s <= 240 and q * s + a <= 255, so
+// neither the product nor the sum carries into the neighbour.
+LIQUIDGEMM_INLINE __m512i decode(__m512i codes, const GroupHead& head, int v) {
+  return _mm512_add_epi8(_mm512_mullo_epi16(codes, head.step[v]), head.offset[v]);
+}
+
+// The first tile of a panel. With kStore the decoded panel goes to `codes`.
+template <int T, bool kStore>
+void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* codes) {
+  const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
+  const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
+  const __m512i mask = _mm512_set1_epi8(0x0F);
+  __m512i sum[T][kVectors];
+  clear(sum);
+  for (std::int64_t k = 0; k < job.k; k += job.group_size) {
+    const GroupHead head = load_head(packed);
+    packed += 2 * kPanelRows;
+    for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
+      LIQUIDGEMM_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        __m512i word[kVectors];
+        LIQUIDGEMM_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+          __m512i pairs = _mm512_load_si512(packed + 64 * v);
+          if (half == 1) pairs = _mm512_srli_epi16(pairs, 4);
+          word[v] = decode(_mm512_and_si512(pairs, mask), head, v);
+          if (kStore) _mm512_store_si512(codes + 64 * v, word[v]);
+        }
+        multiply_word(sum, word[0], word[1], x);
+        codes += kStore ? kCodesPerWord : 0;
+        x += 4 * T;
+      }
+      packed += 2 * 64;
+    }
+  }
+  store_tile(job, panel, 0, sum);
+}
+
+using PackedTile = void (*)(const IntegerJob&, std::int64_t panel, std::uint8_t* codes);
+template <bool kStore>
+constexpr PackedTile kPackedTiles[kMaxTile + 1] = {nullptr,
+                                                   run_packed_tile<1, kStore>,
+                                                   run_packed_tile<2, kStore>,
+                                                   run_packed_tile<3, kStore>,
+                                                   run_packed_tile<4, kStore>,
+                                                   run_packed_tile<5, kStore>,
+                                                   run_packed_tile<6, kStore>,
+                                                   run_packed_tile<7, kStore>,
+                                                   run_packed_tile<8, kStore>,
+                                                   run_packed_tile<9, kStore>,
+                                                   run_packed_tile<10, kStore>,
+                                                   run_packed_tile<11, kStore>,
+                                                   run_packed_tile<12, kStore>};
+
+void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void* scratch) {
+  auto* codes = static_cast<std::uint8_t*>(scratch);
+  const std::int64_t height = job.m / job.tiles;  // of the first tile
+  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    if (job.m == 1) {
+      run_panel_one(job, panel);
+    } else if (job.tiles == 1) {
+      kPackedTiles<false>[height](job, panel, codes);
+    } else {
+      kPackedTiles<true>[height](job, panel, codes);
+      run_codes_tiles(job, panel, 1, codes);
+    }
+  }
+}
+
+}  // namespace
+
+const IntegerKernel kLiquid4Avx512 = {run, kMaxTile, false, 1, kPanelRows};
+
+}  // namespace liquidgemm::cpu
