@@ -7,8 +7,24 @@ endif()
 
 find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
-find_package(spdlog REQUIRED)
-find_package(fmt REQUIRED)
+if(LIQUIDGEMM_STATIC)
+  # Debian and Ubuntu ship these two as headers and a shared library; the headers alone will do.
+  find_path(FMT_INCLUDE_DIR fmt/format.h REQUIRED)
+  find_path(SPDLOG_INCLUDE_DIR spdlog/spdlog.h REQUIRED)
+  add_library(fmt::fmt INTERFACE IMPORTED)
+  set_target_properties(fmt::fmt PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES ${FMT_INCLUDE_DIR}
+    INTERFACE_COMPILE_DEFINITIONS FMT_HEADER_ONLY)
+  add_library(spdlog::spdlog INTERFACE IMPORTED)
+  set_target_properties(spdlog::spdlog PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES ${SPDLOG_INCLUDE_DIR}
+    INTERFACE_COMPILE_DEFINITIONS SPDLOG_FMT_EXTERNAL
+    INTERFACE_LINK_LIBRARIES fmt::fmt)
+  add_link_options(-static-libgcc -static-libstdc++)
+else()
+  find_package(spdlog REQUIRED)
+  find_package(fmt REQUIRED)
+endif()
 find_package(CLI11 REQUIRED)
 
 find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
@@ -24,6 +40,14 @@ add_library(libedit::libedit UNKNOWN IMPORTED)
 set_target_properties(libedit::libedit PROPERTIES
   IMPORTED_LOCATION ${LIBEDIT_LIBRARY}
   INTERFACE_INCLUDE_DIRECTORIES ${LIBEDIT_INCLUDE_DIR})
+if(LIQUIDGEMM_STATIC)
+  # An archive does not say what it needs: terminal capabilities, and the BSD functions on glibc.
+  foreach(name tinfo bsd md)
+    find_library(LIBEDIT_NEEDS_${name} NAMES ${name} REQUIRED)
+    set_property(TARGET libedit::libedit APPEND PROPERTY INTERFACE_LINK_LIBRARIES
+                 ${LIBEDIT_NEEDS_${name}})
+  endforeach()
+endif()
 
 if(LIQUIDGEMM_TESTS)
   find_package(GTest REQUIRED)
