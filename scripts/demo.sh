@@ -154,13 +154,17 @@ say "> $prompt"
 
 # ---- 5. The table ------------------------------------------------------------------------------
 
-step "Figures (perplexity over 4,096 tokens of data/devils-dictionary.txt)"
-table=$build/demo-table.txt
-"$liquid" eval ppl "$model" --text "$root/data/devils-dictionary.txt" --tokens 4096 \
-  --context 512 --precision "$precisions" "${options[@]}" | tee "$table"
-
+step "Figures"
+cd "$root"  # the record names the text by its path in the repository
+if [[ $quantized != "$model" ]]; then options+=(--quantized "$quantized"); fi
 if [[ $record == 1 ]]; then
-  "$python" "$root/scripts/record_demo.py" --table "$table" --liquid "$liquid" --model "$model"
+  mkdir -p bench/results
+  options+=(--record bench/results/demo.md)
+fi
+"$liquid" eval summary "$model" --text data/devils-dictionary.txt --tokens 4096 --context 512 \
+  --precision "$precisions" "${options[@]}"
+if [[ $record == 1 ]]; then
+  "$python" scripts/record_demo.py bench/results/demo.md README.md
   say "Recorded in bench/results/demo.md and README.md."
 fi
 say $'\n'"Done in $((SECONDS - started)) s. Chat with it: ${liquid#"$root"/} run $quantized"
