@@ -121,8 +121,8 @@ model=$(realpath "$model")
 
 # ---- 3. Quantize once --------------------------------------------------------------------------
 
-# The folder's name holds what the result depends on: the program and the model. An interrupted
-# quantization goes on where it stopped; one of an older program is replaced.
+# The folder's name holds what the result depends on: the program and the model. It appears when it
+# is whole; an interrupted quantization goes on where it stopped; one of an older program is replaced.
 precisions=fp32,w8a8,w4a16,w4a8
 if [[ -f $model/config.json ]] && grep -q '"liquidquant"' "$model/config.json"; then
   quantized=$model
@@ -135,13 +135,12 @@ else
     stat -Lc '%n %s %Y' "$model"
   } | sha256sum | cut -c1-12)
   quantized=$cache/demo/$name-$key
-  if [[ ! -f $quantized.complete ]]; then
+  if [[ ! -d $quantized ]]; then
     mkdir -p "$cache/demo"
-    for old in "$cache/demo/$name"-????????????{,.complete}; do
-      if [[ -e $old && $old != "$quantized" ]]; then rm -rf "$old"; fi
+    for old in "$cache/demo/$name"-????????????{,.partial}; do
+      if [[ -d $old && $old != "$quantized".partial ]]; then rm -rf "$old"; fi
     done
     "$liquid" quantize "$model" -o "$quantized" "${options[@]}"
-    touch "$quantized.complete"
   fi
   say "$quantized"
 fi
