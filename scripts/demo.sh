@@ -132,7 +132,7 @@ else
   name=$(basename "$model" .gguf)
   key=$({
     sha256sum <"$liquid"
-    stat -Lc '%n %s %Y' "$model"
+    find -L "$model" -maxdepth 1 -printf '%p %s %T@\n' | sort
   } | sha256sum | cut -c1-12)
   quantized=$cache/demo/$name-$key
   if [[ ! -d $quantized ]]; then
