@@ -55,10 +55,10 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
   bool tied_embeddings = false;
-  bool qkv_bias = false;      // Qwen2
-  bool output_bias = false;   // Llama with attention_bias
+  bool qkv_bias = false;     // Qwen2
+  bool output_bias = false;  // Llama with attention_bias
   bool mlp_bias = false;
-  bool qk_norm = false;       // Qwen3: RMSNorm over each head of q and k
+  bool qk_norm = false;  // Qwen3: RMSNorm over each head of q and k
   std::optional<std::int64_t> bos_token;
   std::vector<std::int64_t> eos_tokens;  // config.json and generation_config.json together
   std::optional<QuantizationConfig> quantization;

@@ -21,8 +21,8 @@ class TensorSource {
 
   // Every tensor, in file order. Names are Hugging Face's whatever the file format.
   virtual const std::vector<TensorInfo>& tensors() const = 0;
-  // nullptr when there is none.
-  const TensorInfo* find(std::string_view name) const;
+  // nullptr when there is none. A linear search here; the file readers have an index.
+  virtual const TensorInfo* find(std::string_view name) const;
   // Not found says which file was searched.
   Result<const TensorInfo*> require(std::string_view name) const;
 
