@@ -19,10 +19,10 @@ using TokenId = std::int32_t;
 // The known ways to cut text into words before merging. Each is one linear scanner; a
 // tokenizer.json with any other pattern is an error that shows the pattern.
 enum class PreTokenizer {
-  kGpt2,     // ByteLevel's own pattern
-  kSmolLm,   // Digits(individual_digits) and then kGpt2
-  kLlama3,   // the Split pattern of Llama 3: digits in threes, case-insensitive contractions
-  kQwen2,    // the Split pattern of Qwen2, Qwen2.5 and Qwen3: digits one by one
+  kGpt2,    // ByteLevel's own pattern
+  kSmolLm,  // Digits(individual_digits) and then kGpt2
+  kLlama3,  // the Split pattern of Llama 3: digits in threes, case-insensitive contractions
+  kQwen2,   // the Split pattern of Qwen2, Qwen2.5 and Qwen3: digits one by one
 };
 
 struct AddedToken {
@@ -43,8 +43,8 @@ struct TokenizerSpec {
   std::vector<AddedToken> added_tokens;
   PreTokenizer pre_tokenizer = PreTokenizer::kGpt2;
   bool add_prefix_space = false;
-  bool normalize_nfc = false;   // Qwen
-  bool ignore_merges = false;   // Llama 3: a word that is in the vocabulary is one token
+  bool normalize_nfc = false;  // Qwen
+  bool ignore_merges = false;  // Llama 3: a word that is in the vocabulary is one token
   // Ids put before the text when special tokens are asked for (TemplateProcessing / add_bos_token).
   std::vector<TokenId> prefix_tokens;
   std::vector<TokenId> suffix_tokens;
@@ -64,15 +64,17 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  // Text to ids. Added tokens in the text are recognised (as Hugging Face does); with
-  // add_special_tokens the prefix and suffix tokens are added. Invalid UTF-8 is replaced by U+FFFD
-  // first. Linear time in the text's length (times log).
+  // Text (below 4 GiB) to ids. Any thread may call it. Added tokens in the text are recognised (as
+  // Hugging Face does); with add_special_tokens the prefix and suffix tokens are added. Invalid
+  // UTF-8 is replaced by U+FFFD first. Linear time in the text's length (times log).
   std::vector<TokenId> encode(std::string_view text, bool add_special_tokens) const;
 
-  // The bytes of one token; empty for an id that does not exist. Special tokens give their text.
+  // The bytes of one token; empty for an id that does not exist. An added token's are its text
+  // (unless all of it could be read in the byte alphabet: then Hugging Face does, and so do we).
   std::string_view token_bytes(TokenId id) const;
   bool is_special(TokenId id) const;
-  std::optional<TokenId> find(std::string_view content) const;  // an added or ordinary token
+  // The added token with this text, or the ordinary token with these bytes (" the", not "Ġthe").
+  std::optional<TokenId> find(std::string_view content) const;
 
   // Ids to text. Bytes that are not valid UTF-8 become U+FFFD, as Hugging Face does.
   std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
