@@ -23,40 +23,54 @@ LIQUIDGEMM_INLINE __m512i broadcast_word(const std::int8_t* x) {
   return _mm512_set1_epi32(word);
 }
 
-// Lanes of vector v that are real rows.
-LIQUIDGEMM_INLINE __mmask16 row_mask(std::int64_t rows, int v) {
-  const std::int64_t left = rows - 16 * v;
-  if (left >= 16) return 0xFFFF;
-  return left <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << left) - 1);
+// The lanes of a vector that are real rows, of which `rows` are left.
+LIQUIDGEMM_INLINE __mmask16 row_mask(std::int64_t rows) {
+  if (rows >= 16) return 0xFFFF;
+  return rows <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << rows) - 1);
 }
 
-// sum - 128 * row_sum to the job's INT32 or float output. The codes are 128 above the weights.
+// sum - 128 * row_sum to the job's INT32 or float output, for `tokens` tokens of one panel.
+// sums is [token][32]. The codes are 128 above the weights.
+__attribute__((noinline)) void store_sums(const IntegerJob& job, std::int64_t panel,
+                                          std::int64_t token0, int tokens,
+                                          const std::int32_t* sums) {
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t row0 = panel * kPanelRows + 16 * v;
+    const __mmask16 mask = row_mask(job.n - row0);
+    const __m512 channel_scale = _mm512_load_ps(job.channel_scale + row0);
+    const __m512 bias =
+        job.bias ? _mm512_maskz_loadu_ps(mask, job.bias + row0) : _mm512_setzero_ps();
+    for (int t = 0; t < tokens; ++t) {
+      const std::int64_t token = token0 + t;
+      const __m512i exact = _mm512_sub_epi32(_mm512_load_si512(sums + t * kPanelRows + 16 * v),
+                                             _mm512_set1_epi32(128 * job.row_sum[token]));
+      const std::int64_t at = token * job.ld_out + row0;
+      if (job.sums) {
+        _mm512_mask_storeu_epi32(job.sums + at, mask, exact);
+        continue;
+      }
+      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(job.row_scale[token]), channel_scale);
+      __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), scale);
+      if (job.bias) y = _mm512_add_ps(y, bias);
+      _mm512_mask_storeu_ps(job.out + at, mask, y);
+    }
+  }
+}
+
+// The accumulators go through memory once: a store that branches for each of them would keep the
+// compiler from holding them in registers.
 template <int T>
 LIQUIDGEMM_INLINE void store_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
                                   const __m512i (&sum)[T][kVectors]) {
-  const std::int64_t row0 = panel * kPanelRows;
-  const __mmask16 mask[kVectors] = {row_mask(job.n - row0, 0), row_mask(job.n - row0, 1)};
+  alignas(64) std::int32_t sums[T * kPanelRows];
   LIQUIDGEMM_UNROLL
   for (int t = 0; t < T; ++t) {
-    const std::int64_t token = token0 + t;
-    const __m512i shift = _mm512_set1_epi32(128 * job.row_sum[token]);
     LIQUIDGEMM_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const __m512i exact = _mm512_sub_epi32(sum[t][v], shift);
-      const std::int64_t at = token * job.ld_out + row0 + 16 * v;
-      if (job.sums) {
-        _mm512_mask_storeu_epi32(job.sums + at, mask[v], exact);
-        continue;
-      }
-      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(job.row_scale[token]),
-                                         _mm512_load_ps(job.channel_scale + row0 + 16 * v));
-      __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), scale);
-      if (job.bias) {
-        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask[v], job.bias + row0 + 16 * v));
-      }
-      _mm512_mask_storeu_ps(job.out + at, mask[v], y);
+      _mm512_store_si512(sums + t * kPanelRows + 16 * v, sum[t][v]);
     }
   }
+  store_sums(job, panel, token0, T, sums);
 }
 
 template <int T>
