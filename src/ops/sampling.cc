@@ -1,10 +1,12 @@
 #include "ops/sampling.h"
 
+#include <algorithm>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <string>
 
@@ -188,6 +190,89 @@ std::size_t draw(std::span<const float> e, double uniform) {
   return last;
 }
 
+// The tokens still in play, in ascending id. y <= 0 and never NaN, so a smaller magnitude is a
+// larger value. Dropping most tokens early is what makes the exact cuts below cheap.
+struct Candidates {
+  std::span<float> y;
+  std::span<float> e;    // exp(y), once made
+  std::span<float> ids;  // int32 bits; meaningful once `listed`
+  bool listed = false;
+
+  std::size_t size() const { return y.size(); }
+  std::int32_t id(std::size_t i) const {
+    return listed ? std::bit_cast<std::int32_t>(ids[i]) : static_cast<std::int32_t>(i);
+  }
+  // Moves those that stay to the front.
+  template <typename Stays>
+  void filter(const Stays& stays) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      if (!stays(i)) continue;
+      const std::int32_t token = id(i);
+      y[kept] = y[i];
+      e[kept] = e[i];
+      ids[kept++] = std::bit_cast<float>(token);
+    }
+    y = y.first(kept);
+    e = e.first(kept);
+    listed = true;
+  }
+};
+
+// A value that at least k of y reach: the k-th largest of the maxima of many groups.
+float reached_by(std::span<const float> y, std::size_t k, std::span<float> maxima) {
+  const std::size_t groups = 4 * k;
+  const std::size_t length = (y.size() + groups - 1) / groups;
+  if (length < 8) return -kInfinity;
+  std::size_t count = 0;
+  for (std::size_t begin = 0; begin < y.size(); begin += length) {
+    const float* group = y.data() + begin;
+    const std::size_t size = y.size() - begin < length ? y.size() - begin : length;
+    std::int32_t least = kInfinityBits;
+    for (std::size_t i = 0; i < size; ++i) {
+      const std::int32_t magnitude = std::bit_cast<std::int32_t>(group[i]) & 0x7FFFFFFF;
+      least = magnitude < least ? magnitude : least;
+    }
+    maxima[count++] = -std::bit_cast<float>(least);
+  }
+  if (count < k) return -kInfinity;
+  float* const kth = maxima.data() + (k - 1);
+  std::nth_element(maxima.data(), kth, maxima.data() + count, std::greater<float>());
+  return *kth;
+}
+
+void keep_top_k(Candidates& tokens, std::size_t k) {
+  const float bound = reached_by(tokens.y, k, tokens.e);
+  if (bound > -kInfinity) tokens.filter([&](std::size_t i) { return tokens.y[i] >= bound; });
+  const Cut cut = shortest_list(tokens.y, static_cast<double>(k), [](std::size_t) { return 1.0; });
+  tokens.filter([&](std::size_t i) { return cut.keeps(tokens.y[i], i); });
+}
+
+void keep_top_p(Candidates& tokens, float top_p) {
+  const double target = static_cast<double>(top_p) * total_of(tokens.e);
+  // Most tokens weigh next to nothing. If those over a bound hold the target, the cut is among
+  // them.
+  for (const float bound : {-3.5f, -6.0f, -10.0f}) {
+    if (tokens.size() < 1024) break;
+    double lanes[8] = {};
+    std::size_t i = 0;
+    for (; i + 8 <= tokens.size(); i += 8) {
+      for (std::size_t l = 0; l < 8; ++l) {
+        lanes[l] += static_cast<double>(tokens.y[i + l] >= bound ? tokens.e[i + l] : 0.0f);
+      }
+    }
+    double held = 0.0;
+    for (const double lane : lanes) held += lane;
+    // The margin covers the rounding of sums in different orders.
+    if (held < target * (1.0 + 1e-9)) continue;
+    tokens.filter([&](std::size_t t) { return tokens.y[t] >= bound; });
+    break;
+  }
+  const Cut cut = shortest_list(tokens.y, target,
+                                [&](std::size_t i) { return static_cast<double>(tokens.e[i]); });
+  tokens.filter([&](std::size_t i) { return cut.keeps(tokens.y[i], i); });
+}
+
 Status field_error(const char* field, double value, const char* expected) {
   char text[160];
   std::snprintf(text, sizeof text, "%s is %g; expected %s", field, value, expected);
@@ -248,7 +333,7 @@ SampledToken sample(std::span<const float> logits, const SamplingParams& params,
   if (scratch.size() < 3 * vocabulary) scratch.resize(3 * vocabulary);
   std::span<float> y(scratch.data(), vocabulary);
   std::span<float> e(scratch.data() + vocabulary, vocabulary);
-  std::span<float> ids(scratch.data() + 2 * vocabulary, vocabulary);  // int32 bits
+  std::span<float> ids(scratch.data() + 2 * vocabulary, vocabulary);
   const float* x = logits.data();
   if (penalised) {
     std::memcpy(y.data(), x, vocabulary * sizeof(float));
@@ -267,41 +352,25 @@ SampledToken sample(std::span<const float> logits, const SamplingParams& params,
     for (std::size_t i = 0; i < vocabulary; ++i) y[i] = (x[i] - max) / temperature;
   }
 
-  // The survivors of top-k move to the front, in ascending id: the rest costs their number only.
-  const bool compact = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < vocabulary;
-  if (compact) {
-    const Cut cut = shortest_list(y, params.top_k, [](std::size_t) { return 1.0; });
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < vocabulary; ++i) {
-      if (!cut.keeps(y[i], i)) continue;
-      y[kept] = y[i];
-      ids[kept++] = std::bit_cast<float>(static_cast<std::int32_t>(i));
-    }
-    y = y.first(kept);
-    e = e.first(kept);
+  Candidates tokens = {y, e, ids};
+  if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < vocabulary) {
+    keep_top_k(tokens, static_cast<std::size_t>(params.top_k));
   }
 
   // The same bits on every instruction set, so the best may do it.
   static const CpuOps& ops = cpu_ops(best_isa());
-  ops.exp_minus(y.data(), 0.0f, e.data(), static_cast<std::int64_t>(y.size()));
-  for (std::size_t i = 0; i < y.size(); ++i) e[i] = y[i] >= -FLT_MAX ? e[i] : 0.0f;
+  const std::size_t count = tokens.size();
+  ops.exp_minus(y.data(), 0.0f, e.data(), static_cast<std::int64_t>(count));
+  for (std::size_t i = 0; i < count; ++i) e[i] = y[i] >= -FLT_MAX ? e[i] : 0.0f;
 
-  if (params.top_p < 1.0f) {
-    const double target = static_cast<double>(params.top_p) * total_of(e);
-    const Cut cut =
-        shortest_list(y, target, [&](std::size_t i) { return static_cast<double>(e[i]); });
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      if (!cut.keeps(y[i], i)) e[i] = 0.0f;
-    }
-  }
+  if (params.top_p < 1.0f) keep_top_p(tokens, params.top_p);
   if (params.min_p > 0.0f) {
     // The heaviest weighs exp(0), which is exactly 1.
-    for (std::size_t i = 0; i < y.size(); ++i) e[i] = e[i] >= params.min_p ? e[i] : 0.0f;
+    for (float& weight : tokens.e) weight = weight >= params.min_p ? weight : 0.0f;
   }
   // The middle of the uniform number's step: 0 itself would pick a first token of no weight.
   const double uniform = static_cast<double>(uniform_at(params.seed, position)) + 0x1p-25;
-  const std::size_t i = draw(e, uniform);
-  return chosen(compact ? static_cast<std::size_t>(std::bit_cast<std::int32_t>(ids[i])) : i);
+  return chosen(static_cast<std::size_t>(tokens.id(draw(tokens.e, uniform))));
 }
 
 }  // namespace liquidgemm
