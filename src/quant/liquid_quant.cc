@@ -192,15 +192,18 @@ Result<LiquidRows> quantize_rows(std::span<const float> weights, std::int64_t ro
 }
 
 void dequantize_rows(const LiquidRows& rows, std::span<float> out) {
-  const std::int64_t groups = rows.groups();
-  for (std::int64_t row = 0; row < rows.rows; ++row) {
-    const float scale = rows.channel_scale[static_cast<std::size_t>(row)];
-    for (std::int64_t column = 0; column < rows.k; ++column) {
-      const auto group = static_cast<std::size_t>(row * groups + column / rows.group_size);
-      const std::uint8_t byte = rows.packed[static_cast<std::size_t>((row * rows.k + column) / 2)];
-      const int code = column % 2 == 0 ? byte & 0x0F : byte >> 4;
-      const int level = code * rows.step[group] + rows.offset[group] - kLevelBias;
-      out[static_cast<std::size_t>(row * rows.k + column)] = scale * static_cast<float>(level);
+  const std::uint8_t* bytes = rows.packed.data();
+  std::size_t group = 0;
+  std::size_t at = 0;
+  for (const float scale : rows.channel_scale) {
+    for (std::int64_t first = 0; first < rows.k; first += rows.group_size, ++group) {
+      const std::int64_t pairs = std::min<std::int64_t>(rows.group_size, rows.k - first) / 2;
+      const int step = rows.step[group];
+      const int origin = rows.offset[group] - kLevelBias;
+      for (std::int64_t pair = 0; pair < pairs; ++pair, ++bytes, at += 2) {
+        out[at] = scale * static_cast<float>((*bytes & 0x0F) * step + origin);
+        out[at + 1] = scale * static_cast<float>((*bytes >> 4) * step + origin);
+      }
     }
   }
 }
