@@ -81,6 +81,6 @@ void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, 
 
 }  // namespace
 
-const FloatKernel kFloatAvx2 = {run, kMaxTile, kRows};
+const FloatKernel kFloatAvx2 = {run, kMaxTile, kRows, kRows};
 
 }  // namespace liquidgemm::cpu

@@ -1,7 +1,8 @@
 // Float sums on AVX-512: panels of 32 rows, tiles of up to 12 tokens.
 //
 // The contract sums blocks of 256 k and adds the blocks in order. Block by block, all tiles of the
-// job run against the same 32 KiB of weights; the totals wait in scratch as [tile][T][32].
+// job run against the same few panels (32 KiB of weights each, in L2), and a tile's 12 KiB stay in
+// L1 while the panels pass. The totals wait in scratch as [panel][token][32].
 #include <immintrin.h>
 
 #include "gemm/cpu/kernels.h"
@@ -11,6 +12,7 @@ namespace liquidgemm::cpu {
 namespace {
 
 constexpr int kMaxTile = 12;
+constexpr int kMaxPanels = 4;  // that pass one tile together
 constexpr int kVectors = 2;
 constexpr int kLanes = 16;
 constexpr int kRows = kVectors * kLanes;
@@ -73,27 +75,39 @@ void store_totals(const FloatJob& job, std::int64_t panel, const float* total) {
   }
 }
 
-void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, float* total) {
-  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    const float* weights = job.panels + panel * job.k * kRows;
-    for (std::int64_t i = 0; i < job.m * kRows; i += kLanes) {
-      _mm512_store_ps(total + i, _mm512_setzero_ps());
-    }
-    for (std::int64_t k = 0; k < job.k; k += job.block) {
-      const std::int64_t count = job.k - k < job.block ? job.k - k : job.block;
-      for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
-        const std::int64_t token0 = job.m * tile / job.tiles;
-        const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
-        kAddBlock[height](weights + k * kRows, job.x + token0 * job.k + k * height, count,
-                          total + token0 * kRows);
+// Panels panel .. panel + panels - 1, at most kMaxPanels.
+void run_panels(const FloatJob& job, std::int64_t panel, std::int64_t panels, float* total) {
+  const float* weights = job.panels + panel * job.k * kRows;
+  for (std::int64_t i = 0; i < panels * job.m * kRows; i += kLanes) {
+    _mm512_store_ps(total + i, _mm512_setzero_ps());
+  }
+  for (std::int64_t k = 0; k < job.k; k += job.block) {
+    const std::int64_t count = job.k - k < job.block ? job.k - k : job.block;
+    for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
+      const std::int64_t token0 = job.m * tile / job.tiles;
+      const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
+      const float* x = job.x + token0 * job.k + k * height;
+      for (std::int64_t p = 0; p < panels; ++p) {
+        kAddBlock[height](weights + (p * job.k + k) * kRows, x, count,
+                          total + (p * job.m + token0) * kRows);
       }
     }
-    store_totals(job, panel, total);
+  }
+  for (std::int64_t p = 0; p < panels; ++p) {
+    store_totals(job, panel + p, total + p * job.m * kRows);
+  }
+}
+
+void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, float* total) {
+  // One tile reads every weight once, in memory order; several share panels in the cache.
+  const std::int64_t most = job.tiles == 1 ? 1 : kMaxPanels;
+  for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
+    run_panels(job, panel, panel_end - panel < most ? panel_end - panel : most, total);
   }
 }
 
 }  // namespace
 
-const FloatKernel kFloatAvx512 = {run, kMaxTile, kRows};
+const FloatKernel kFloatAvx512 = {run, kMaxTile, kRows, kMaxPanels* kRows};
 
 }  // namespace liquidgemm::cpu

@@ -53,7 +53,7 @@ class FloatLinear final : public CpuLinear {
     return static_cast<std::size_t>(block_ * k_) * sizeof(float);
   }
   std::size_t worker_bytes() const {
-    return static_cast<std::size_t>(block_ * kernel_.panel_rows) * sizeof(float);
+    return static_cast<std::size_t>(block_ * kernel_.scratch_per_token) * sizeof(float);
   }
 
  private:

@@ -38,6 +38,6 @@ void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, 
 
 }  // namespace
 
-const FloatKernel kFloatScalar = {run, 1, kRows};
+const FloatKernel kFloatScalar = {run, 1, kRows, 0};
 
 }  // namespace liquidgemm::cpu

@@ -5,8 +5,10 @@ namespace liquidgemm::cpu {
 namespace {
 
 void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void*) {
-  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    run_codes_tiles(job, panel, 0, job.panels + panel * job.panel_bytes);
+  const std::int64_t most = panels_in_cache(job);
+  for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
+    const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
+    run_codes_tiles(job, panel, panels, 0, job.panels + panel * job.panel_bytes);
   }
 }
 

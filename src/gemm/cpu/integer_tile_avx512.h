@@ -14,6 +14,7 @@ namespace liquidgemm::cpu {
 namespace {
 
 constexpr int kMaxTile = 12;
+constexpr int kMaxPanels = 4;       // that pass one tile together
 constexpr int kVectors = 2;         // zmm registers of one column of a panel
 constexpr int kCodesPerWord = 128;  // bytes of one 4-k step of a panel of codes
 
@@ -117,14 +118,25 @@ constexpr CodesTile kCodesTiles[kMaxTile + 1] = {
     run_codes_tile<8>, run_codes_tile<9>, run_codes_tile<10>, run_codes_tile<11>,
     run_codes_tile<12>};
 
-// Tiles first_tile .. job.tiles - 1 against one panel of codes.
+// Tiles first_tile .. job.tiles - 1 against `panels` neighbouring panels of codes: a tile stays
+// near while the panels pass, and the panels stay in L2 while the tiles pass.
 LIQUIDGEMM_INLINE void run_codes_tiles(const IntegerJob& job, std::int64_t panel,
-                                       std::int64_t first_tile, const std::uint8_t* codes) {
+                                       std::int64_t panels, std::int64_t first_tile,
+                                       const std::uint8_t* codes) {
   for (std::int64_t tile = first_tile; tile < job.tiles; ++tile) {
     const std::int64_t token0 = job.m * tile / job.tiles;
     const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
-    kCodesTiles[height](job, panel, token0, codes);
+    for (std::int64_t p = 0; p < panels; ++p) {
+      kCodesTiles[height](job, panel + p, token0, codes + p * kPanelRows * job.k);
+    }
   }
+}
+
+// Panels of codes that half a typical L2 cache (1 MiB) holds.
+LIQUIDGEMM_INLINE std::int64_t panels_in_cache(const IntegerJob& job) {
+  const std::int64_t fitting = (std::int64_t{512} << 10) / (kPanelRows * job.k);
+  if (fitting < 1) return 1;
+  return fitting < kMaxPanels ? fitting : kMaxPanels;
 }
 
 }  // namespace

@@ -66,11 +66,12 @@ struct FloatJob {
 };
 
 struct FloatKernel {
-  // `scratch` holds m * panel_rows floats.
+  // `scratch` holds m * scratch_per_token floats.
   void (*run)(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end,
               float* scratch);
   int max_tile;
   int panel_rows;
+  int scratch_per_token;
 };
 
 // Rows to INT8. `finite` and `largest` come first, the scales are plain code, then the values:

@@ -144,20 +144,24 @@ constexpr PackedTile kPackedTiles[kMaxTile + 1] = {nullptr,
 void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void* scratch) {
   auto* codes = static_cast<std::uint8_t*>(scratch);
   const std::int64_t height = job.m / job.tiles;  // of the first tile
-  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    if (job.m == 1) {
-      run_panel_one(job, panel);
-    } else if (job.tiles == 1) {
-      kPackedTiles<false>[height](job, panel, codes);
-    } else {
-      kPackedTiles<true>[height](job, panel, codes);
-      run_codes_tiles(job, panel, 1, codes);
+  const std::int64_t most = panels_in_cache(job);
+  for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
+    const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
+    for (std::int64_t p = 0; p < panels; ++p) {
+      if (job.m == 1) {
+        run_panel_one(job, panel + p);
+      } else if (job.tiles == 1) {
+        kPackedTiles<false>[height](job, panel + p, nullptr);
+      } else {
+        kPackedTiles<true>[height](job, panel + p, codes + p * kPanelRows * job.k);
+      }
     }
+    if (job.tiles > 1) run_codes_tiles(job, panel, panels, 1, codes);
   }
 }
 
 }  // namespace
 
-const IntegerKernel kLiquid4Avx512 = {run, kMaxTile, false, 1, kPanelRows};
+const IntegerKernel kLiquid4Avx512 = {run, kMaxTile, false, 1, kMaxPanels* kPanelRows};
 
 }  // namespace liquidgemm::cpu

@@ -1,6 +1,7 @@
 #include "gemm/cpu/packed_activations.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 namespace liquidgemm::cpu {
@@ -8,78 +9,142 @@ namespace {
 
 constexpr std::int64_t kWord = 4;  // k of one word of integers
 
-// Calls visit(first token of the tile, its height T, token in the tile, k, end) for every token of
-// every tile, in steps of kPackStep so that what is written between two steps stays in L1.
+// A stretch of k (kPackStep or less, so that what is written stays in L1) of one tile.
+struct Step {
+  std::int64_t token0;
+  std::int64_t height;  // T
+  std::int64_t k;
+  std::int64_t end;
+};
+
 template <typename Visit>
 void for_each_step(const ActivationTiles& tiles, std::int64_t k_begin, std::int64_t k_end,
                    Visit visit) {
   for (std::int64_t tile = 0; tile < tiles.tiles; ++tile) {
-    const std::int64_t begin = tiles.begin(tile);
-    const std::int64_t height = tiles.begin(tile + 1) - begin;
+    const std::int64_t token0 = tiles.begin(tile);
+    const std::int64_t height = tiles.begin(tile + 1) - token0;
     for (std::int64_t k = k_begin; k < k_end; k += kPackStep) {
-      const std::int64_t end = std::min(k + kPackStep, k_end);
-      for (std::int64_t t = 0; t < height; ++t) visit(begin, height, t, k, end);
+      visit(Step{token0, height, k, std::min(k + kPackStep, k_end)});
     }
   }
 }
 
-inline void copy_word(const std::int8_t* from, std::int8_t* to) { std::memcpy(to, from, kWord); }
-inline void copy_word(const std::int8_t* from, std::int16_t* to) {
-  std::int16_t word[kWord];
-  for (int i = 0; i < kWord; ++i) word[i] = from[i];
-  std::memcpy(to, word, sizeof word);
+// Interleaves words of 4 bytes, whatever they hold: word w of token t of a step goes to
+// to[w * height + t]. Rows are `stride` bytes apart.
+using FourWords = std::uint32_t __attribute__((vector_size(16)));
+
+FourWords load_words(const std::byte* from) {
+  FourWords words;
+  std::memcpy(&words, from, sizeof words);
+  return words;
 }
 
-// Out is std::int8_t or std::int16_t.
-template <typename Out>
-void pack_words(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
-                std::int64_t k_begin, std::int64_t k_end, Out* packed) {
-  for_each_step(tiles, k_begin, k_end, [&](auto begin, auto height, auto t, auto k, auto end) {
-    const std::int8_t* row = x + (begin + t) * ld;
-    Out* tile = packed + begin * tiles.k_padded + t * kWord;
-    const std::int64_t whole = std::min(end, tiles.k / kWord * kWord);
-    for (; k < whole; k += kWord) copy_word(row + k, tile + k * height);
-    for (; k < end; k += kWord) {
-      std::int8_t last[kWord];
-      for (int i = 0; i < kWord; ++i) last[i] = k + i < tiles.k ? row[k + i] : std::int8_t{0};
-      copy_word(last, tile + k * height);
+void store_words(std::byte* to, FourWords words) { std::memcpy(to, &words, sizeof words); }
+
+void interleave_words(const std::byte* from, std::int64_t stride, std::int64_t height,
+                      std::int64_t words, std::byte* to) {
+  std::int64_t t = 0;
+  // Squares of 4 tokens x 4 words are transposed in registers.
+  for (; t + 4 <= height; t += 4) {
+    const std::byte* row = from + t * stride;
+    std::int64_t w = 0;
+    for (; w + 4 <= words; w += 4) {
+      const FourWords a = load_words(row + 4 * w);
+      const FourWords b = load_words(row + stride + 4 * w);
+      const FourWords c = load_words(row + 2 * stride + 4 * w);
+      const FourWords d = load_words(row + 3 * stride + 4 * w);
+      const FourWords ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+      const FourWords ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+      const FourWords cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+      const FourWords cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      std::byte* out = to + 4 * (w * height + t);
+      store_words(out, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+      store_words(out + 4 * height, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+      store_words(out + 8 * height, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+      store_words(out + 12 * height, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
     }
-  });
+    for (; w < words; ++w) {
+      for (std::int64_t i = 0; i < 4; ++i) {
+        std::memcpy(to + 4 * (w * height + t + i), row + i * stride + 4 * w, 4);
+      }
+    }
+  }
+  for (; t < height; ++t) {
+    for (std::int64_t w = 0; w < words; ++w) {
+      std::memcpy(to + 4 * (w * height + t), from + t * stride + 4 * w, 4);
+    }
+  }
+}
+
+// The words past the last whole one: what there is of it, then zeros.
+template <typename Out>
+void pack_end(const ActivationTiles& tiles, const Step& step, std::int64_t k, const std::int8_t* x,
+              std::int64_t ld, Out* packed) {
+  for (; k < step.end; k += kWord) {
+    for (std::int64_t t = 0; t < step.height; ++t) {
+      const std::int8_t* row = x + (step.token0 + t) * ld;
+      Out* word = packed + step.token0 * tiles.k_padded + k * step.height + t * kWord;
+      for (int i = 0; i < kWord; ++i) word[i] = k + i < tiles.k ? row[k + i] : 0;
+    }
+  }
 }
 
 }  // namespace
 
 void pack_int8(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed) {
-  pack_words(tiles, x, ld, k_begin, k_end, packed);
+  for_each_step(tiles, k_begin, k_end, [&](const Step& step) {
+    const std::int64_t whole = std::min(step.end, tiles.k / kWord * kWord);
+    const std::int64_t words = std::max<std::int64_t>(whole - step.k, 0) / kWord;
+    std::int8_t* to = packed + step.token0 * tiles.k_padded + step.k * step.height;
+    interleave_words(reinterpret_cast<const std::byte*>(x + step.token0 * ld + step.k), ld,
+                     step.height, words, reinterpret_cast<std::byte*>(to));
+    pack_end(tiles, step, step.k + words * kWord, x, ld, packed);
+  });
 }
 
 void pack_int16(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                 std::int64_t k_begin, std::int64_t k_end, std::int16_t* packed) {
-  pack_words(tiles, x, ld, k_begin, k_end, packed);
+  for_each_step(tiles, k_begin, k_end, [&](const Step& step) {
+    const std::int64_t whole = std::min(step.end, tiles.k / kWord * kWord);
+    for (std::int64_t t = 0; t < step.height; ++t) {
+      const std::int8_t* row = x + (step.token0 + t) * ld;
+      std::int16_t* tile = packed + step.token0 * tiles.k_padded + t * kWord;
+      for (std::int64_t k = step.k; k < whole; k += kWord) {
+        std::int16_t word[kWord];
+        for (int i = 0; i < kWord; ++i) word[i] = row[k + i];
+        std::memcpy(tile + k * step.height, word, sizeof word);
+      }
+    }
+    pack_end(tiles, step, std::max(whole, step.k), x, ld, packed);
+  });
 }
 
 void pack_group_sums(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                      int group_size, std::int64_t k_begin, std::int64_t k_end, std::int16_t* sums) {
   const std::int64_t groups = (tiles.k + group_size - 1) / group_size;
-  for_each_step(tiles, k_begin, k_end, [&](auto begin, auto height, auto t, auto k, auto end) {
-    const std::int8_t* row = x + (begin + t) * ld;
-    std::int16_t* tile = sums + begin * groups + t;
-    end = std::min(end, tiles.k);
-    for (; k < end; k += group_size) {
-      std::int32_t sum = 0;
-      for (std::int64_t i = k; i < std::min(k + group_size, end); ++i) sum += row[i];
-      tile[k / group_size * height] = static_cast<std::int16_t>(sum);
+  for_each_step(tiles, k_begin, k_end, [&](const Step& step) {
+    const std::int64_t end = std::min(step.end, tiles.k);
+    for (std::int64_t t = 0; t < step.height; ++t) {
+      const std::int8_t* row = x + (step.token0 + t) * ld;
+      std::int16_t* tile = sums + step.token0 * groups + t;
+      for (std::int64_t k = step.k; k < end; k += group_size) {
+        const std::int64_t group_end = std::min(k + group_size, end);
+        std::int32_t sum = 0;
+        for (std::int64_t i = k; i < group_end; ++i) sum += row[i];
+        tile[k / group_size * step.height] = static_cast<std::int16_t>(sum);
+      }
     }
   });
 }
 
 void pack_float(const ActivationTiles& tiles, const float* x, std::int64_t ld, std::int64_t k_begin,
                 std::int64_t k_end, float* packed) {
-  for_each_step(tiles, k_begin, k_end, [&](auto begin, auto height, auto t, auto k, auto end) {
-    const float* row = x + (begin + t) * ld;
-    float* tile = packed + begin * tiles.k + t;
-    for (; k < end; ++k) tile[k * height] = row[k];
+  for_each_step(tiles, k_begin, k_end, [&](const Step& step) {
+    float* to = packed + step.token0 * tiles.k + step.k * step.height;
+    interleave_words(reinterpret_cast<const std::byte*>(x + step.token0 * ld + step.k),
+                     ld * std::int64_t{sizeof(float)}, step.height, step.end - step.k,
+                     reinterpret_cast<std::byte*>(to));
   });
 }
 
