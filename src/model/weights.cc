@@ -137,6 +137,7 @@ Result<WeightLoader> WeightLoader::create(const ModelSource& source, Precision p
   WeightLoader loader;
   loader.source_ = &source;
   loader.precision_ = precision;
+  loader.as_float_ = precision == Precision::kFp32 || precision == Precision::kW4A16;
   loader.group_size_ = group_size;
   loader.rule_ = rule;
   loader.pool_ = &pool;
@@ -285,7 +286,7 @@ Result<LoadedMatrix> WeightLoader::matrix(const std::string& module, std::int64_
       }
     }
   }
-  if (float_activations() && matrix.kind != WeightView::Kind::kFloat) {
+  if (as_float_ && matrix.kind != WeightView::Kind::kFloat) {
     if (matrix.kind == WeightView::Kind::kInt8) {
       matrix.f32 = dequantize_int8(matrix.int8);
     } else {

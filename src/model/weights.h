@@ -49,9 +49,9 @@ class WeightLoader {
                                      StepRule rule, ThreadPool& pool);
 
   Precision precision() const { return precision_; }
-  bool float_activations() const {
-    return precision_ == Precision::kFp32 || precision_ == Precision::kW4A16;
-  }
+  bool float_activations() const { return as_float_; }
+  // Whatever the stored form, matrices come back as float: for comparing weights.
+  void read_as_float() { as_float_ = true; }
 
   // The parts of a group stacked along N. All parts must come in one scheme; with quantised and
   // INT8 parts mixed, the caller gets one matrix a part (in order), otherwise exactly one.
@@ -72,6 +72,7 @@ class WeightLoader {
 
   const ModelSource* source_ = nullptr;
   Precision precision_ = Precision::kW4A8;
+  bool as_float_ = false;
   int group_size_ = 64;
   StepRule rule_ = StepRule::kSearch;
   ThreadPool* pool_ = nullptr;

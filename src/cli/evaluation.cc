@@ -1,0 +1,147 @@
+#include "cli/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <numeric>
+
+#include "base/mapped_file.h"
+#include "base/progress.h"
+#include "base/status_macros.h"
+#include "cli/interrupt.h"
+#include "model/checkpoint/dithered_source.h"
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm::cli {
+namespace {
+
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
+constexpr int kSpeedRounds = 3;
+
+double seconds_of(const std::function<Status()>& work, Status& status) {
+  const auto start = std::chrono::steady_clock::now();
+  status = work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+bool from_quantized(Precision precision) {
+  return precision == Precision::kW4A8 || precision == Precision::kW4A16;
+}
+
+}  // namespace
+
+Result<Evaluation> load_evaluation(const EvaluationOptions& options) {
+  Evaluation evaluation;
+  // The text first: a wrong name should not cost a load.
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string text, read_text_file(options.text, kMaxTextBytes));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(evaluation.source, open_source(options.model.model));
+  ModelSource& source = evaluation.source;
+  if (!options.quantized.empty()) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(ModelSource quantized, open_source(options.quantized));
+    if (!quantized.config.quantization) {
+      return invalid_argument(options.quantized + ": not a LiquidQuant checkpoint");
+    }
+    evaluation.quantized = std::move(quantized);
+  }
+  if (options.dither) {
+    if (source.config.quantization) {
+      return invalid_argument(source.path + ": already quantized; --dither takes the original");
+    }
+    source.tensors = dither(std::move(source.tensors), *options.dither);
+  }
+  std::vector<std::string> names = options.precisions;
+  if (names.empty()) {
+    names = source.config.quantization ? std::vector<std::string>{"auto"}
+                                       : std::vector<std::string>{"fp32", "w8a8", "w4a16", "w4a8"};
+  }
+  // Loading quantizes in memory where needed; each model is one unit of progress.
+  Progress progress("Loading", static_cast<std::int64_t>(names.size()), "models");
+  for (const std::string& name : names) {
+    if (interrupt_flag()) return cancelled("interrupted");
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const Precision precision, parse_precision(name));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(LoadOptions load,
+                                load_options(options.model, precision, source.config));
+    load.limits.max_position =
+        std::min(std::max(options.context, kSpeedPrompt), source.config.max_position);
+    load.limits.max_rows = std::min<std::int64_t>(load.limits.max_position, 256);
+    load.limits.max_logits_rows = std::min<std::int64_t>(load.limits.max_rows, 128);
+    const bool stored = evaluation.quantized && from_quantized(precision);
+    LIQUIDGEMM_ASSIGN_OR_RETURN(LoadedModel model,
+                                load_model(stored ? *evaluation.quantized : source, load));
+    evaluation.models.push_back(std::move(model));
+    progress.advance(1, name);
+  }
+  progress.finish();
+  evaluation.tokens =
+      evaluation.models.front().tokenizer->encode(text, /*add_special_tokens=*/false);
+  if (evaluation.tokens.size() < 2) {
+    return invalid_argument(options.text + ": " + std::to_string(evaluation.tokens.size()) +
+                            " tokens of text, expected at least 2");
+  }
+  return evaluation;
+}
+
+Result<std::vector<PerplexityRow>> measure_quality(Evaluation& evaluation,
+                                                   const EvaluationOptions& options) {
+  std::vector<Backend*> backends;
+  for (const LoadedModel& model : evaluation.models) backends.push_back(model.backend.get());
+  const auto available = static_cast<std::int64_t>(evaluation.tokens.size());
+  Progress progress("Scoring", std::min(options.tokens, available), "tokens");
+  auto rows = measure_perplexity(
+      backends, evaluation.tokens, {.tokens = options.tokens, .context = options.context},
+      *evaluation.models.front().pool, [&](std::int64_t count) { progress.advance(count); },
+      interrupt_flag());
+  if (!rows.ok()) return rows.status();
+  progress.finish();
+  return rows;
+}
+
+Result<Speed> measure_speed(LoadedModel& model, const std::vector<TokenId>& tokens) {
+  Backend& backend = *model.backend;
+  const BackendLimits& limits = backend.limits();
+  const auto available = static_cast<std::int64_t>(tokens.size());
+  const std::int64_t prompt = std::min({kSpeedPrompt, available, limits.max_position});
+  const std::int64_t answer = std::min({kSpeedAnswer, prompt, limits.max_position - 1});
+  std::vector<std::int32_t> pages(
+      static_cast<std::size_t>((limits.max_position + kPageTokens - 1) / kPageTokens));
+  std::iota(pages.begin(), pages.end(), 0);
+  // Feeds tokens [first, last) in chunks; the last row's logits are computed, as for an answer.
+  const auto feed = [&](std::int64_t first, std::int64_t last, std::int64_t chunk) -> Status {
+    for (std::int64_t at = first; at < last; at += chunk) {
+      if (interrupt_flag()) return cancelled("interrupted");
+      const std::int64_t count = std::min(chunk, last - at);
+      const SequenceRows sequence{.first_row = 0,
+                                  .rows = static_cast<std::int32_t>(count),
+                                  .context = static_cast<std::int32_t>(at),
+                                  .pages = pages};
+      const auto last_row = static_cast<std::int32_t>(count - 1);
+      const bool ends = at + count == last;
+      LIQUIDGEMM_RETURN_IF_ERROR(
+          backend.step({.tokens = std::span(tokens).subspan(static_cast<std::size_t>(at),
+                                                            static_cast<std::size_t>(count)),
+                        .sequences = {&sequence, 1},
+                        .logits_rows = std::span(&last_row, ends ? 1 : 0),
+                        .samples = {}}));
+    }
+    return ok_status();
+  };
+  std::vector<double> prompt_seconds;
+  std::vector<double> answer_seconds;
+  for (int round = 0; round < kSpeedRounds; ++round) {
+    Status status;
+    prompt_seconds.push_back(seconds_of([&] { return feed(0, prompt, limits.max_rows); }, status));
+    LIQUIDGEMM_RETURN_IF_ERROR(status);
+    // One row a step, as generation does; the tokens are the text's, so that every precision does
+    // the same work.
+    answer_seconds.push_back(seconds_of([&] { return feed(0, answer, 1); }, status));
+    LIQUIDGEMM_RETURN_IF_ERROR(status);
+  }
+  const auto median = [](std::vector<double>& values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+  };
+  return Speed{.prompt = static_cast<double>(prompt) / median(prompt_seconds),
+               .generation = static_cast<double>(answer) / median(answer_seconds)};
+}
+
+}  // namespace liquidgemm::cli

@@ -1,0 +1,62 @@
+#include "cli/model_options.h"
+
+#include <algorithm>
+
+#include "base/status_macros.h"
+#include "cli/model_path.h"
+
+namespace liquidgemm::cli {
+
+void add_model_options(CLI::App& verb, ModelOptions& options) {
+  verb.add_option("MODEL,-m,--model", options.model,
+                  "A Hugging Face folder, a .gguf file, or a name in the local cache")
+      ->required();
+  verb.add_option("--threads", options.threads, "CPU threads; 0: one for each CPU")
+      ->check(CLI::Range(0, 1024))
+      ->envname("LIQUIDGEMM_THREADS");
+  verb.add_option("--isa", options.isa, "Require an instruction set instead of the best one")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
+      ->envname("LIQUIDGEMM_ISA");
+  verb.add_option("--kv-cache-dtype", options.kv_cache_dtype, "KV cache format (auto: f16)")
+      ->check(CLI::IsMember({"auto", "f16", "fp16", "int8"}))
+      ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
+  verb.add_option("--max-model-len,--context-length,--ctx-size,-c", options.max_model_len,
+                  "Longest sequence, prompt and answer; K and M suffixes (default: the\n"
+                  "model's own, at most 8K)")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->envname("LIQUIDGEMM_MAX_MODEL_LEN");
+}
+
+void add_precision_option(CLI::App& verb, std::string& precision) {
+  verb.add_option("--precision", precision, "Weights and activations (auto: w4a8)")
+      ->check(CLI::IsMember({"auto", "fp32", "w8a8", "w4a16", "w4a8"}))
+      ->envname("LIQUIDGEMM_PRECISION");
+}
+
+Result<ModelSource> open_source(const std::string& model) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string path, resolve_model(model));
+  return open_model_source(path);
+}
+
+Result<LoadOptions> load_options(const ModelOptions& options, Precision precision,
+                                 const ModelConfig& config) {
+  LoadOptions load;
+  load.precision = precision;
+  load.threads = options.threads;
+  if (!options.isa.empty()) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const Isa isa, parse_isa(options.isa));
+    LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa));
+    load.isa = isa;
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(load.limits.kv_format, parse_kv_format(options.kv_cache_dtype));
+  load.limits.max_sequences = 1;
+  load.limits.max_logits_rows = 1;
+  load.limits.pages = 0;
+  load.limits.max_position = options.max_model_len > 0
+                                 ? options.max_model_len
+                                 : std::min(config.max_position, kDefaultLength);
+  return load;
+}
+
+}  // namespace liquidgemm::cli

@@ -1,0 +1,32 @@
+// Flags that every verb which runs a model shares.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "model/load.h"
+
+namespace liquidgemm::cli {
+
+struct ModelOptions {
+  std::string model;
+  std::string isa;  // empty: the best one
+  int threads = 0;
+  std::string kv_cache_dtype = "auto";
+  std::int64_t max_model_len = 0;  // 0: the model's own, at most kDefaultLength
+};
+
+inline constexpr std::int64_t kDefaultLength = 8192;
+
+void add_model_options(CLI::App& verb, ModelOptions& options);
+void add_precision_option(CLI::App& verb, std::string& precision);
+
+// Opens MODEL; the path is resolved first.
+Result<ModelSource> open_source(const std::string& model);
+
+// As LoadOptions; limits are for one sequence until the caller changes them.
+Result<LoadOptions> load_options(const ModelOptions& options, Precision precision,
+                                 const ModelConfig& config);
+
+}  // namespace liquidgemm::cli

@@ -1,0 +1,83 @@
+// Loads the small random checkpoints of tests/data/model for tests of whole models.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/load.h"
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm {
+
+struct TestModelOptions {
+  Precision precision = Precision::kW4A8;
+  KvFormat kv_format = KvFormat::kF16;
+  int threads = 1;
+  std::int64_t max_rows = 256;
+  std::int64_t max_sequences = 8;
+  std::int64_t max_logits_rows = 256;
+  std::int64_t max_position = 640;
+  std::int64_t pages = 100;
+  std::optional<Isa> isa;
+};
+
+inline LoadedModel load_test_model(const std::string& name, const TestModelOptions& options) {
+  auto source = open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name);
+  EXPECT_TRUE(source.ok()) << source.status().to_string();
+  LoadOptions load;
+  load.precision = options.precision;
+  load.threads = options.threads;
+  load.isa = options.isa;
+  load.limits = {.max_rows = options.max_rows,
+                 .max_sequences = options.max_sequences,
+                 .max_logits_rows = options.max_logits_rows,
+                 .max_position = options.max_position,
+                 .pages = options.pages,
+                 .kv_format = options.kv_format};
+  auto model = load_model(*source, load);
+  EXPECT_TRUE(model.ok()) << model.status().to_string();
+  return std::move(*model);
+}
+
+inline std::vector<TokenId> random_tokens(std::mt19937& random, std::int64_t count,
+                                          std::int64_t vocabulary) {
+  std::vector<TokenId> tokens(static_cast<std::size_t>(count));
+  for (TokenId& token : tokens) {
+    token = static_cast<TokenId>(random() % static_cast<std::uint32_t>(vocabulary));
+  }
+  return tokens;
+}
+
+// One sequence alone, `chunk` tokens a step: the logits after every token, row-major.
+inline std::vector<float> all_logits(Backend& backend, const std::vector<TokenId>& tokens,
+                                     std::int64_t chunk, const std::vector<std::int32_t>& pages) {
+  std::vector<float> result;
+  const auto total = static_cast<std::int64_t>(tokens.size());
+  for (std::int64_t first = 0; first < total; first += chunk) {
+    const std::int64_t count = std::min(chunk, total - first);
+    const SequenceRows sequence{.first_row = 0,
+                                .rows = static_cast<std::int32_t>(count),
+                                .context = static_cast<std::int32_t>(first),
+                                .pages = pages};
+    std::vector<std::int32_t> rows(static_cast<std::size_t>(count));
+    std::iota(rows.begin(), rows.end(), 0);
+    const Status status =
+        backend.step({.tokens = std::span(tokens).subspan(static_cast<std::size_t>(first),
+                                                          static_cast<std::size_t>(count)),
+                      .sequences = {&sequence, 1},
+                      .logits_rows = rows,
+                      .samples = {}});
+    EXPECT_TRUE(status.ok()) << status.to_string();
+    for (std::int64_t row = 0; row < count; ++row) {
+      const std::span<const float> logits = backend.logits(row);
+      result.insert(result.end(), logits.begin(), logits.end());
+    }
+  }
+  return result;
+}
+
+}  // namespace liquidgemm
