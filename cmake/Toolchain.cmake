@@ -24,6 +24,21 @@ elseif(NOT LIQUIDGEMM_SANITIZE STREQUAL "")
   message(FATAL_ERROR "LIQUIDGEMM_SANITIZE is '${LIQUIDGEMM_SANITIZE}', expected address or thread")
 endif()
 
+# Fuzzing instruments every file, so that libFuzzer sees the branches of the parsers and not only
+# those of the target; address and undefined behaviour are checked with it.
+if(LIQUIDGEMM_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "LIQUIDGEMM_FUZZ needs clang (-DCMAKE_CXX_COMPILER=clang++-16); "
+                        "the compiler is ${CMAKE_CXX_COMPILER_ID}")
+  endif()
+  if(NOT LIQUIDGEMM_SANITIZE STREQUAL "")
+    message(FATAL_ERROR "LIQUIDGEMM_FUZZ brings its own sanitizers: leave LIQUIDGEMM_SANITIZE empty")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
 # liquidgemm_layer(NAME SOURCES... DEPENDS...): one static library a layer, named liquidgemm_NAME.
 # A layer may depend only on layers above it in docs/design.md's list.
 function(liquidgemm_layer name)
