@@ -16,8 +16,22 @@ namespace {
 
 using json::Array;
 using json::Object;
-using json::Reader;
 using json::Value;
+
+// A reader that knows its place in the file, to make readers of what lies inside.
+class Reader : public json::Reader {
+ public:
+  Reader(const Object& object, const std::string& where, const std::string& path = "")
+      : json::Reader(object, where, path), where_(where), path_(path) {}
+
+  Reader inside(const Object& object, std::string_view name) const {
+    return Reader(object, where_, (path_.empty() ? "" : path_ + ".") + std::string(name));
+  }
+
+ private:
+  std::string where_;
+  std::string path_;
+};
 
 std::string_view view(const boost::json::string& text) { return {text.data(), text.size()}; }
 std::string_view view(boost::json::string_view text) { return {text.data(), text.size()}; }
@@ -40,7 +54,7 @@ Result<std::vector<const Object*>> components(const Reader& reader, std::string_
   std::vector<const Object*> list;
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const whole, reader.optional_object(name));
   if (whole == nullptr) return list;
-  const Reader inner(*whole, reader.field(name));
+  const Reader inner = reader.inside(*whole, name);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(inner));
   if (type != "Sequence") {
     list.push_back(whole);
@@ -58,7 +72,7 @@ Status read_normalizer(const Reader& root, TokenizerSpec& spec) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto list, components(root, "normalizer", "normalizers"));
   for (const Object* object : list) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type,
-                                type_of(Reader(*object, root.field("normalizer"))));
+                                type_of(root.inside(*object, "normalizer")));
     if (type != "NFC") {
       return unsupported(root.field("normalizer") + ": the normalizer " + quoted(type) +
                          " is not supported, only NFC is");
@@ -70,7 +84,7 @@ Status read_normalizer(const Reader& root, TokenizerSpec& spec) {
 
 Result<PreTokenizer> read_split(const Reader& reader) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const pattern, reader.required_object("pattern"));
-  const Reader inner(*pattern, reader.field("pattern"));
+  const Reader inner = reader.inside(*pattern, "pattern");
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto regex, inner.optional_string("Regex"));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto behavior, reader.optional_string("behavior"));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto invert, reader.optional_bool("invert"));
@@ -95,7 +109,7 @@ Status read_pre_tokenizer(const Reader& root, TokenizerSpec& spec) {
   bool byte_level = false;
   std::optional<PreTokenizer> split;
   for (const Object* object : list) {
-    const Reader reader(*object, where);
+    const Reader reader = root.inside(*object, "pre_tokenizer");
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(reader));
     if (byte_level) return unsupported(where + ": " + quoted(type) + " after ByteLevel");
     if (type == "Digits" && !digits && !split) {
@@ -129,16 +143,16 @@ Status read_pre_tokenizer(const Reader& root, TokenizerSpec& spec) {
 Status read_template(const Reader& reader, TokenizerSpec& spec) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Array* const single, reader.required_array("single"));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const tokens, reader.required_object("special_tokens"));
-  const Reader token_reader(*tokens, reader.field("special_tokens"));
+  const Reader token_reader = reader.inside(*tokens, "special_tokens");
   bool text_seen = false;
   for (const Value& value : *single) {
     if (!value.is_object()) return corrupt(reader.field("single") + ": expected objects");
-    const Reader part(value.get_object(), reader.field("single"));
+    const Reader part = reader.inside(value.get_object(), "single");
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const special, part.optional_object("SpecialToken"));
     if (special == nullptr) {
       LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const sequence, part.required_object("Sequence"));
       LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string id,
-                                  Reader(*sequence, part.field("Sequence")).required_string("id"));
+                                  part.inside(*sequence, "Sequence").required_string("id"));
       if (id != "A" || text_seen) {
         return unsupported(reader.field("single") + ": expected the sequence A once");
       }
@@ -146,9 +160,9 @@ Status read_template(const Reader& reader, TokenizerSpec& spec) {
       continue;
     }
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string name,
-                                Reader(*special, part.field("SpecialToken")).required_string("id"));
+                                part.inside(*special, "SpecialToken").required_string("id"));
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const entry, token_reader.required_object(name));
-    const Reader entry_reader(*entry, token_reader.field(name));
+    const Reader entry_reader = token_reader.inside(*entry, name);
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Array* const ids, entry_reader.required_array("ids"));
     auto& target = text_seen ? spec.suffix_tokens : spec.prefix_tokens;
     for (const Value& id : *ids) {
@@ -175,7 +189,7 @@ Status read_post_processor(const Reader& root, TokenizerSpec& spec) {
   const std::string where = root.field("post_processor");
   bool has_template = false;
   for (const Object* object : list) {
-    const Reader reader(*object, where);
+    const Reader reader = root.inside(*object, "post_processor");
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(reader));
     if (type == "ByteLevel") continue;  // moves offsets only, no ids
     if (type != "TemplateProcessing" || has_template) {
@@ -192,8 +206,7 @@ Status read_decoder(const Reader& root) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto list, components(root, "decoder", "decoders"));
   std::string types;
   for (const Object* object : list) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type,
-                                type_of(Reader(*object, root.field("decoder"))));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(root.inside(*object, "decoder")));
     types += (types.empty() ? "" : "+") + type;
   }
   if (types == "ByteLevel") return ok_status();
@@ -273,7 +286,7 @@ bool has_all_bytes(const TokenizerSpec& spec) {
 
 Status read_model(const Reader& root, TokenizerSpec& spec) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Object* const object, root.required_object("model"));
-  const Reader model(*object, root.field("model"));
+  const Reader model = root.inside(*object, "model");
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(model));
   if (type != "BPE" && !type.empty()) {  // the oldest files leave the type out
     return unsupported(model.field("type") + ": only BPE is supported, found " + quoted(type));
@@ -314,7 +327,7 @@ Status read_added_tokens(const Reader& root, TokenizerSpec& spec) {
   const std::string where = root.field("added_tokens");
   for (const Value& value : *list) {
     if (!value.is_object()) return corrupt(where + ": expected objects");
-    const Reader reader(value.get_object(), where);
+    const Reader reader = root.inside(value.get_object(), "added_tokens");
     AddedToken token;
     LIQUIDGEMM_ASSIGN_OR_RETURN(
         const std::int64_t id,
