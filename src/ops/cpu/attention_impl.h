@@ -21,14 +21,18 @@ LIQUIDGEMM_INLINE std::int64_t tile_tokens(std::int64_t row_floats) {
 
 // `tokens` rows from page[slot]; the rest of the last group of 16 rows becomes zeros, so that the
 // scores of tokens that do not exist are computed (and ignored) without reading their slots.
-void load_tile(const std::uint16_t* f16, const std::int8_t* int8, std::int64_t slot,
-               std::int64_t tokens, std::int64_t head_dim, std::int64_t row_floats, float* tile) {
+void load_tile(const float* f32, const std::uint16_t* f16, const std::int8_t* int8,
+               std::int64_t slot, std::int64_t tokens, std::int64_t head_dim,
+               std::int64_t row_floats, float* tile) {
   const std::int64_t tail = head_dim % 16;
   for (std::int64_t t = 0; t < tokens; ++t) {
     const std::int64_t at = (slot + t) * head_dim;
     float* row = tile + t * row_floats;
     std::int64_t d = 0;
-    if (f16 != nullptr) {
+    if (f32 != nullptr) {
+      for (; d + 16 <= head_dim; d += 16) store(row + d, load(f32 + at + d));
+      if (tail > 0) store(row + d, load_partial(f32 + at + d, tail));
+    } else if (f16 != nullptr) {
       for (; d + 16 <= head_dim; d += 16) store(row + d, load_f16(f16 + at + d));
       if (tail > 0) {
         std::uint16_t last[16] = {};
@@ -165,7 +169,7 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
     const std::int64_t in_tile = tokens - t0 < step ? tokens - t0 : step;
     const KvPageView& page = pages[t0 / kPageTokens];
     const std::int64_t slot = t0 % kPageTokens;
-    load_tile(page.k_f16, page.k_int8, slot, in_tile, head_dim, row_floats, tile);
+    load_tile(page.k_f32, page.k_f16, page.k_int8, slot, in_tile, head_dim, row_floats, tile);
     for (std::int64_t row = 0; row < rows; ++row) {
       const std::int64_t end = seen(row * group) - t0 < in_tile ? seen(row * group) - t0 : in_tile;
       for (std::int64_t g = 0; g < group; ++g) {
@@ -193,7 +197,8 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
   for (std::int64_t t0 = 0; t0 < tokens; t0 += step) {
     const std::int64_t in_tile = tokens - t0 < step ? tokens - t0 : step;
     const KvPageView& page = pages[t0 / kPageTokens];
-    load_tile(page.v_f16, page.v_int8, t0 % kPageTokens, in_tile, head_dim, row_floats, tile);
+    load_tile(page.v_f32, page.v_f16, page.v_int8, t0 % kPageTokens, in_tile, head_dim, row_floats,
+              tile);
     const auto end_of = [&](std::int64_t query) {
       const std::int64_t left = seen(query) - t0;
       return left < 0 ? 0 : left < in_tile ? left : in_tile;

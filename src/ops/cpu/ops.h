@@ -16,8 +16,10 @@ namespace liquidgemm {
 //
 //   page of one layer and head:  K [64][head_dim] | V [64][head_dim] | K scale [64] | V scale [64]
 //
-// (f16 pages have no scales.)
+// (f16 and f32 pages have no scales.)
 struct KvPageView {
+  const float* k_f32 = nullptr;
+  const float* v_f32 = nullptr;
   const std::uint16_t* k_f16 = nullptr;
   const std::uint16_t* v_f16 = nullptr;
   const std::int8_t* k_int8 = nullptr;

@@ -25,7 +25,7 @@ struct Bits {  // non-negative integers
 };
 
 // How many vectors of head_dim one pass of the value sum holds for `queries` queries at once.
-constexpr int value_vectors(int queries) { return queries == 1 ? 4 : 1; }
+constexpr int value_vectors(int) { return 1; }
 
 LIQUIDGEMM_INLINE Vec set1(float x) {
   Vec r;
