@@ -223,6 +223,8 @@ Value Interpreter::call_macro(const Macro& macro, CallArguments arguments) {
   if (open_scope()) {
     const auto& parameters = definition.parameters;
     const std::size_t defaulted = parameters.size() - definition.defaults.size();
+    // A default sees the parameters before it; its own and later ones hide outer names.
+    for (const std::string& parameter : parameters) scope_->names[parameter] = Value();
     for (std::size_t i = 0; i < parameters.size() && !runtime_.failed(); ++i) {
       Value value;
       if (i < arguments.positional.size()) {

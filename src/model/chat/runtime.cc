@@ -169,8 +169,7 @@ bool Iterator::next(Value* item) {
       if (index_ >= text.size()) return false;
       const std::size_t begin = index_;
       next_code_point(text, index_);
-      std::string one = text.substr(begin, index_ - begin);
-      *item = value_.is_markup() ? Value::markup(std::move(one)) : Value::string(std::move(one));
+      *item = Value::string(text.substr(begin, index_ - begin));
       return true;
     }
     case Kind::kList:

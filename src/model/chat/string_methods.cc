@@ -271,13 +271,14 @@ Value join(Runtime& runtime, const Value& self, const CallArguments& arguments) 
   Iterator iterator(runtime, parameters[0]);
   Value item;
   while (iterator.next(&item)) {
-    if (!item.is(Kind::kString)) {
+    if (!item.is(Kind::kString) && !self.is_markup()) {
       return runtime.fail(std::string("join needs strings, found ") + item.type_name());
     }
     if (!first) out += self.as_string();
     first = false;
-    out += self.is_markup() && !item.is_markup() ? escape_html(item.as_string()) : item.as_string();
-    if (!runtime.charge(item.as_string().size())) return {};
+    const std::string text = to_text(runtime, item);
+    out += self.is_markup() && !item.is_markup() ? escape_html(text) : text;
+    if (!runtime.charge(text.size())) return {};
     if (out.size() > runtime.limits().output_bytes) break;
   }
   return like(runtime, self, std::move(out));
