@@ -215,7 +215,8 @@ TEST(Quantizer, ReportsSizesAndErrors) {
   const QuantizeReport& report = *run.report;
   EXPECT_EQ(report.modules.size(), weight_modules(source.config).size());
   std::int64_t file_bytes = 0;
-  for (const auto& tensor : open(folder.file("out")).tensors->tensors()) file_bytes += tensor.bytes;
+  const ModelSource made = open(folder.file("out"));
+  for (const TensorInfo& tensor : made.tensors->tensors()) file_bytes += tensor.bytes;
   EXPECT_EQ(report.model.bytes_after, file_bytes);
   EXPECT_GT(report.linears.bits_per_weight(), 4.0);
   EXPECT_LT(report.linears.bits_per_weight(), 5.5);  // small layers: scales weigh more
