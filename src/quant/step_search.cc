@@ -34,8 +34,8 @@ using LaneMask = std::int32_t __attribute__((vector_size(kLanes * sizeof(float))
 // In units of the step |v / s| <= 119 and |(v - o) / s| <= 247, each rounded to 24 bits: together
 // less than 2^-15 of a level, and a wrong neighbour near a tie costs as much again.
 constexpr double kRoughLevelError = 0x1p-14;
-// Sums and clip tables add positive numbers only, each rounded at most 300 times: less than 2^-15 of
-// the value, half of that in the root.
+// Sums and clip tables add positive numbers only, each rounded at most 300 times: less than 2^-15
+// of the value, half of that in the root.
 constexpr double kRoughSumError = 0x1p-15;
 
 constexpr int kClipEntries = 64;
