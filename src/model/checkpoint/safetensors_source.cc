@@ -47,7 +47,11 @@ Result<WeightMap> parse_index(const std::string& text, const std::string& where)
 // Adds one file's tensors; `expected` is nullptr without an index.
 Status add_shard(const ModelFolder& folder, const std::string& name, const WeightMap* expected,
                  StoredTensors& source) {
-  LIQUIDGEMM_ASSIGN_OR_RETURN(std::string path, folder.resolve(name));
+  Result<std::string> resolved = folder.resolve(name);
+  if (!resolved.ok() && expected != nullptr) {
+    return resolved.status().with_context(std::string(kIndex) + ": field \"weight_map\"");
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::string path, std::move(resolved));
   LIQUIDGEMM_ASSIGN_OR_RETURN(MappedFile file, MappedFile::open(path));
   LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<StoredTensor> tensors,
                               parse_safetensors(file.bytes(), path));
