@@ -18,7 +18,7 @@ void add_model_options(CLI::App& verb, ModelOptions& options) {
       ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
       ->envname("LIQUIDGEMM_ISA");
   verb.add_option("--kv-cache-dtype", options.kv_cache_dtype, "KV cache format (auto: f16)")
-      ->check(CLI::IsMember({"auto", "f16", "fp16", "int8"}))
+      ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_option("--max-model-len,--context-length,--ctx-size,-c", options.max_model_len,
                   "Longest sequence, prompt and answer; K and M suffixes (default: the\n"

@@ -6,14 +6,20 @@
 namespace liquidgemm {
 
 std::string_view kv_format_name(KvFormat format) {
-  return format == KvFormat::kInt8 ? "int8" : "f16";
+  switch (format) {
+    case KvFormat::kF32: return "f32";
+    case KvFormat::kF16: return "f16";
+    case KvFormat::kInt8: return "int8";
+  }
+  return "?";
 }
 
 Result<KvFormat> parse_kv_format(std::string_view name) {
   if (name == "auto" || name == "f16" || name == "fp16") return KvFormat::kF16;
   if (name == "int8") return KvFormat::kInt8;
+  if (name == "f32" || name == "fp32") return KvFormat::kF32;
   return invalid_argument("KV cache format \"" + std::string(name) +
-                          "\" is not known: expected auto, f16 or int8");
+                          "\" is not known: expected auto, f16, int8 or f32");
 }
 
 Status Backend::step(const StepInput& input) {

@@ -22,9 +22,10 @@ namespace liquidgemm {
 class WeightLoader;
 
 // How a page stores keys and values. kInt8: per head and token, the contract's row rule.
-enum class KvFormat { kF16, kInt8 };
+// kF32: exact, for the FP32 reference.
+enum class KvFormat { kF16, kInt8, kF32 };
 std::string_view kv_format_name(KvFormat format);
-Result<KvFormat> parse_kv_format(std::string_view name);  // "f16" (fp16, auto), "int8"
+Result<KvFormat> parse_kv_format(std::string_view name);  // "f16" (fp16, auto), "int8", "f32"
 
 struct BackendLimits {
   std::int64_t max_rows = 256;        // tokens in one step

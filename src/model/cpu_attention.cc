@@ -21,6 +21,7 @@ constexpr std::int64_t kSplitPages = numerics::kAttentionSplit / kPageTokens;
 
 std::int64_t CpuBackend::head_page_bytes() const {
   const std::int64_t values = 2 * kPageTokens * owned_graph_.config.head_dim;
+  if (limits_.kv_format == KvFormat::kF32) return values * 4;
   if (limits_.kv_format == KvFormat::kF16) return values * 2;
   return values + 2 * kPageTokens * static_cast<std::int64_t>(sizeof(float));
 }
@@ -38,7 +39,10 @@ std::byte* CpuBackend::head_page(std::int32_t page, std::size_t layer, std::int6
 KvPageView CpuBackend::page_view(const std::byte* head_page) const {
   const std::int64_t values = kPageTokens * owned_graph_.config.head_dim;
   KvPageView view;
-  if (limits_.kv_format == KvFormat::kF16) {
+  if (limits_.kv_format == KvFormat::kF32) {
+    view.k_f32 = reinterpret_cast<const float*>(head_page);
+    view.v_f32 = view.k_f32 + values;
+  } else if (limits_.kv_format == KvFormat::kF16) {
     view.k_f16 = reinterpret_cast<const std::uint16_t*>(head_page);
     view.v_f16 = view.k_f16 + values;
   } else {
@@ -55,7 +59,10 @@ void CpuBackend::store_kv(const std::byte* head_page, std::int64_t slot, const f
   const std::int64_t head_dim = owned_graph_.config.head_dim;
   const std::int64_t at = slot * head_dim;
   const KvPageView view = page_view(head_page);
-  if (limits_.kv_format == KvFormat::kF16) {
+  if (limits_.kv_format == KvFormat::kF32) {
+    std::copy_n(k, head_dim, const_cast<float*>(view.k_f32) + at);
+    std::copy_n(v, head_dim, const_cast<float*>(view.v_f32) + at);
+  } else if (limits_.kv_format == KvFormat::kF16) {
     ops_.to_f16(k, const_cast<std::uint16_t*>(view.k_f16) + at, head_dim);
     ops_.to_f16(v, const_cast<std::uint16_t*>(view.v_f16) + at, head_dim);
   } else {

@@ -69,6 +69,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smollm2", metavar="GGUF", help="SmolLM2-135M-Instruct.Q4_1.gguf")
     parser.add_argument("--only-smollm2", action="store_true")
+    parser.add_argument("--perplexity", metavar="TEXT",
+                        help="also print SmolLM2's FP32 perplexity on this text")
     arguments = parser.parse_args()
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
@@ -84,6 +86,9 @@ def main():
                           HERE / "llama3-w4a8.layer0.safetensors")
     if arguments.smollm2:
         smollm2.make_goldens(arguments.smollm2, HERE / "smollm2-135m.goldens.safetensors")
+        smollm2.make_questions(arguments.smollm2, HERE / "questions.json")
+        if arguments.perplexity:
+            smollm2.perplexity(arguments.smollm2, arguments.perplexity)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ Its vocabulary is 49,152, so each kept position stores a digest of its logits: t
 eight largest, and 256 more at fixed random ids.
 """
 
+import json
+import pathlib
+
 import numpy as np
 import torch
 from safetensors.numpy import save_file
@@ -67,3 +70,58 @@ def make_goldens(gguf, path):
         }
         print(f"made SmolLM2 {name}: {len(tokens)} tokens, rms {kept[f'rms.{name}']}")
     save_file(kept, path)
+
+
+# Answered in FP32, greedily, with the word; the margins say how safely.
+QUESTIONS = [
+    ("What is the capital of France? Answer with one word.", "Paris"),
+    ("What is the capital of Japan? Answer with one word.", "Tokyo"),
+    ("What is the capital of Greece? Answer with one word.", "Athens"),
+    ("What is the main language of France? Answer with one word.", "French"),
+    ("What is the chemical symbol for gold? Answer with one word.", "Au"),
+]
+
+
+def make_questions(gguf, path):
+    """Writes the questions with FP32's answers and its top-2 logit margins: at the token where the
+    expected word begins, and the smallest on the way there."""
+    model, tokenizer = load(gguf)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    questions = []
+    for question, expected in QUESTIONS:
+        tokens = chat_tokens(tokenizer, [{"role": "user", "content": question}])
+        answer, margins = [], []
+        while len(answer) < 16 and (not answer or answer[-1] != end):
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens + answer])).logits[0, -1]
+            best, second = logits.topk(2).values.tolist()
+            answer.append(int(logits.argmax()))
+            margins.append(best - second)
+        words = [tokenizer.decode(token).strip() for token in answer]
+        at = next(i for i, word in enumerate(words) if word and expected.startswith(word))
+        text = tokenizer.decode(answer, skip_special_tokens=True)
+        assert expected in text, (question, text)
+        questions.append({"question": question, "expected": expected, "fp32_answer": text,
+                          "fp32_margin_at_word": round(margins[at], 2),
+                          "fp32_smallest_margin_before": round(min(margins[:at]), 2)})
+    pathlib.Path(path).write_text(json.dumps({
+        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF, dequantised to float32",
+        "decoding": "greedy; chat template with its default system prompt",
+        "questions": questions}, indent=2) + "\n")
+
+
+def perplexity(gguf, text_path, scored=4096, context=512):
+    """Windows of `context` tokens, each started afresh, scored from its second token on, until at
+    least `scored` tokens were scored."""
+    model, tokenizer = load(gguf)
+    text = pathlib.Path(text_path).read_text(encoding="utf-8")
+    tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
+    total, count = 0.0, 0
+    for window in tokens.split(context):
+        with torch.no_grad():
+            log_p = model(window[None]).logits[0, :-1].double().log_softmax(-1)
+        total -= log_p.gather(1, window[1:, None]).sum().item()
+        count += len(window) - 1
+        if count >= scored:
+            break
+    print(f"perplexity {np.exp(total / count):.6f} over {count} scored tokens of {len(tokens)}")
