@@ -5,12 +5,15 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-Usage: scripts/demo.sh [--prompt TEXT] [--model PATH] [--record] [--no-install] [--quiet]
+Usage: scripts/demo.sh [--prompt TEXT] [--model PATH] [--measure] [--record] [--no-install]
+                       [--quiet]
 
   --prompt TEXT   what to ask the model (default: a question about the sky)
   --model PATH    your own model instead of SmolLM2-135M-Instruct: a Hugging Face folder, a .gguf
                   file, or a folder made by `liquid quantize`
-  --record        also write the figures to bench/results/demo.md and into README.md
+  --measure       measure the table again; otherwise figures that this program, model and
+                  machine have already given are shown again
+  --record        measure, and write the table to bench/results/demo.md and into README.md
   --no-install    never install packages; use what is on the machine
   --quiet         only the answer, the table and errors
   --help          this text
@@ -27,6 +30,7 @@ END
 
 prompt="Why is the sky blue? Answer in two sentences."
 model=
+measure=0
 record=0
 install=1
 quiet=0
@@ -42,6 +46,7 @@ while [[ $# -gt 0 ]]; do
       ;;
     --prompt=*) prompt=${1#*=} && shift ;;
     --model=*) model=${1#*=} && shift ;;
+    --measure) measure=1 && shift ;;
     --record) record=1 && shift ;;
     --no-install) install=0 && shift ;;
     --quiet) quiet=1 && shift ;;
@@ -121,22 +126,27 @@ model=$(realpath "$model")
 
 # ---- 3. Quantize once --------------------------------------------------------------------------
 
-# The folder's name holds what the result depends on: the program and the model. It appears when it
-# is whole; an interrupted quantization goes on where it stopped; one of an older program is replaced.
+# What every result depends on: the program, the model's files and further input, as a short hash.
+name=$(basename "$model" .gguf)
+key_of() {
+  {
+    sha256sum "$liquid" | cut -c1-64
+    find -L "$model" -maxdepth 1 -printf '%p %s %T@\n' | sort
+    cat
+  } | sha256sum | cut -c1-12
+}
+
+# A quantized folder appears when it is whole; an interrupted quantization goes on where it stopped;
+# one of an older program is replaced.
+mkdir -p "$cache/demo"
 precisions=fp32,w8a8,w4a16,w4a8
 if [[ -f $model/config.json ]] && grep -q '"liquidquant"' "$model/config.json"; then
   quantized=$model
   precisions=w4a8
 else
   step "Quantizing to W4A8"
-  name=$(basename "$model" .gguf)
-  key=$({
-    sha256sum <"$liquid"
-    find -L "$model" -maxdepth 1 -printf '%p %s %T@\n' | sort
-  } | sha256sum | cut -c1-12)
-  quantized=$cache/demo/$name-$key
+  quantized=$cache/demo/$name-$(key_of </dev/null)
   if [[ ! -d $quantized ]]; then
-    mkdir -p "$cache/demo"
     for old in "$cache/demo/$name"-????????????{,.partial}; do
       if [[ -d $old && $old != "$quantized".partial ]]; then rm -rf "$old"; fi
     done
@@ -155,13 +165,24 @@ say "> $prompt"
 
 step "Figures"
 cd "$root"  # the record names the text by its path in the repository
+text=data/devils-dictionary.txt
+table=$cache/demo/$name.table-$({ nproc; grep -m1 '^model name' /proc/cpuinfo || uname -m; cat $text; } |
+  key_of)
 if [[ $quantized != "$model" ]]; then options+=(--quantized "$quantized"); fi
 if [[ $record == 1 ]]; then
   mkdir -p bench/results
   options+=(--record bench/results/demo.md)
 fi
-"$liquid" eval summary "$model" --text data/devils-dictionary.txt --tokens 4096 --context 512 \
-  --precision "$precisions" "${options[@]}"
+if [[ ! -f $table || $measure == 1 || $record == 1 ]]; then
+  rm -f "$cache/demo/$name.table-"*
+  "$liquid" eval summary "$model" --text $text --tokens 4096 --context 512 \
+    --precision "$precisions" "${options[@]}" >"$table.partial"
+  mv "$table.partial" "$table"
+  cat "$table"
+else
+  cat "$table"
+  say "(measured on this machine on $(date -r "$table" +%F); --measure does it again)"
+fi
 if [[ $record == 1 ]]; then
   "$python" scripts/record_demo.py bench/results/demo.md README.md
   say "Recorded in bench/results/demo.md and README.md."
