@@ -11,6 +11,7 @@ namespace liquidgemm::chat {
 namespace {
 
 constexpr std::int64_t kMaxRange = 100'000;  // the sandbox's own limit
+constexpr std::int64_t kFarthest = std::int64_t{1} << 60;
 constexpr std::size_t kMaxTimeBytes = 4096;
 
 // The local time, by strftime's rules. Python's %f, microseconds, is ours to fill in.
@@ -73,6 +74,10 @@ Value Interpreter::make_range(const CallArguments& arguments) {
     if (value.is(Kind::kUndefined)) return runtime_.fail_undefined(value);
     if (!value.is_integral()) {
       return runtime_.fail(std::string("range needs integers, found ") + value.type_name());
+    }
+    // Far enough, and near enough that no item or slice of a range can overflow.
+    if (value.as_int() > kFarthest || value.as_int() < -kFarthest) {
+      return runtime_.fail(StatusCode::kResourceExhausted, "a number in range is too large");
     }
   }
   Range range;
