@@ -159,6 +159,7 @@ void add_options(CLI::App& verb, EvaluationOptions& options) {
       ->check(CLI::IsMember({"auto", "fp32", "w8a8", "w4a16", "w4a8"}));
   verb.add_option("--quantized", options.quantized,
                   "Take w4a8 and w4a16 from this LiquidQuant folder");
+  add_group_size_option(verb, options.group_size);
   verb.add_option("--dither", options.dither,
                   "Seed: add half a step of noise to 4-bit GGUF weights first, so that their\n"
                   "grid does not flatter 4-bit results");
@@ -202,6 +203,7 @@ void add_eval(CLI::App& app, Globals&, Action& action) {
       if (!options.quantized.empty()) command += " --quantized " + file_name(options.quantized);
       command += " --text " + options.text + " --tokens " + std::to_string(options.tokens) +
                  " --context " + std::to_string(options.context);
+      if (options.group_size != "auto") command += " --group-size " + options.group_size;
       if (options.dither) command += " --dither " + std::to_string(*options.dither);
       return summary(*all, command);
     };

@@ -15,6 +15,7 @@ struct EvaluationOptions {
   std::string quantized;                // a LiquidQuant folder for w4a8 and w4a16; may be empty
   std::vector<std::string> precisions;  // empty: all that MODEL gives
   std::string text;                     // file
+  std::string group_size = "auto";      // for what is quantized while loading
   std::int64_t tokens = 4096;
   std::int64_t context = 512;
   std::optional<std::uint64_t> dither;  // seed

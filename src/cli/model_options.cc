@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "cli/model_path.h"
+#include "model/quantizer.h"
 
 namespace liquidgemm::cli {
 
@@ -32,6 +33,17 @@ void add_precision_option(CLI::App& verb, std::string& precision) {
   verb.add_option("--precision", precision, "Weights and activations (auto: w4a8)")
       ->check(CLI::IsMember({"auto", "fp32", "w8a8", "w4a16", "w4a8"}))
       ->envname("LIQUIDGEMM_PRECISION");
+}
+
+void add_group_size_option(CLI::App& verb, std::string& group_size) {
+  verb.add_option("--group-size", group_size,
+                  "Weights that share a step and an offset (auto: 64, small models 32)")
+      ->check(CLI::IsMember({"auto", "32", "64", "128"}))
+      ->capture_default_str();
+}
+
+int group_size_for(const std::string& group_size, const ModelConfig& config) {
+  return group_size == "auto" ? default_group_size(config) : std::stoi(group_size);
 }
 
 Result<ModelSource> open_source(const std::string& model) {

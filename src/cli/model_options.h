@@ -22,6 +22,10 @@ inline constexpr std::int64_t kDefaultLength = 8192;
 void add_model_options(CLI::App& verb, ModelOptions& options);
 void add_precision_option(CLI::App& verb, std::string& precision);
 
+// "auto" or a number; group_size_for gives the number for a model.
+void add_group_size_option(CLI::App& verb, std::string& group_size);
+int group_size_for(const std::string& group_size, const ModelConfig& config);
+
 // Opens MODEL; the path is resolved first.
 Result<ModelSource> open_source(const std::string& model);
 

@@ -17,7 +17,7 @@ namespace {
 struct Options {
   std::string model;
   std::string out;
-  int group_size = 64;
+  std::string group_size = "auto";
   std::string step = "search";
   std::string scheme = "w4a8";
   int threads = 0;
@@ -82,11 +82,11 @@ void print(const QuantizeReport& report) {
 Status quantize(const Options& options, const Globals& globals) {
   interrupt_flag();
   QuantizeOptions settings;
-  settings.group_size = options.group_size;
   settings.scheme = options.scheme == "w8a8" ? WeightScheme::kInt8 : WeightScheme::kLiquid4;
   settings.overwrite = options.overwrite;
   LIQUIDGEMM_ASSIGN_OR_RETURN(settings.rule, parse_step_rule(options.step));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const ModelSource source, open_source(options.model));
+  settings.group_size = group_size_for(options.group_size, source.config);
   ThreadPool pool(options.threads);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const QuantizeReport report,
                               quantize_with_progress(source, options.out, settings, pool));
@@ -107,9 +107,7 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
                    "A Hugging Face folder, a .gguf file, or a name in the local cache")
       ->required();
   verb->add_option("-o,--output", options->out, "The folder to write")->required();
-  verb->add_option("--group-size", options->group_size, "Weights that share a step and an offset")
-      ->check(CLI::IsMember({32, 64, 128}))
-      ->capture_default_str();
+  add_group_size_option(*verb, options->group_size);
   verb->add_option("--step", options->step,
                    "How steps are chosen: search (least error), round, ceil")
       ->check(CLI::IsMember({"search", "round", "ceil"}))

@@ -13,7 +13,8 @@ namespace liquidgemm::cli {
 
 Result<ModelSource> quantized_source(ModelSource source, int threads) {
   if (source.config.quantization) return source;
-  const QuantizeOptions options;
+  QuantizeOptions options;
+  options.group_size = default_group_size(source.config);
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       const std::string folder,
       quantized_cache_path(source.path, "w4a8-g" + std::to_string(options.group_size)));

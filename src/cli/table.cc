@@ -58,7 +58,9 @@ std::string bytes_text(double bytes) {
 std::string number_text(double number, int significant) {
   if (!std::isfinite(number)) return fmt::format("{}", number);
   const double magnitude = std::fabs(number);
-  const int whole = magnitude >= 1.0 ? static_cast<int>(std::floor(std::log10(magnitude))) + 1 : 1;
+  // Digits before the point; zero or less counts the zeros after it (0.0047 has -2).
+  const int whole =
+      magnitude > 0.0 ? static_cast<int>(std::floor(std::log10(magnitude))) + 1 : significant;
   return fmt::format("{:.{}f}", number, std::max(0, significant - whole));
 }
 

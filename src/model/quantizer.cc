@@ -353,4 +353,6 @@ Result<QuantizeReport> quantize_model(const ModelSource& source, const std::stri
   }
 }
 
+int default_group_size(const ModelConfig& config) { return config.hidden_size < 2048 ? 32 : 64; }
+
 }  // namespace liquidgemm

@@ -92,7 +92,9 @@ def test_the_search_beats_rounding(liquid, model, tmp_path):
     original = checkpoints.random_weights(checkpoints.default_config(), seed=1)
     errors = {}
     for rule in ("search", "round", "ceil"):
-        liquid.ok("quantize", model, "-o", tmp_path / rule, "--step", rule)
+        liquid.ok(
+            "quantize", model, "-o", tmp_path / rule, "--step", rule, "--group-size", 64
+        )
         tensors = tensors_of(tmp_path / rule)
         errors[rule] = sum(
             np.square(dequantize(tensors, name.removesuffix(".weight"), 64) - values).sum()
@@ -118,7 +120,7 @@ def test_shards_are_read_as_one_model(liquid, model, tmp_path):
 
 def test_a_gguf_file_is_a_model(liquid, gguf, tmp_path):
     out = tmp_path / "out"
-    liquid.ok("quantize", gguf, "-o", out)
+    liquid.ok("quantize", gguf, "-o", out, "--group-size", 64)
     original = checkpoints.random_weights(checkpoints.default_config(), seed=1)
     tensors = tensors_of(out)
     for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj"):

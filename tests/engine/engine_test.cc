@@ -112,7 +112,8 @@ TEST(Engine, ScarcePagesMakeRequestsWaitAndCancelFreesThem) {
   EXPECT_EQ(engine.free_pages(), 2);
   auto answers = drain(engine);
   EXPECT_EQ(answers.count(ids[4]), 0u);
-  for (const std::size_t i : {1u, 2u, 3u}) EXPECT_EQ(answers[ids[i]].tokens.size(), 20u);
+  EXPECT_EQ(answers[ids[1]].tokens.size(), 19u);  // one came in the step above
+  for (const std::size_t i : {2u, 3u}) EXPECT_EQ(answers[ids[i]].tokens.size(), 20u);
   EXPECT_EQ(engine.free_pages(), 4);
 }
 
