@@ -12,7 +12,7 @@
 namespace liquidgemm::chat {
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string quoted_text(std::string_view text) {
   const bool single = text.find('\'') != std::string_view::npos;
   const bool twofold = text.find('"') != std::string_view::npos;
   const char quote = single && !twofold ? '"' : '\'';
@@ -64,8 +64,8 @@ class Writer {
       case Kind::kFloat: return add(real_text(value.as_real()));
       case Kind::kString:
         if (!runtime_.charge(value.as_string().size())) return;
-        if (value.is_markup()) return add("Markup(" + quoted(value.as_string()) + ")");
-        return add(quoted(value.as_string()));
+        if (value.is_markup()) return add("Markup(" + quoted_text(value.as_string()) + ")");
+        return add(quoted_text(value.as_string()));
       case Kind::kList: return items(value, "[", "]");
       case Kind::kTuple: return items(value, "(", value.items().size() == 1 ? ",)" : ")");
       case Kind::kView: add(value.as_sequence().label); return items(value, "([", "])");
