@@ -32,7 +32,7 @@ def test_the_thread_count_does_not_change_the_text(liquid, quantized, option):
 
 def test_a_seed_repeats_a_sampled_text(liquid, quantized):
     sampled = [
-        "run", quantized, "--prompt", "in the", "--max-tokens", 32, "--temperature", 1.2,
+        "run", quantized, "--prompt", "in the", "--max-tokens", 32, "--temperature", 20,
         "--top-k", 50, "--top-p", 0.95, "--min-p", 0.01, "--repetition-penalty", 1.1,
         "--presence-penalty", 0.1, "--frequency-penalty", 0.1,
     ]
