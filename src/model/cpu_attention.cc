@@ -54,22 +54,30 @@ KvPageView CpuBackend::page_view(const std::byte* head_page) const {
   return view;
 }
 
-void CpuBackend::store_kv(const std::byte* head_page, std::int64_t slot, const float* k,
-                          const float* v) {
+void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v) {
   const std::int64_t head_dim = owned_graph_.config.head_dim;
-  const std::int64_t at = slot * head_dim;
-  const KvPageView view = page_view(head_page);
-  if (limits_.kv_format == KvFormat::kF32) {
-    std::copy_n(k, head_dim, const_cast<float*>(view.k_f32) + at);
-    std::copy_n(v, head_dim, const_cast<float*>(view.v_f32) + at);
-  } else if (limits_.kv_format == KvFormat::kF16) {
-    ops_.to_f16(k, const_cast<std::uint16_t*>(view.k_f16) + at, head_dim);
-    ops_.to_f16(v, const_cast<std::uint16_t*>(view.v_f16) + at, head_dim);
-  } else {
-    const_cast<float*>(view.k_scale)[slot] =
-        ops_.to_int8(k, const_cast<std::int8_t*>(view.k_int8) + at, head_dim);
-    const_cast<float*>(view.v_scale)[slot] =
-        ops_.to_int8(v, const_cast<std::int8_t*>(view.v_int8) + at, head_dim);
+  const std::int64_t k_at = slot * head_dim;
+  const std::int64_t v_at = k_at + kPageTokens * head_dim;
+  switch (limits_.kv_format) {
+    case KvFormat::kF32: {
+      auto* values = reinterpret_cast<float*>(head_page);
+      std::copy_n(k, head_dim, values + k_at);
+      std::copy_n(v, head_dim, values + v_at);
+      return;
+    }
+    case KvFormat::kF16: {
+      auto* values = reinterpret_cast<std::uint16_t*>(head_page);
+      ops_.to_f16(k, values + k_at, head_dim);
+      ops_.to_f16(v, values + v_at, head_dim);
+      return;
+    }
+    case KvFormat::kInt8: {
+      auto* values = reinterpret_cast<std::int8_t*>(head_page);
+      auto* scales = reinterpret_cast<float*>(values + 2 * kPageTokens * head_dim);
+      scales[slot] = ops_.to_int8(k, values + k_at, head_dim);
+      scales[kPageTokens + slot] = ops_.to_int8(v, values + v_at, head_dim);
+      return;
+    }
   }
 }
 
@@ -134,11 +142,8 @@ void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer
   const std::int64_t first_position = places_[static_cast<std::size_t>(task.first_row)].position;
   const std::int64_t last_position = first_position + task.rows - 1;
 
-  // The rows' queries of this head's group, side by side: query = row * group + head in group.
-  for (std::int64_t row = 0; row < task.rows; ++row) {
-    const float* q = qkv_ + (task.first_row + row) * row_stride + task.kv_head * group * head_dim;
-    std::copy_n(q, group * head_dim, scratch.queries + row * group * head_dim);
-  }
+  // Query (row, head in group) lies at q + row * row_stride + head * head_dim.
+  const float* q = qkv_ + task.first_row * row_stride + task.kv_head * group * head_dim;
   for (std::int64_t query = 0; query < task.rows * group; ++query) {
     scratch.total[query].out = scratch.totals + query * head_dim;
     scratch.part[query].out = scratch.parts + query * head_dim;
@@ -153,25 +158,14 @@ void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer
       const std::int32_t page = sequence.pages[static_cast<std::size_t>(split * kSplitPages + i)];
       pages[static_cast<std::size_t>(i)] = page_view(head_page(page, layer, task.kv_head));
     }
-    AttentionPart* into = split == 0 ? scratch.total : scratch.part;
-    std::int64_t first_query = 0;
-    if (first_position >= start + numerics::kAttentionSplit - 1) {
-      // Every row sees the whole split.
-      ops_.attention_split(scratch.queries, task.rows * group, pages.data(), visible, head_dim,
-                           softmax_scale_, into, scratch.scores);
-    } else {
-      // The diagonal: each row sees its own number of tokens, the first rows perhaps none.
-      const std::int64_t skipped = std::max<std::int64_t>(start - first_position, 0);
-      first_query = skipped * group;
-      for (std::int64_t row = skipped; row < task.rows; ++row) {
-        const std::int64_t tokens =
-            std::min<std::int64_t>(first_position + row - start + 1, numerics::kAttentionSplit);
-        ops_.attention_split(scratch.queries + row * group * head_dim, group, pages.data(), tokens,
-                             head_dim, softmax_scale_, into + row * group, scratch.scores);
-      }
-    }
+    // Rows before the split see none of it, the others up to their own position.
+    const std::int64_t skipped = std::max<std::int64_t>(start - first_position, 0);
+    AttentionPart* into = (split == 0 ? scratch.total : scratch.part) + skipped * group;
+    ops_.attention_rows(q + skipped * row_stride, task.rows - skipped, row_stride, group,
+                        first_position + skipped + 1 - start, pages.data(), visible, head_dim,
+                        softmax_scale_, into, scratch.scores);
     if (split == 0) continue;
-    for (std::int64_t query = first_query; query < task.rows * group; ++query) {
+    for (std::int64_t query = skipped * group; query < task.rows * group; ++query) {
       ops_.attention_combine(&scratch.total[query], &scratch.part[query], head_dim);
     }
   }

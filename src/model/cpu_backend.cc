@@ -33,6 +33,10 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
   float_activations_ = weights.float_activations();
   const ModelConfig& config = owned_graph_.config;
+  if (config.head_dim > kMaxHeadDim) {
+    return unsupported("config.json: field \"head_dim\": " + std::to_string(config.head_dim) +
+                       ", the CPU's attention takes at most " + std::to_string(kMaxHeadDim));
+  }
   softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
 
   layers_.clear();
@@ -98,10 +102,9 @@ void CpuBackend::lay_out() {
   const std::int64_t queries = kAttentionRows * (config.heads / config.kv_heads);
   scratch_.resize(static_cast<std::size_t>(pool_->threads()));
   for (AttentionScratch& scratch : scratch_) {
-    scratch.queries = arena_.take<float>(queries * config.head_dim);
     scratch.totals = arena_.take<float>(queries * config.head_dim);
     scratch.parts = arena_.take<float>(queries * config.head_dim);
-    scratch.scores = arena_.take<float>(queries * numerics::kAttentionSplit);
+    scratch.scores = arena_.take<float>(attention_scratch_floats(queries));
     scratch.total = arena_.take<AttentionPart>(queries);
     scratch.part = arena_.take<AttentionPart>(queries);
   }

@@ -67,7 +67,6 @@ class CpuBackend final : public Backend {
   };
   // One worker's memory for attention.
   struct AttentionScratch {
-    float* queries = nullptr;
     float* totals = nullptr;
     float* parts = nullptr;
     float* scores = nullptr;
@@ -81,7 +80,7 @@ class CpuBackend final : public Backend {
   // Where the keys and values of one layer and head of one page lie.
   std::byte* head_page(std::int32_t page, std::size_t layer, std::int64_t kv_head) const;
   KvPageView page_view(const std::byte* head_page) const;
-  void store_kv(const std::byte* head_page, std::int64_t slot, const float* k, const float* v);
+  void store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
   // Quantises `rows` float rows of width k (or passes them on in the float precisions).
