@@ -62,7 +62,7 @@ class Planner {
   }
 
   LayerQuantization stored_as(const LinearName& linear, bool is_linear) const {
-    const bool fits = is_linear && linear.k % 32 == 0 && linear.n % 8 == 0;
+    const bool fits = is_linear && liquid_quant_takes(linear.n, linear.k);
     if (options_.scheme == WeightScheme::kLiquid4 && fits) {
       return {WeightScheme::kLiquid4, options_.group_size};
     }

@@ -112,11 +112,6 @@ WeightView LoadedMatrix::view() const {
   return view;
 }
 
-WeightScheme scheme_for(WeightScheme wanted, std::int64_t n, std::int64_t k) {
-  if (wanted == WeightScheme::kLiquid4 && (k % 32 != 0 || n % 8 != 0)) return WeightScheme::kInt8;
-  return wanted;
-}
-
 Result<WeightLoader> WeightLoader::create(const ModelSource& source, Precision precision,
                                           int group_size, StepRule rule, ThreadPool& pool) {
   if (source.config.quantization) {
@@ -235,7 +230,8 @@ Result<LoadedMatrix> WeightLoader::matrix(const std::string& module, std::int64_
     matrix.k = k;
     LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.f32, read_floats(module + ".weight", n, k));
     const std::string where = source_->tensors->where() + ": tensor " + module + ".weight";
-    switch (scheme_for(wanted, n, k)) {
+    if (wanted == WeightScheme::kLiquid4 && !liquid_quant_takes(n, k)) wanted = WeightScheme::kInt8;
+    switch (wanted) {
       case WeightScheme::kFloat:
         for (std::size_t i = 0; i < matrix.f32.size(); ++i) {
           if (!std::isfinite(matrix.f32[i])) {

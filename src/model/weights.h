@@ -39,9 +39,6 @@ struct LoadedMatrix {
   WeightView view() const;
 };
 
-// LiquidQuant takes K a multiple of 32 and N a multiple of 8; other layers are stored as INT8.
-WeightScheme scheme_for(WeightScheme wanted, std::int64_t n, std::int64_t k);
-
 class WeightLoader {
  public:
   // Error when the source cannot give this precision: a LiquidQuant checkpoint holds no FP32.

@@ -22,6 +22,11 @@ inline constexpr int kLevel1Max = 119;  // level 1 stays in [-119, 119]: the pro
 inline constexpr int kMaxCode = 15;
 inline constexpr int kMaxStep = 16;
 
+// Whether the format holds an [n, k] layer in 4 bits; other linear layers are stored as INT8.
+constexpr bool liquid_quant_takes(std::int64_t n, std::int64_t k) {
+  return n % 8 == 0 && k % 32 == 0;
+}
+
 // How (s, a) of a group are chosen.
 enum class StepRule {
   kRound,   // s = round(range / 15), code 16 clamped to 15: the paper's rule

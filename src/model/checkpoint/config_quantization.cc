@@ -6,6 +6,7 @@
 #include "model/checkpoint/config_fields.h"
 #include "model/checkpoint/printable.h"
 #include "model/checkpoint/quantized_tensors.h"
+#include "quant/liquid_quant.h"
 
 namespace liquidgemm {
 namespace {
@@ -42,7 +43,7 @@ Result<LayerQuantization> parse_layer(const json::Reader& reader, const LinearNa
     LIQUIDGEMM_RETURN_IF_ERROR(check_group_size(reader, size));
     layer.group_size = static_cast<int>(size);
     const bool lookup = module.module == kEmbeddingModule || module.module == kHeadModule;
-    if (lookup || module.k % 32 != 0 || module.n % 8 != 0) {
+    if (lookup || !liquid_quant_takes(module.n, module.k)) {
       return corrupt(reader.field("scheme") + ": liquid4 does not fit " + module.module + " of " +
                      shape_string({module.n, module.k}) +
                      (lookup ? "; embeddings and lm_head are stored as int8"
