@@ -47,7 +47,6 @@ std::vector<bool> ask(const ModelSource& source, Precision precision, KvFormat k
                       const std::vector<Question>& questions) {
   LoadOptions load;
   load.precision = precision;
-  load.group_size = default_group_size(source.config);  // as `liquid quantize` would
   load.group_size = default_group_size(source.config);
   load.limits = {.max_rows = 128,
                  .max_sequences = 1,
