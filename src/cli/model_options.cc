@@ -18,7 +18,7 @@ void add_model_options(CLI::App& verb, ModelOptions& options) {
   verb.add_option("--isa", options.isa, "Require an instruction set instead of the best one")
       ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
       ->envname("LIQUIDGEMM_ISA");
-  verb.add_option("--kv-cache-dtype", options.kv_cache_dtype, "KV cache format (auto: f16)")
+  verb.add_option("--kv-cache-dtype", options.kv_cache_dtype, "KV cache format (auto: f16; f32 with fp32)")
       ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_option("--max-model-len,--context-length,--ctx-size,-c", options.max_model_len,
@@ -62,6 +62,10 @@ Result<LoadOptions> load_options(const ModelOptions& options, Precision precisio
     load.isa = isa;
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(load.limits.kv_format, parse_kv_format(options.kv_cache_dtype));
+  // The reference keeps keys and values exact.
+  if (options.kv_cache_dtype == "auto" && precision == Precision::kFp32) {
+    load.limits.kv_format = KvFormat::kF32;
+  }
   load.limits.max_sequences = 1;
   load.limits.max_logits_rows = 1;
   load.limits.pages = 0;

@@ -11,44 +11,64 @@
 namespace liquidgemm {
 namespace {
 
-// What scoring needs of one row of logits.
-struct RowSummary {
-  double log_sum = 0.0;  // log of the sum of exp(logit)
-  std::int64_t best = 0;
-};
-
-RowSummary summarize(std::span<const float> logits) {
-  RowSummary summary;
-  const auto best = std::max_element(logits.begin(), logits.end());
-  summary.best = best - logits.begin();
-  double sum = 0.0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - *best));
-  summary.log_sum = static_cast<double>(*best) + std::log(sum);
-  return summary;
-}
-
 struct RowScore {
   double negative_log_likelihood = 0.0;
   double divergence = 0.0;
   bool agrees = false;
 };
 
-RowScore score(std::span<const float> reference, std::span<const float> logits, TokenId target) {
-  const RowSummary summary = summarize(logits);
-  RowScore result;
-  result.negative_log_likelihood =
-      summary.log_sum - static_cast<double>(logits[static_cast<std::size_t>(target)]);
-  result.agrees = true;
-  if (logits.data() == reference.data()) return result;
-  const RowSummary reference_summary = summarize(reference);
-  result.agrees = summary.best == reference_summary.best;
-  for (std::size_t i = 0; i < reference.size(); ++i) {
-    const double log_p = static_cast<double>(reference[i]) - reference_summary.log_sum;
-    if (log_p < -40.0) continue;  // less than 1e-17 of the whole
-    const double log_q = static_cast<double>(logits[i]) - summary.log_sum;
-    result.divergence += std::exp(log_p) * (log_p - log_q);
+// One row of logits as a distribution; exps[i] = exp(logit - best logit).
+struct RowSummary {
+  double log_sum = 0.0;  // log of the sum of exp(logit)
+  double sum = 0.0;      // of exps
+  std::int64_t best = 0;
+};
+
+RowSummary summarize(std::span<const float> logits, std::vector<float>& exps) {
+  static const CpuOps& ops = cpu_ops(best_isa());
+  RowSummary summary;
+  const auto best = std::max_element(logits.begin(), logits.end());
+  summary.best = best - logits.begin();
+  exps.resize(logits.size());
+  ops.exp_minus(logits.data(), *best, exps.data(), static_cast<std::int64_t>(logits.size()));
+  for (const float value : exps) summary.sum += static_cast<double>(value);
+  summary.log_sum = static_cast<double>(*best) + std::log(summary.sum);
+  return summary;
+}
+
+// KL(p || q) = sum_i p_i (log p_i - log q_i) with log p_i = a_i - log_sum_a, log q_i likewise.
+double divergence(std::span<const float> a, const RowSummary& a_summary,
+                  std::span<const float> exps, std::span<const float> b,
+                  const RowSummary& b_summary) {
+  double total = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    total += static_cast<double>(exps[i]) * (static_cast<double>(a[i]) - static_cast<double>(b[i]));
   }
-  return result;
+  return total / a_summary.sum - a_summary.log_sum + b_summary.log_sum;
+}
+
+// One worker's memory.
+struct ScoreScratch {
+  std::vector<float> reference;
+  std::vector<float> other;
+};
+
+// Scores row `row` of every backend; the first is the reference.
+void score_row(std::span<Backend* const> backends, std::int64_t row, TokenId target,
+               ScoreScratch& scratch, RowScore* scores) {
+  const auto at = static_cast<std::size_t>(target);
+  const std::span<const float> reference = backends[0]->logits(row);
+  const RowSummary summary = summarize(reference, scratch.reference);
+  scores[0] = {.negative_log_likelihood = summary.log_sum - static_cast<double>(reference[at]),
+               .divergence = 0.0,
+               .agrees = true};
+  for (std::size_t b = 1; b < backends.size(); ++b) {
+    const std::span<const float> logits = backends[b]->logits(row);
+    const RowSummary other = summarize(logits, scratch.other);
+    scores[b] = {.negative_log_likelihood = other.log_sum - static_cast<double>(logits[at]),
+                 .divergence = divergence(reference, summary, scratch.reference, logits, other),
+                 .agrees = other.best == summary.best};
+  }
 }
 
 }  // namespace
@@ -81,6 +101,7 @@ Result<std::vector<PerplexityRow>> measure_perplexity(
   std::iota(all_rows.begin(), all_rows.end(), 0);
 
   std::vector<PerplexityRow> rows(backends.size());
+  std::vector<ScoreScratch> scratch(static_cast<std::size_t>(pool.threads()));
   std::vector<RowScore> scores(static_cast<std::size_t>(chunk) * backends.size());
   std::int64_t scored = 0;
   const auto total = static_cast<std::int64_t>(tokens.size());
@@ -107,21 +128,17 @@ Result<std::vector<PerplexityRow>> measure_perplexity(
       }
       // The last row of a window predicts a token that is not part of it.
       const std::int64_t predicting = std::min(count, length - 1 - first);
-      const auto scores_of = [&](std::int64_t i, std::size_t b) -> RowScore& {
-        return scores[static_cast<std::size_t>(i) * backends.size() + b];
-      };
-      pool.parallel_for(predicting, 1, [&](std::int64_t from, std::int64_t to, int) {
+      pool.parallel_for(predicting, 1, [&](std::int64_t from, std::int64_t to, int worker) {
         for (std::int64_t i = from; i < to; ++i) {
           const TokenId target = tokens[begin + static_cast<std::size_t>(i) + 1];
-          for (std::size_t b = 0; b < backends.size(); ++b) {
-            scores_of(i, b) = score(backends[0]->logits(i), backends[b]->logits(i), target);
-          }
+          score_row(backends, i, target, scratch[static_cast<std::size_t>(worker)],
+                    scores.data() + static_cast<std::size_t>(i) * backends.size());
         }
       });
       // Added up in order, so that the figures do not depend on the number of threads.
       for (std::int64_t i = 0; i < predicting; ++i) {
         for (std::size_t b = 0; b < backends.size(); ++b) {
-          const RowScore& row = scores_of(i, b);
+          const RowScore& row = scores[static_cast<std::size_t>(i) * backends.size() + b];
           rows[b].negative_log_likelihood += row.negative_log_likelihood;
           rows[b].top1_agreement += row.agrees ? 1.0 : 0.0;
           rows[b].divergence += row.divergence;
