@@ -54,10 +54,7 @@ Result<Evaluation> load_evaluation(const EvaluationOptions& options) {
     names = source.config.quantization ? std::vector<std::string>{"auto"}
                                        : std::vector<std::string>{"fp32", "w8a8", "w4a16", "w4a8"};
   }
-  // Loading quantizes in memory where needed; each model is one unit of progress.
-  Progress progress("Loading", static_cast<std::int64_t>(names.size()), "models");
   for (const std::string& name : names) {
-    if (interrupt_flag()) return cancelled("interrupted");
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Precision precision, parse_precision(name));
     LIQUIDGEMM_ASSIGN_OR_RETURN(LoadOptions load,
                                 load_options(options.model, precision, source.config));
@@ -68,11 +65,9 @@ Result<Evaluation> load_evaluation(const EvaluationOptions& options) {
     load.limits.max_logits_rows = std::min<std::int64_t>(load.limits.max_rows, 128);
     const bool stored = evaluation.quantized && from_quantized(precision);
     LIQUIDGEMM_ASSIGN_OR_RETURN(LoadedModel model,
-                                load_model(stored ? *evaluation.quantized : source, load));
+                                load_with_progress(stored ? *evaluation.quantized : source, load));
     evaluation.models.push_back(std::move(model));
-    progress.advance(1, name);
   }
-  progress.finish();
   evaluation.tokens =
       evaluation.models.front().tokenizer->encode(text, /*add_special_tokens=*/false);
   if (evaluation.tokens.size() < 2) {

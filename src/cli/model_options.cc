@@ -1,8 +1,13 @@
 #include "cli/model_options.h"
 
 #include <algorithm>
+#include <chrono>
+#include <memory>
 
+#include "base/log.h"
+#include "base/progress.h"
 #include "base/status_macros.h"
+#include "cli/interrupt.h"
 #include "cli/model_path.h"
 #include "model/quantizer.h"
 
@@ -18,7 +23,8 @@ void add_model_options(CLI::App& verb, ModelOptions& options) {
   verb.add_option("--isa", options.isa, "Require an instruction set instead of the best one")
       ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
       ->envname("LIQUIDGEMM_ISA");
-  verb.add_option("--kv-cache-dtype", options.kv_cache_dtype, "KV cache format (auto: f16; f32 with fp32)")
+  verb.add_option("--kv-cache-dtype", options.kv_cache_dtype,
+                  "KV cache format (auto: f16; f32 with fp32)")
       ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_option("--max-model-len,--context-length,--ctx-size,-c", options.max_model_len,
@@ -60,6 +66,8 @@ Result<LoadOptions> load_options(const ModelOptions& options, Precision precisio
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Isa isa, parse_isa(options.isa));
     LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa));
     load.isa = isa;
+  } else if (best_isa() == Isa::kScalar) {
+    log_warning("this machine has no AVX2: plain C++ kernels run, many times slower");
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(load.limits.kv_format, parse_kv_format(options.kv_cache_dtype));
   // The reference keeps keys and values exact.
@@ -73,6 +81,26 @@ Result<LoadOptions> load_options(const ModelOptions& options, Precision precisio
                                  ? options.max_model_len
                                  : std::min(config.max_position, kDefaultLength);
   return load;
+}
+
+Result<LoadedModel> load_with_progress(const ModelSource& source, LoadOptions options) {
+  const auto start = std::chrono::steady_clock::now();
+  std::unique_ptr<Progress> progress;
+  std::int64_t shown = 0;
+  options.report = [&](std::int64_t done, std::int64_t total) {
+    if (interrupt_flag()) return cancelled("interrupted while loading " + source.path);
+    if (!progress && std::chrono::steady_clock::now() - start > std::chrono::seconds(1)) {
+      progress = std::make_unique<Progress>("Loading", total, "layers");
+    }
+    if (progress) {
+      progress->advance(done - shown);
+      shown = done;
+    }
+    return ok_status();
+  };
+  auto model = load_model(source, options);
+  if (model.ok() && progress) progress->finish();
+  return model;
 }
 
 }  // namespace liquidgemm::cli

@@ -33,4 +33,7 @@ Result<ModelSource> open_source(const std::string& model);
 Result<LoadOptions> load_options(const ModelOptions& options, Precision precision,
                                  const ModelConfig& config);
 
+// load_model with a bar once it takes longer than a second, stopped by Ctrl-C.
+Result<LoadedModel> load_with_progress(const ModelSource& source, LoadOptions options);
+
 }  // namespace liquidgemm::cli

@@ -208,7 +208,7 @@ Status run(const RunOptions& options, const Globals& globals) {
   if (precision == Precision::kAuto || precision == Precision::kW4A8) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(source, quantized_source(std::move(source), options.model.threads));
   }
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_model(source, load));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_with_progress(source, load));
   log_debug(model.path + ", " + std::string(precision_name(model.precision)));
   for (const std::string& line : model.backend->describe()) log_debug(line);
 

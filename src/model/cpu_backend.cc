@@ -55,6 +55,8 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
       LIQUIDGEMM_ASSIGN_OR_RETURN(made.k_norm, weights.vector(layer.k_norm, config.head_dim));
     }
     layers_.push_back(std::move(made));
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        weights.report(static_cast<std::int64_t>(layers_.size()), config.layers));
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(final_norm_,
                               weights.vector(owned_graph_.final_norm, config.hidden_size));

@@ -36,6 +36,7 @@ Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& opt
                               WeightLoader::create(source, options.precision, options.group_size,
                                                    options.step_rule, *model.pool));
   model.precision = weights.precision();
+  weights.set_report(options.report);
 
   BackendLimits limits = options.limits;
   if (limits.max_position <= 0) limits.max_position = source.config.max_position;

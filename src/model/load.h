@@ -18,9 +18,10 @@ struct LoadOptions {
   Precision precision = Precision::kAuto;
   int group_size = 64;  // when weights are quantised while loading
   StepRule step_rule = StepRule::kSearch;
-  std::optional<Isa> isa;  // empty: the best one
-  int threads = 0;         // 0: one for each CPU
-  BackendLimits limits;    // max_position 0: the model's own, pages 0: as needed
+  std::optional<Isa> isa;       // empty: the best one
+  int threads = 0;              // 0: one for each CPU
+  BackendLimits limits;         // max_position 0: the model's own, pages 0: as needed
+  WeightLoader::Report report;  // called after each layer; may be empty
 };
 
 // Everything that belongs to one loaded model. Movable; the parts point at each other.

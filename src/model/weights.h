@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,6 +59,13 @@ class WeightLoader {
   // A 1-D tensor as float32. A value that is not finite is an error.
   Result<std::vector<float>> vector(const std::string& tensor, std::int64_t width);
 
+  // Called by a backend after each layer: shows progress, and ends the load when it fails.
+  using Report = std::function<Status(std::int64_t done, std::int64_t total)>;
+  void set_report(Report report) { report_ = std::move(report); }
+  Status report(std::int64_t done, std::int64_t total) const {
+    return report_ ? report_(done, total) : ok_status();
+  }
+
   ThreadPool& pool() { return *pool_; }
 
  private:
@@ -73,6 +81,7 @@ class WeightLoader {
   int group_size_ = 64;
   StepRule rule_ = StepRule::kSearch;
   ThreadPool* pool_ = nullptr;
+  Report report_;
 };
 
 }  // namespace liquidgemm
