@@ -108,7 +108,7 @@ TEST_F(HuggingFace, OpensEveryFamily) {
       EXPECT_EQ(
           source->stored_bytes,
           static_cast<std::int64_t>(std::filesystem::file_size(folder_.file("model.safetensors"))));
-      const TestTensor& expected = find(tensors, "model.layers.1.mlp.down_proj.weight");
+      const TestTensor expected = find(tensors, "model.layers.1.mlp.down_proj.weight");
       std::vector<float> values(96 * 160);
       ASSERT_TRUE(source->tensors->read_rows(expected.name, 0, 96, values.data()).ok());
       EXPECT_EQ(raw_vector(values), expected.data);
