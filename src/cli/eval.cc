@@ -203,6 +203,9 @@ void add_eval(CLI::App& app, Globals&, Action& action) {
       if (!options.quantized.empty()) command += " --quantized " + file_name(options.quantized);
       command += " --text " + options.text + " --tokens " + std::to_string(options.tokens) +
                  " --context " + std::to_string(options.context);
+      for (std::size_t i = 0; i < options.precisions.size(); ++i) {
+        command += (i == 0 ? " --precision " : ",") + options.precisions[i];
+      }
       if (options.group_size != "auto") command += " --group-size " + options.group_size;
       if (options.dither) command += " --dither " + std::to_string(*options.dither);
       return summary(*all, command);
