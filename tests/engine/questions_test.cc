@@ -1,28 +1,16 @@
 // A real model answers five questions with one-word answers: what FP32 knows, W4A8 knows too.
 #include <atomic>
 #include <cstdio>
-#include <cstdlib>
 
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "engine/model_fixture.h"
 #include "engine/text_generator.h"
 #include "model/quantizer.h"
+#include "smollm2_path.h"
 
 namespace liquidgemm {
 namespace {
-
-// Where scripts/demo.sh puts the model.
-std::string smollm2_path() {
-  if (const char* path = std::getenv("LIQUIDGEMM_SMOLLM2")) return path;
-  std::string cache;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg != 0) {
-    cache = xdg;
-  } else if (const char* home = std::getenv("HOME")) {
-    cache = std::string(home) + "/.cache";
-  }
-  return cache + "/liquidgemm/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
 
 struct Question {
   std::string text;

@@ -1,11 +1,11 @@
 // FP32 logits against Hugging Face transformers, for a small random checkpoint of every family, as
 // folders and as GGUF files.
 #include "model/goldens.h"
+#include "smollm2_path.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <cstdlib>
 
 namespace liquidgemm {
 namespace {
@@ -70,18 +70,6 @@ INSTANTIATE_TEST_SUITE_P(EveryFamily, TransformersGoldens,
                                [](char c) { return c == '-' || c == '.'; }, '_');
                            return name;
                          });
-
-// Where scripts/demo.sh puts the model.
-std::string smollm2_path() {
-  if (const char* path = std::getenv("LIQUIDGEMM_SMOLLM2")) return path;
-  std::string cache;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg != 0) {
-    cache = xdg;
-  } else if (const char* home = std::getenv("HOME")) {
-    cache = std::string(home) + "/.cache";
-  }
-  return cache + "/liquidgemm/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
 
 TEST(SmolLm2Goldens, LogitsAgree) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
