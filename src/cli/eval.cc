@@ -161,8 +161,8 @@ void add_options(CLI::App& verb, EvaluationOptions& options) {
                   "Take w4a8 and w4a16 from this LiquidQuant folder");
   add_group_size_option(verb, options.group_size);
   verb.add_option("--dither", options.dither,
-                  "Seed: add half a step of noise to 4-bit GGUF weights first, so that their\n"
-                  "grid does not flatter 4-bit results");
+                  "Seed: first add noise of half a step to 4-bit GGUF weights, so that\n"
+                  "their grid does not flatter 4-bit results");
 }
 
 }  // namespace

@@ -81,8 +81,11 @@ Result<std::vector<PerplexityRow>> measure_quality(Evaluation& evaluation,
                                                    const EvaluationOptions& options) {
   std::vector<Backend*> backends;
   for (const LoadedModel& model : evaluation.models) backends.push_back(model.backend.get());
+  // Whole windows are scored, all but the first token of each.
+  const std::int64_t window = options.context - 1;
+  const std::int64_t wanted = (options.tokens + window - 1) / window * window;
   const auto available = static_cast<std::int64_t>(evaluation.tokens.size());
-  Progress progress("Scoring", std::min(options.tokens, available), "tokens");
+  Progress progress("Scoring", std::min(wanted, available), "tokens");
   auto rows = measure_perplexity(
       backends, evaluation.tokens, {.tokens = options.tokens, .context = options.context},
       *evaluation.models.front().pool, [&](std::int64_t count) { progress.advance(count); },

@@ -30,8 +30,9 @@ void add_model_options(CLI::App& verb, ModelOptions& options) {
   verb.add_option("--max-model-len,--context-length,--ctx-size,-c", options.max_model_len,
                   "Longest sequence, prompt and answer; K and M suffixes (default: the\n"
                   "model's own, at most 8K)")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->transform(CLI::AsSizeValue(false).description(""))
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24).description(""))
+      ->type_name("N")
       ->envname("LIQUIDGEMM_MAX_MODEL_LEN");
 }
 

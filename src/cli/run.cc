@@ -241,7 +241,7 @@ void add_run(CLI::App& app, Globals& globals, Action& action) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
       ->capture_default_str();
   verb->add_option("--temperature", options->temperature,
-                   "0: always the likeliest token (default: the model's suggestion, else 0)")
+                   "0: always the likeliest (default: the model's suggestion, else 0)")
       ->check(CLI::Range(0.0f, 100.0f));
   verb->add_option("--top-k", options->top_k, "Only the k likeliest tokens; 0: all")
       ->check(CLI::Range(0, 1 << 24));

@@ -110,9 +110,9 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 
 // One query vector of one head against the tokens 0 .. position:
 //
-//   dot(q, k)   16 lanes: lane i = sum over d with d mod 16 == i, ascending, lane = fmaf(q, k,
-//   lane)
-//               from 0; then lanes fold by halving (8, 4, 2, 1)
+//   dot(q, k)   16 lanes: lane i takes the d with d mod 16 == i, ascending, from 0:
+//               lane = fmaf(q[d], k[d], lane);
+//               then lanes fold by halving (8, 4, 2, 1)
 //   score       dot * (k's scale, where the cache has one) * (1 / sqrt(head_dim), made on the host)
 //
 // The context is cut at multiples of kAttentionSplit tokens from position 0. Inside a split:
@@ -130,8 +130,8 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 inline constexpr int kAttentionSplit = 256;
 inline constexpr int kDotLanes = 16;
 
-// ---- Float linear layers
-// -------------------------------------------------------------------------
+
+// ---- Float linear layers -----------------------------------------------------------------------
 
 // A float linear layer sums k in blocks of this many: inside a block fmaf in ascending k from 0,
 // then the blocks are added in ascending order to a total that starts at 0.

@@ -13,11 +13,12 @@ def test_help_lists_every_verb(liquid):
         assert re.search(rf"^\s+{verb}\b", text, re.MULTILINE), f"{verb} is not in\n{text}"
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, "eval ppl", "eval summary"])
 def test_help_of_a_verb_teaches_by_example(liquid, verb):
-    text = liquid.ok(verb, "--help").text
+    text = liquid.ok(*verb.split(), "--help").text
     assert f"liquid {verb}" in text
     assert "xample" in text, f"no example in\n{text}"
+    assert all(len(line) <= 100 for line in text.splitlines()), text
 
 
 @pytest.mark.parametrize(
