@@ -28,9 +28,8 @@ struct Options {
 // ||W - Wq||^2 / ||W||^2 of one module; sums are kept in double.
 Result<double> relative_error(WeightLoader& original, WeightLoader& quantized,
                               const LinearName& module) {
-  const LinearGroup group{.name = module.module, .parts = {module}, .n = module.n, .k = module.k};
-  LinearGroup bare = group;
-  bare.parts[0].bias = false;
+  LinearGroup bare{.name = module.module, .parts = {module}, .n = module.n, .k = module.k};
+  bare.parts[0].bias = false;  // weights only
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> before, original.linear_group(bare));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> after, quantized.linear_group(bare));
   double error = 0.0;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <map>
 
 namespace liquidgemm::cli {
 namespace {
