@@ -11,9 +11,12 @@
 
 namespace liquidgemm::cuda {
 
-// Ok, or a Status with `call` (what was called) and CUDA's own words for the code.
+// Ok, or a Status with `call` (what was called) and CUDA's own words for the code. The runtime
+// remembers a failure until it is asked: it is cleared here, so that a later launch_status() does
+// not report it again.
 inline Status cuda_status(cudaError_t code, const char* call) {
   if (code == cudaSuccess) return ok_status();
+  static_cast<void>(cudaGetLastError());
   std::string message = std::string("CUDA: ") + call + ": " + cudaGetErrorString(code) + " (" +
                         cudaGetErrorName(code) + ")";
   switch (code) {

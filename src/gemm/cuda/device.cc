@@ -1,0 +1,56 @@
+// Opens a GPU, or says why there is none.
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "gemm/cuda/cuda_status.h"
+#include "liquidgemm/cuda_gemm.h"
+
+namespace liquidgemm {
+namespace {
+
+// 13020 -> "13.2"
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+Result<CudaDevice> open_cuda_device(int index) {
+  CudaDevice device;
+  device.index = index;
+  // Needs no driver: it answers 0 where there is none.
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaDriverGetVersion(&device.driver_version));
+  if (device.driver_version == 0) {
+    return unsupported("CUDA: this machine has no NVIDIA driver");
+  }
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted == cudaErrorInsufficientDriver) {
+    static_cast<void>(cudaGetLastError());
+    return unsupported("CUDA: the driver is for CUDA " + version_text(device.driver_version) +
+                       ", but this build needs one for CUDA " + version_text(CUDART_VERSION) +
+                       "; update the driver");
+  }
+  if (counted != cudaSuccess) {
+    // No device at all, or a driver that cannot start: either way there is no GPU to use.
+    return unsupported(cuda::cuda_status(counted, "cudaGetDeviceCount").message());
+  }
+  if (index < 0 || index >= count) {
+    return unsupported("CUDA: there is no device " + std::to_string(index) + ", this machine has " +
+                       std::to_string(count));
+  }
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaSetDevice(index));
+  cudaDeviceProp properties;
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, index));
+  device.name = properties.name;
+  device.compute_major = properties.major;
+  device.compute_minor = properties.minor;
+  device.multiprocessors = properties.multiProcessorCount;
+  device.memory_bytes = properties.totalGlobalMem;
+  device.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
+  device.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
+  return device;
+}
+
+}  // namespace liquidgemm
