@@ -1,0 +1,536 @@
+// Activations to INT8 on the GPU: one thread block a row, bit-equal to the CPU.
+//
+// A row is read once and kept in registers where it fits; what does not fit is read again in the
+// next pass, out of the caches. A thread keeps whole chunks of consecutive elements: chunk c
+// belongs to thread c mod threads, so that the loads and stores of a warp are contiguous.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "gemm/cuda/cuda_status.h"
+#include "gemm/numerics.h"
+#include "liquidgemm/cuda_gemm.h"
+
+namespace liquidgemm {
+namespace cuda {
+namespace {
+
+constexpr std::uint32_t kInfinityBits = 0x7F800000u;
+
+__host__ __device__ constexpr int element_bytes(CudaFloat type) {
+  return type == CudaFloat::kFloat32 ? 4 : 2;
+}
+
+// ---- Consecutive elements as they lie in memory ------------------------------------------------
+
+template <CudaFloat kType, int kCount>
+struct Chunk {
+  static constexpr int kWords = kCount * element_bytes(kType) / 4;
+  std::uint32_t words[kWords];
+
+  __device__ void load(const void* row, std::int64_t index) {
+    const auto* from = static_cast<const std::uint32_t*>(row) + index * kWords;
+    if constexpr (kWords == 2) {
+      const uint2 two = *reinterpret_cast<const uint2*>(from);
+      words[0] = two.x;
+      words[1] = two.y;
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWords; i += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(from + i);
+        words[i] = four.x;
+        words[i + 1] = four.y;
+        words[i + 2] = four.z;
+        words[i + 3] = four.w;
+      }
+    }
+  }
+
+  __device__ void store(void* row, std::int64_t index) const {
+    auto* to = static_cast<std::uint32_t*>(row) + index * kWords;
+    if constexpr (kWords == 2) {
+      *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWords; i += 4) {
+        *reinterpret_cast<uint4*>(to + i) =
+            make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
+      }
+    }
+  }
+
+  // Exact.
+  __device__ float get(int i) const {
+    if constexpr (kType == CudaFloat::kFloat32) return __uint_as_float(words[i]);
+    const auto bits = static_cast<unsigned short>(words[i / 2] >> (i % 2 * 16));
+    if constexpr (kType == CudaFloat::kFloat16) return __half2float(__ushort_as_half(bits));
+    return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
+  }
+
+  // Rounds to nearest even. Elements of a pair must be set in ascending order.
+  __device__ void set(int i, float value) {
+    if constexpr (kType == CudaFloat::kFloat32) {
+      words[i] = __float_as_uint(value);
+    } else {
+      std::uint32_t bits;
+      if constexpr (kType == CudaFloat::kFloat16) {
+        bits = __half_as_ushort(__float2half_rn(value));
+      } else {
+        bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+      }
+      words[i / 2] = i % 2 == 0 ? bits : words[i / 2] | bits << 16;
+    }
+  }
+};
+
+// ---- Reductions over the block -----------------------------------------------------------------
+
+template <int kThreads>
+struct Reduction {
+  std::uint32_t largest[kThreads / 32];
+  std::int32_t sum[kThreads / 32];
+};
+
+__device__ std::uint32_t magnitude_bits(float value) {
+  return __float_as_uint(value) & 0x7FFFFFFFu;
+}
+
+// The bits of non-negative floats are ordered like the floats; infinity and NaN lie above them all.
+template <int kThreads>
+__device__ numerics::RowScale row_scale_of(std::uint32_t largest, Reduction<kThreads>& shared) {
+  largest = __reduce_max_sync(0xFFFFFFFFu, largest);
+  if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
+  __syncthreads();
+  constexpr int kWarps = kThreads / 32;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  largest = __reduce_max_sync(0xFFFFFFFFu, lane < kWarps ? shared.largest[lane] : 0u);
+  return numerics::row_scale(__uint_as_float(largest), largest < kInfinityBits);
+}
+
+template <int kThreads>
+__device__ void write_scale_and_sum(std::int32_t sum, float scale, float* row_scale,
+                                    std::int32_t* row_sum, Reduction<kThreads>& shared) {
+  sum = __reduce_add_sync(0xFFFFFFFFu, sum);
+  if (threadIdx.x % 32 == 0) shared.sum[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  constexpr int kWarps = kThreads / 32;
+  const int lane = static_cast<int>(threadIdx.x);
+  sum = __reduce_add_sync(0xFFFFFFFFu, lane < kWarps ? shared.sum[lane] : 0);
+  if (lane == 0) {
+    *row_scale = scale;
+    *row_sum = sum;
+  }
+}
+
+// Four values to one word of INT8; adds them to `sum`.
+__device__ std::uint32_t quantize_four(const float (&values)[4], float reciprocal,
+                                       std::int32_t& sum) {
+  std::uint32_t word = 0;
+  if (reciprocal == 0.0f) return word;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::int32_t x8 = numerics::quantize_value(values[i], reciprocal);
+    sum += x8;
+    word |= (static_cast<std::uint32_t>(x8) & 0xFFu) << (8 * i);
+  }
+  return word;
+}
+
+// ---- quantize_rows -----------------------------------------------------------------------------
+
+struct QuantizeKernelArguments {
+  const std::uint8_t* x;
+  std::int64_t x_row_bytes;
+  std::int8_t* x8;
+  std::int64_t ld_x8;
+  float* scale;
+  std::int32_t* sum;
+  std::int64_t k;
+};
+
+constexpr int kKept = 4;  // chunks of eight that a thread keeps
+
+template <CudaFloat kType, int kThreads>
+__global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArguments arguments) {
+  using Eight = Chunk<kType, 8>;
+  __shared__ Reduction<kThreads> shared;
+  const std::int64_t row = blockIdx.x;
+  const void* x = arguments.x + row * arguments.x_row_bytes;
+  std::int8_t* x8 = arguments.x8 + row * arguments.ld_x8;
+  const int chunks = static_cast<int>(arguments.k / 8);
+  const int thread = static_cast<int>(threadIdx.x);
+
+  Eight kept[kKept];
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) {
+    const int chunk = thread + i * kThreads;
+    if (chunk < chunks) {
+      kept[i].load(x, chunk);
+    } else {
+#pragma unroll
+      for (std::uint32_t& word : kept[i].words) word = 0;
+    }
+  }
+  std::uint32_t largest = 0;
+  const auto measure = [&](const Eight& eight) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) largest = max(largest, magnitude_bits(eight.get(j)));
+  };
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) measure(kept[i]);
+  for (int chunk = thread + kKept * kThreads; chunk < chunks; chunk += kThreads) {
+    Eight eight;
+    eight.load(x, chunk);
+    measure(eight);
+  }
+  const numerics::RowScale scale = row_scale_of(largest, shared);
+
+  std::int32_t sum = 0;
+  const auto quantize = [&](const Eight& eight, int chunk) {
+    const float low[4] = {eight.get(0), eight.get(1), eight.get(2), eight.get(3)};
+    const float high[4] = {eight.get(4), eight.get(5), eight.get(6), eight.get(7)};
+    const std::uint32_t first = quantize_four(low, scale.reciprocal, sum);
+    const std::uint32_t second = quantize_four(high, scale.reciprocal, sum);
+    *reinterpret_cast<uint2*>(x8 + 8 * chunk) = make_uint2(first, second);
+  };
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) {
+    const int chunk = thread + i * kThreads;
+    if (chunk < chunks) quantize(kept[i], chunk);
+  }
+  for (int chunk = thread + kKept * kThreads; chunk < chunks; chunk += kThreads) {
+    Eight eight;
+    eight.load(x, chunk);
+    quantize(eight, chunk);
+  }
+  write_scale_and_sum(sum, scale.scale, arguments.scale + row, arguments.sum + row, shared);
+}
+
+// ---- add_norm_quantize_rows --------------------------------------------------------------------
+
+// 256 threads of four consecutive elements are the 1024 lanes of the contract's tree: thread t has
+// the lanes 4t .. 4t + 3, and its chunks t, t + 256, ... visit them in ascending k.
+constexpr int kNormThreads = numerics::kNormLanes / 4;
+constexpr int kNormWarps = kNormThreads / 32;
+
+struct NormKernelArguments {
+  QuantizeKernelArguments rows;  // x null: nothing is added
+  std::uint8_t* residual;
+  std::int64_t residual_row_bytes;
+  const float* weight;
+  float epsilon;
+};
+
+// The lanes folded by halving, in every thread. An addition gives the same in either order.
+__device__ float fold_lanes(float4 lanes, float4 (&shared)[kNormThreads]) {
+  shared[threadIdx.x] = lanes;
+  __syncthreads();
+  // Halves of 512, 256 and 128 lanes: warps 4, 2 and 1 apart. Every warp does the same.
+  float4 part[kNormWarps];
+#pragma unroll
+  for (int warp = 0; warp < kNormWarps; ++warp) part[warp] = shared[warp * 32 + threadIdx.x % 32];
+#pragma unroll
+  for (int half = kNormWarps / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int warp = 0; warp < half; ++warp) {
+      part[warp].x = part[warp].x + part[warp + half].x;
+      part[warp].y = part[warp].y + part[warp + half].y;
+      part[warp].z = part[warp].z + part[warp + half].z;
+      part[warp].w = part[warp].w + part[warp + half].w;
+    }
+  }
+  // Halves of 64 .. 4 lanes: threads 16 .. 1 apart.
+  float4 sum = part[0];
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) {
+    sum.x = sum.x + __shfl_xor_sync(0xFFFFFFFFu, sum.x, apart);
+    sum.y = sum.y + __shfl_xor_sync(0xFFFFFFFFu, sum.y, apart);
+    sum.z = sum.z + __shfl_xor_sync(0xFFFFFFFFu, sum.z, apart);
+    sum.w = sum.w + __shfl_xor_sync(0xFFFFFFFFu, sum.w, apart);
+  }
+  return (sum.x + sum.z) + (sum.y + sum.w);
+}
+
+template <CudaFloat kX, CudaFloat kResidual, int kNormKept>
+__global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
+    NormKernelArguments arguments) {
+  using XChunk = Chunk<kX, 4>;
+  using ResidualChunk = Chunk<kResidual, 4>;
+  __shared__ Reduction<kNormThreads> shared;
+  __shared__ float4 shared_lanes[kNormThreads];
+  const std::int64_t row = blockIdx.x;
+  const bool adds = arguments.rows.x != nullptr;
+  const void* x = arguments.rows.x + (adds ? row * arguments.rows.x_row_bytes : 0);
+  void* residual = arguments.residual + row * arguments.residual_row_bytes;
+  std::int8_t* x8 = arguments.rows.x8 + row * arguments.rows.ld_x8;
+  const int chunks = static_cast<int>(arguments.rows.k / 4);
+  const int thread = static_cast<int>(threadIdx.x);
+
+  // residual + x, rounded and stored; from here on the stored value counts.
+  const auto add = [&](ResidualChunk& four, const XChunk& added, int chunk) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
+    four.store(residual, chunk);
+  };
+  float lanes[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  const auto accumulate = [&](const ResidualChunk& four) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float value = four.get(j);
+      lanes[j] = lanes[j] + value * value;
+    }
+  };
+
+  ResidualChunk kept[kNormKept];
+  {
+    XChunk added[kNormKept];
+#pragma unroll
+    for (int i = 0; i < kNormKept; ++i) {
+      const int chunk = thread + i * kNormThreads;
+      if (chunk < chunks) {
+        kept[i].load(residual, chunk);
+        if (adds) added[i].load(x, chunk);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kNormKept; ++i) {
+      const int chunk = thread + i * kNormThreads;
+      if (chunk < chunks) {
+        if (adds) add(kept[i], added[i], chunk);
+        accumulate(kept[i]);
+      }
+    }
+  }
+  for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+    ResidualChunk four;
+    four.load(residual, chunk);
+    if (adds) {
+      XChunk added;
+      added.load(x, chunk);
+      add(four, added, chunk);
+    }
+    accumulate(four);
+  }
+
+  const float squares =
+      fold_lanes(make_float4(lanes[0], lanes[1], lanes[2], lanes[3]), shared_lanes);
+  const float reciprocal =
+      numerics::rms_reciprocal(squares, static_cast<float>(arguments.rows.k), arguments.epsilon);
+
+  const auto normalize = [&](const ResidualChunk& four, int chunk, float(&values)[4]) {
+    Chunk<CudaFloat::kFloat32, 4> weight;
+    weight.load(arguments.weight, chunk);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      values[j] = numerics::rms_apply(four.get(j), reciprocal, weight.get(j));
+    }
+  };
+  std::uint32_t largest = 0;
+  const auto measure = [&](const float(&values)[4]) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) largest = max(largest, magnitude_bits(values[j]));
+  };
+  float normed[kNormKept][4];
+#pragma unroll
+  for (int i = 0; i < kNormKept; ++i) {
+    const int chunk = thread + i * kNormThreads;
+    if (chunk < chunks) {
+      normalize(kept[i], chunk, normed[i]);
+      measure(normed[i]);
+    }
+  }
+  // A thread reads back only what it has stored itself.
+  for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+    ResidualChunk four;
+    four.load(residual, chunk);
+    float values[4];
+    normalize(four, chunk, values);
+    measure(values);
+  }
+  const numerics::RowScale scale = row_scale_of(largest, shared);
+
+  std::int32_t sum = 0;
+  const auto quantize = [&](const float(&values)[4], int chunk) {
+    *reinterpret_cast<std::uint32_t*>(x8 + 4 * chunk) =
+        quantize_four(values, scale.reciprocal, sum);
+  };
+#pragma unroll
+  for (int i = 0; i < kNormKept; ++i) {
+    const int chunk = thread + i * kNormThreads;
+    if (chunk < chunks) quantize(normed[i], chunk);
+  }
+  for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+    ResidualChunk four;
+    four.load(residual, chunk);
+    float values[4];
+    normalize(four, chunk, values);
+    quantize(values, chunk);
+  }
+  write_scale_and_sum(sum, scale.scale, arguments.rows.scale + row, arguments.rows.sum + row,
+                      shared);
+}
+
+// ---- Launches ----------------------------------------------------------------------------------
+
+template <CudaFloat kType>
+void launch_quantize(const QuantizeKernelArguments& arguments, std::int64_t m,
+                     cudaStream_t stream) {
+  const auto grid = static_cast<unsigned>(m);
+  const std::int64_t chunks = arguments.k / 8;
+  if (chunks <= 128) {
+    quantize_kernel<kType, 128><<<grid, 128, 0, stream>>>(arguments);
+  } else if (chunks <= 4 * 256) {
+    quantize_kernel<kType, 256><<<grid, 256, 0, stream>>>(arguments);
+  } else {
+    quantize_kernel<kType, 512><<<grid, 512, 0, stream>>>(arguments);
+  }
+}
+
+template <CudaFloat kX, CudaFloat kResidual>
+void launch_add_norm(const NormKernelArguments& arguments, std::int64_t m, cudaStream_t stream) {
+  const auto grid = static_cast<unsigned>(m);
+  if (arguments.rows.k <= 4 * numerics::kNormLanes) {
+    add_norm_quantize_kernel<kX, kResidual, 4><<<grid, kNormThreads, 0, stream>>>(arguments);
+  } else {
+    add_norm_quantize_kernel<kX, kResidual, 8><<<grid, kNormThreads, 0, stream>>>(arguments);
+  }
+}
+
+// Calls `body` with `type` as a constant.
+template <typename Body>
+void with_type(CudaFloat type, const Body& body) {
+  switch (type) {
+    case CudaFloat::kFloat16: return body(std::integral_constant<CudaFloat, CudaFloat::kFloat16>{});
+    case CudaFloat::kBFloat16:
+      return body(std::integral_constant<CudaFloat, CudaFloat::kBFloat16>{});
+    case CudaFloat::kFloat32: return body(std::integral_constant<CudaFloat, CudaFloat::kFloat32>{});
+  }
+}
+
+bool aligned(const void* pointer, std::uintptr_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+}
+
+bool known(CudaFloat type) {
+  return type == CudaFloat::kFloat16 || type == CudaFloat::kBFloat16 || type == CudaFloat::kFloat32;
+}
+
+Status check_rows(const char* call, const char* name, const void* rows, std::int64_t ld,
+                  std::int64_t k, int bytes, int alignment) {
+  const auto refused = [&](const std::string& what) {
+    return invalid_argument(std::string(call) + ": " + name + " " + what);
+  };
+  if (rows == nullptr) return refused("is null");
+  if (ld < k) {
+    return refused("has a row stride of " + std::to_string(ld) +
+                   ", expected at least K = " + std::to_string(k));
+  }
+  if (!aligned(rows, alignment) || ld * bytes % alignment != 0) {
+    return refused("needs rows that begin at multiples of " + std::to_string(alignment) +
+                   " bytes (row stride " + std::to_string(ld) + ")");
+  }
+  return ok_status();
+}
+
+// All of `arguments` but x itself.
+Status check_outputs(const char* call, const CudaQuantizeArguments& arguments, std::int64_t max_k) {
+  const auto refused = [&](const std::string& what) {
+    return invalid_argument(std::string(call) + ": " + what);
+  };
+  constexpr std::int64_t kMaxRows = std::numeric_limits<std::int32_t>::max();
+  if (arguments.m < 1 || arguments.m > kMaxRows) {
+    return refused("M is " + std::to_string(arguments.m) + ", expected 1 to " +
+                   std::to_string(kMaxRows));
+  }
+  if (arguments.k < 8 || arguments.k % 8 != 0 || arguments.k > max_k) {
+    return refused("K is " + std::to_string(arguments.k) +
+                   ", expected a multiple of 8 between 8 and " + std::to_string(max_k));
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      check_rows(call, "x8", arguments.x8, arguments.ld_x8, arguments.k, 1, 8));
+  if (arguments.scale == nullptr || !aligned(arguments.scale, alignof(float))) {
+    return refused("scale is null or not 4-byte aligned");
+  }
+  if (arguments.sum == nullptr || !aligned(arguments.sum, alignof(std::int32_t))) {
+    return refused("sum is null or not 4-byte aligned");
+  }
+  return ok_status();
+}
+
+Status check_x(const char* call, const CudaQuantizeArguments& arguments) {
+  if (!known(arguments.type)) {
+    return invalid_argument(std::string(call) + ": x has an unknown type");
+  }
+  return check_rows(call, "x", arguments.x, arguments.ld_x, arguments.k,
+                    element_bytes(arguments.type), 16);
+}
+
+QuantizeKernelArguments kernel_arguments(const CudaQuantizeArguments& arguments) {
+  QuantizeKernelArguments kernel;
+  kernel.x = static_cast<const std::uint8_t*>(arguments.x);
+  kernel.x_row_bytes = arguments.ld_x * element_bytes(arguments.type);
+  kernel.x8 = arguments.x8;
+  kernel.ld_x8 = arguments.ld_x8;
+  kernel.scale = arguments.scale;
+  kernel.sum = arguments.sum;
+  kernel.k = arguments.k;
+  return kernel;
+}
+
+}  // namespace
+}  // namespace cuda
+
+Status quantize_rows(const CudaQuantizeArguments& arguments, CudaStream stream) {
+  constexpr const char* kCall = "quantize_rows";
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_outputs(kCall, arguments, numerics::kMaxK));
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_x(kCall, arguments));
+  const cuda::QuantizeKernelArguments kernel = cuda::kernel_arguments(arguments);
+  cuda::with_type(arguments.type, [&](auto type) {
+    cuda::launch_quantize<type.value>(kernel, arguments.m, stream);
+  });
+  return cuda::launch_status(kCall);
+}
+
+Status add_norm_quantize_rows(const CudaAddNormQuantizeArguments& arguments, CudaStream stream) {
+  constexpr const char* kCall = "add_norm_quantize_rows";
+  constexpr std::int64_t kMaxNormK = 65536;
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_outputs(kCall, arguments.rows, kMaxNormK));
+  if (arguments.rows.x != nullptr) {
+    LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_x(kCall, arguments.rows));
+  }
+  if (!cuda::known(arguments.residual_type)) {
+    return invalid_argument(std::string(kCall) + ": the residual has an unknown type");
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_rows(kCall, "residual", arguments.residual,
+                                              arguments.ld_residual, arguments.rows.k,
+                                              cuda::element_bytes(arguments.residual_type), 16));
+  if (arguments.norm_weight == nullptr || !cuda::aligned(arguments.norm_weight, 16)) {
+    return invalid_argument(std::string(kCall) + ": norm_weight is null or not 16-byte aligned");
+  }
+  if (!std::isfinite(arguments.epsilon) || arguments.epsilon < 0.0f) {
+    return invalid_argument(std::string(kCall) + ": epsilon is " +
+                            std::to_string(arguments.epsilon) + ", expected 0 or more");
+  }
+  cuda::NormKernelArguments kernel;
+  kernel.rows = cuda::kernel_arguments(arguments.rows);
+  kernel.residual = static_cast<std::uint8_t*>(arguments.residual);
+  kernel.residual_row_bytes = arguments.ld_residual * cuda::element_bytes(arguments.residual_type);
+  kernel.weight = arguments.norm_weight;
+  kernel.epsilon = arguments.epsilon;
+  // Without x its type does not matter: the residual's saves a kernel.
+  const CudaFloat x_type = kernel.rows.x != nullptr ? arguments.rows.type : arguments.residual_type;
+  cuda::with_type(x_type, [&](auto x) {
+    cuda::with_type(arguments.residual_type, [&](auto residual) {
+      cuda::launch_add_norm<x.value, residual.value>(kernel, arguments.rows.m, stream);
+    });
+  });
+  return cuda::launch_status(kCall);
+}
+
+}  // namespace liquidgemm
