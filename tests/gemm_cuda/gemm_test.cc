@@ -1,0 +1,214 @@
+// The Hopper GEMM against the CPU, bit for bit: INT32 sums, FP16 and BF16 outputs, over shapes that
+// fill no tile.
+//
+// LIQUIDGEMM_TEST_CASES      how many random cases (default 300)
+// LIQUIDGEMM_TEST_SCHEDULES  schedule strings, separated by semicolons: every random case also runs
+//                            each of them that takes the case
+#include <cstdlib>
+#include <map>
+
+#include "gemm_harness.h"
+
+namespace liquidgemm::testing {
+namespace {
+
+class CudaGemm : public CudaTest {
+ protected:
+  Stream& stream() {
+    if (!stream_) stream_ = std::make_unique<Stream>();
+    return *stream_;
+  }
+
+  // Runs every schedule that takes the case; the default one must.
+  ::testing::AssertionResult check(Random& random, const TestLayer& layer, CudaOutput output,
+                                   bool bias, const Tokens& tokens) {
+    const CudaGemmDesc desc = layer.desc(output, bias);
+    const auto expected = layer.expected(desc, tokens, layer.sums(tokens));
+    const DeviceTokens device_tokens(random, tokens);
+    CudaGemmArguments arguments;
+    layer.set(arguments, bias);
+    device_tokens.set(arguments);
+    arguments.programmatic_launch = random() % 2;
+    const std::int64_t gap = pick(random, 0, 2);
+    for (const std::string& schedule : schedules_) {
+      Result<CudaGemmPlan> plan = CudaGemmPlan::make(desc, tokens.m, device_, schedule);
+      if (!plan.ok()) {
+        if (schedule.empty()) return is_ok(plan.status());
+        continue;
+      }
+      ++runs_[schedule];
+      const auto equal = run_equals(*plan, desc, tokens.m, arguments, expected, gap, stream());
+      if (!equal) return equal;
+    }
+    return ::testing::AssertionSuccess();
+  }
+
+  // The plan's own choice is the empty string.
+  std::vector<std::string> schedules_{""};
+  std::map<std::string, int> runs_;
+
+ private:
+  std::unique_ptr<Stream> stream_;
+};
+
+std::vector<std::string> schedules_to_test() {
+  std::vector<std::string> schedules{""};
+  const char* list = std::getenv("LIQUIDGEMM_TEST_SCHEDULES");
+  std::string rest = list == nullptr ? "" : list;
+  while (!rest.empty()) {
+    const std::size_t end = rest.find(';');
+    if (end != 0) schedules.push_back(rest.substr(0, end));
+    rest = end == std::string::npos ? "" : rest.substr(end + 1);
+  }
+  return schedules;
+}
+
+int cases_to_test() {
+  const char* cases = std::getenv("LIQUIDGEMM_TEST_CASES");
+  return cases == nullptr ? 300 : std::atoi(cases);
+}
+
+// Sizes beside the edges of tiles, and any others.
+std::int64_t random_m(Random& random) {
+  constexpr std::int64_t kEdges[] = {1,   2,   7,   8,   9,   15,  16,  17,  31,  32,
+                                     33,  47,  63,  64,  65,  95,  96,  97,  127, 128,
+                                     129, 159, 191, 192, 193, 223, 224, 255, 256, 257};
+  if (random() % 3 == 0) return pick(random, 1, 300);
+  return kEdges[random() % std::size(kEdges)];
+}
+std::int64_t random_n(Random& random, bool gated) {
+  constexpr std::int64_t kEdges[] = {8, 56, 64, 72, 120, 128, 136, 192, 264, 520};
+  std::int64_t n = 8 * pick(random, 1, 100);
+  if (random() % 2) n = kEdges[random() % std::size(kEdges)];
+  return gated ? (n + 15) / 16 * 16 : n;
+}
+std::int64_t random_k(Random& random) {
+  constexpr std::int64_t kEdges[] = {32, 64, 96, 128, 160, 256, 480, 512, 544, 1024, 1056, 4128};
+  if (random() % 2) return kEdges[random() % std::size(kEdges)];
+  return 32 * pick(random, 1, 80);
+}
+
+TEST_F(CudaGemm, RandomShapesAreExact) {
+  const std::uint64_t seed = fresh_seed();
+  Random random(seed);
+  schedules_ = schedules_to_test();
+  const int cases = cases_to_test();
+  for (int i = 0; i < cases; ++i) {
+    const bool gated = random() % 4 == 0;
+    const auto kind = random() % 10;
+    const Extreme extreme = kind == 0   ? Extreme::kHighest
+                            : kind == 1 ? Extreme::kLowest
+                                        : Extreme::kNone;
+    const int group_size = 32 << pick(random, 0, 2);
+    const TestLayer layer(
+        random,
+        random_liquid4(random, random_n(random, gated), random_k(random), group_size, extreme),
+        gated, stream());
+    const bool saturated = random() % 5 == 0;
+    const Tokens tokens =
+        random_tokens(random, random_m(random), layer.k(), saturated, random() % 5 == 0);
+    const CudaOutput outputs[] = {CudaOutput::kInt32, CudaOutput::kFloat16, CudaOutput::kBFloat16};
+    const CudaOutput output = outputs[random() % 3];
+    const bool bias = output != CudaOutput::kInt32 && random() % 2;
+    ASSERT_TRUE(check(random, layer, output, bias, tokens)) << "seed " << seed << ", case " << i;
+  }
+  for (const std::string& schedule : schedules_) {
+    EXPECT_GT(runs_[schedule], 0) << "no case ran the schedule " << schedule;
+    if (!schedule.empty()) std::printf("%6d cases ran %s\n", runs_[schedule], schedule.c_str());
+  }
+}
+
+// Every M up to a few tiles, on one awkward layer.
+TEST_F(CudaGemm, EveryBatchSize) {
+  Random random(fresh_seed());
+  for (const bool gated : {false, true}) {
+    const TestLayer layer(random, random_liquid4(random, gated ? 144 : 136, 672, 64), gated,
+                          stream());
+    for (std::int64_t m = 1; m <= 300; m += m < 40 ? 1 : pick(random, 1, 9)) {
+      const Tokens tokens = random_tokens(random, m, layer.k());
+      ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
+      ASSERT_TRUE(check(random, layer, CudaOutput::kFloat16, true, tokens));
+    }
+  }
+}
+
+// Layers of real size: many tiles for each multiprocessor, and long K.
+TEST_F(CudaGemm, LargeLayers) {
+  Random random(fresh_seed());
+  struct Shape {
+    std::int64_t n, k;
+    bool gated;
+  };
+  for (const Shape& shape :
+       {Shape{6144, 4096, false}, Shape{1032, 14336, false}, Shape{8208, 1056, true}}) {
+    const int group_size = 32 << pick(random, 0, 2);
+    const TestLayer layer(random, random_liquid4(random, shape.n, shape.k, group_size), shape.gated,
+                          stream());
+    for (const std::int64_t m : {std::int64_t{1}, std::int64_t{16}, pick(random, 33, 64),
+                                 std::int64_t{128}, pick(random, 200, 600)}) {
+      const Tokens tokens = random_tokens(random, m, layer.k(), random() % 2);
+      ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
+      ASSERT_TRUE(check(random, layer, CudaOutput::kBFloat16, false, tokens));
+    }
+  }
+}
+
+// The longest K that is taken, with the largest sums there are: 255 * 127 * 66304 is just below
+// 2^31, before the correction as after it.
+TEST_F(CudaGemm, LongestSumsFitInt32) {
+  Random random(fresh_seed());
+  for (const Extreme extreme : {Extreme::kHighest, Extreme::kLowest, Extreme::kNone}) {
+    const TestLayer layer(random, random_liquid4(random, 72, 66304, 128, extreme), false, stream());
+    for (const std::int64_t m : {1, 17, 130}) {
+      const Tokens tokens = random_tokens(random, m, layer.k(), true);
+      ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
+      ASSERT_TRUE(check(random, layer, CudaOutput::kFloat16, true, tokens));
+    }
+  }
+}
+
+// A token's outputs are the same alone, at any place in a batch, and in any company.
+TEST_F(CudaGemm, RowsDoNotDependOnTheirBatch) {
+  Random random(fresh_seed());
+  for (const bool gated : {false, true}) {
+    const TestLayer layer(random, random_liquid4(random, 272, 1120, 64), gated, stream());
+    const Tokens tokens = random_tokens(random, 260, layer.k(), false, true);
+    const DeviceTokens device_tokens(random, tokens);
+    const CudaGemmDesc desc = layer.desc(CudaOutput::kFloat16, true);
+    const auto all = layer.expected(desc, tokens, layer.sums(tokens));
+    const std::int64_t columns = output_columns(desc);
+    for (const std::int64_t m : {1, 2, 7, 16, 33, 64, 100, 129, 260}) {
+      const std::int64_t first = pick(random, 0, tokens.m - m);
+      const Result<CudaGemmPlan> plan = CudaGemmPlan::make(desc, m, device_);
+      ASSERT_TRUE(is_ok(plan.status()));
+      CudaGemmArguments arguments;
+      layer.set(arguments, true);
+      device_tokens.set(arguments, first);
+      const std::vector<std::uint32_t> expected(all.begin() + first * columns,
+                                                all.begin() + (first + m) * columns);
+      ASSERT_TRUE(run_equals(*plan, desc, m, arguments, expected, 0, stream()));
+    }
+  }
+}
+
+TEST_F(CudaGemm, NanRowsStayAlone) {
+  Random random(fresh_seed());
+  const TestLayer layer(random, random_liquid4(random, 136, 320, 64), false, stream());
+  Tokens tokens = random_tokens(random, 70, layer.k());
+  const std::int64_t row = pick(random, 0, 69);
+  for (std::int64_t i = 0; i < tokens.k; ++i) tokens.x8[row * tokens.ld + i] = 0;
+  tokens.sum[row] = 0;
+  tokens.scale[row] = std::numeric_limits<float>::quiet_NaN();
+  for (const CudaOutput output : {CudaOutput::kFloat16, CudaOutput::kBFloat16}) {
+    const CudaGemmDesc desc = layer.desc(output, true);
+    const auto expected = layer.expected(desc, tokens, layer.sums(tokens));
+    const std::uint32_t infinity = output == CudaOutput::kFloat16 ? 0x7C00 : 0x7F80;
+    for (std::int64_t i = 0; i < tokens.m * layer.n(); ++i) {
+      ASSERT_EQ((expected[i] & 0x7FFF) > infinity, i / layer.n() == row);
+    }
+    ASSERT_TRUE(check(random, layer, output, true, tokens));
+  }
+}
+
+}  // namespace
+}  // namespace liquidgemm::testing
