@@ -72,7 +72,7 @@ struct Chunk {
     return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
   }
 
-  // Rounds to nearest even. Elements of a pair must be set in ascending order.
+  // Rounds to nearest even.
   __device__ void set(int i, float value) {
     if constexpr (kType == CudaFloat::kFloat32) {
       words[i] = __float_as_uint(value);
@@ -83,7 +83,8 @@ struct Chunk {
       } else {
         bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
       }
-      words[i / 2] = i % 2 == 0 ? bits : words[i / 2] | bits << 16;
+      words[i / 2] = i % 2 == 0 ? (words[i / 2] & 0xFFFF0000u) | bits
+                                : (words[i / 2] & 0x0000FFFFu) | bits << 16;
     }
   }
 };
