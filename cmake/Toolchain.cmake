@@ -3,9 +3,10 @@
 # Release keeps assertions out but everything else plain. The numeric contract needs every
 # floating-point operation rounded on its own: no contraction, no fast-math (docs/numerics.md).
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
-add_compile_options(-Wall -Wextra -ffp-contract=off -fno-math-errno)
+add_compile_options(
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-ffp-contract=off;-fno-math-errno>")
 if(LIQUIDGEMM_WERROR)
-  add_compile_options(-Werror)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Werror>")
 endif()
 
 find_program(LIQUIDGEMM_CCACHE ccache)

@@ -1,0 +1,231 @@
+// A plan: the kernel, the division of the work and everything about a launch that does not depend
+// on pointers.
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/desc_check.h"
+#include "gemm/cuda/kernel_table.h"
+#include "gemm/cuda/layout.h"
+#include "gemm/cuda/ptx/cache_policy.h"
+#include "gemm/cuda/schedule.h"
+#include "liquidgemm/cuda_gemm.h"
+
+namespace liquidgemm {
+namespace {
+
+using cuda::KernelEntry;
+using cuda::Schedule;
+using cuda::W4A8Parameters;
+using cuda::WorkDivision;
+
+const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
+  using Table = std::span<const KernelEntry> (*)();
+  for (const Table table : {cuda::kernels_tokens8, cuda::kernels_tokens16, cuda::kernels_tokens32,
+                            cuda::kernels_tokens64, cuda::kernels_tokens96, cuda::kernels_tokens128,
+                            cuda::kernels_tokens192, cuda::kernels_tokens256}) {
+    for (const KernelEntry& entry : table()) {
+      if (entry.tokens == schedule.tokens && entry.blocks == schedule.blocks &&
+          entry.groups == schedule.groups && entry.depth == schedule.depth &&
+          entry.group_size == group_size) {
+        return &entry;
+      }
+    }
+  }
+  return nullptr;
+}
+
+// The driver's encoder of tensor maps, without linking to the driver.
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+Result<EncodeTiled> find_encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+#if CUDART_VERSION >= 12050
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                             12000, cudaEnableDefault, &found);
+#else
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::cuda_status(error, "cudaGetDriverEntryPoint"));
+  if (function == nullptr || found != cudaDriverEntryPointSuccess) {
+    return unsupported("CUDA: the driver has no cuTensorMapEncodeTiled");
+  }
+  return reinterpret_cast<EncodeTiled>(function);
+}
+
+bool aligned(const void* pointer, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+}
+
+}  // namespace
+
+struct CudaGemmPlan::State {
+  CudaGemmDesc desc;
+  Schedule schedule;
+  WorkDivision work;
+  W4A8Parameters parameters;  // without pointers
+  const KernelEntry* kernel = nullptr;
+  EncodeTiled encode = nullptr;
+};
+
+CudaGemmPlan::CudaGemmPlan() = default;
+CudaGemmPlan::~CudaGemmPlan() = default;
+CudaGemmPlan::CudaGemmPlan(CudaGemmPlan&&) noexcept = default;
+CudaGemmPlan& CudaGemmPlan::operator=(CudaGemmPlan&&) noexcept = default;
+
+Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m,
+                                        const CudaDevice& device, std::string_view schedule_text) {
+  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(desc, device));
+  if (m < 1 || m > 0x7FFFFFFF) {
+    return invalid_argument("w4a8 gemm: m is " + std::to_string(m) + ", expected 1 or more tokens");
+  }
+  auto state = std::make_unique<State>();
+  state->desc = desc;
+  if (schedule_text.empty()) {
+    state->schedule = cuda::choose_schedule(desc, m, device);
+  } else {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(state->schedule, cuda::parse_schedule(schedule_text));
+  }
+  const Schedule& schedule = state->schedule;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(state->work, cuda::divide_work(schedule, desc, m, device));
+  state->kernel = find_kernel(schedule, desc.group_size);
+  if (state->kernel == nullptr) {
+    return invalid_argument("schedule " + cuda::format_schedule(schedule) +
+                            ": no kernel has these tokens, blocks, groups and depth");
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(state->encode, find_encoder());
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(
+      reinterpret_cast<const void*>(state->kernel->kernel),
+      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(state->work.shared_bytes)));
+
+  W4A8Parameters& p = state->parameters;
+  p.n = static_cast<int>(desc.n);
+  p.m = static_cast<int>(m);
+  p.row_blocks = static_cast<int>(cuda::row_blocks(desc.n));
+  p.column_blocks = static_cast<int>(cuda::column_blocks(desc.k));
+  p.row_tiles = state->work.row_tiles;
+  p.token_tiles = state->work.token_tiles;
+  p.stages = state->work.stages;
+  p.split = schedule.split;
+  p.multicast = schedule.multicast;
+  p.workers = state->work.workers;
+  p.stream_tiles = state->work.stream_tiles;
+  const int stream = p.stream_tiles * p.column_blocks;
+  p.stream_share = stream / p.workers;
+  p.stream_extra = stream % p.workers;
+  p.gated = desc.gated;
+  switch (desc.output) {
+    case CudaOutput::kFloat16: p.output = cuda::OutputType::kFloat16; break;
+    case CudaOutput::kBFloat16: p.output = cuda::OutputType::kBFloat16; break;
+    case CudaOutput::kInt32: p.output = cuda::OutputType::kInt32; break;
+  }
+  // Weights that are read once leave the L2 to the activations, which every row tile reads.
+  p.weight_policy = p.token_tiles == 1 ? cuda::ptx::kEvictFirst : cuda::ptx::kEvictNormal;
+  p.x_policy = cuda::ptx::kEvictLast;
+  CudaGemmPlan plan;
+  plan.state_ = std::move(state);
+  return plan;
+}
+
+std::size_t CudaGemmPlan::workspace_bytes() const {
+  return state_->work.flag_bytes + state_->work.partial_bytes;
+}
+
+std::string CudaGemmPlan::schedule() const {
+  Schedule schedule = state_->schedule;
+  schedule.stages = state_->work.stages;
+  const bool shares = schedule.split > 1 || schedule.depth > 1;
+  schedule.workers = shares ? 0 : state_->work.workers;
+  return cuda::format_schedule(schedule);
+}
+
+std::string CudaGemmPlan::describe() const {
+  const Schedule& s = state_->schedule;
+  const WorkDivision& work = state_->work;
+  return "w4a8 sm90 u8s8 g" + std::to_string(state_->desc.group_size) + ", tile " +
+         std::to_string(64 * s.blocks * s.groups) + " rows x " + std::to_string(s.tokens) +
+         " tokens, " + std::to_string(work.grid) + " blocks of " +
+         std::to_string(state_->kernel->threads) + " threads, " +
+         std::to_string(work.row_tiles * work.token_tiles) + " tiles, " +
+         std::to_string(work.stream_tiles) + " of them cut, schedule " + schedule();
+}
+
+Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream stream) const {
+  const CudaGemmDesc& desc = state_->desc;
+  const CudaGemmArguments& a = arguments;
+  const bool sums = desc.output == CudaOutput::kInt32;
+  if (a.weights == nullptr || a.x8 == nullptr || a.x_sum == nullptr || a.y == nullptr ||
+      (a.x_scale == nullptr && !sums) || (a.bias == nullptr && desc.bias) ||
+      (a.workspace == nullptr && workspace_bytes() > 0)) {
+    return invalid_argument("w4a8 gemm: a pointer that the layer needs is null");
+  }
+  if (!aligned(a.weights, 256) || !aligned(a.x8, 16) || !aligned(a.y, 16) ||
+      !aligned(a.workspace, 256)) {
+    return invalid_argument(
+        "w4a8 gemm: weights and workspace are to be 256-byte aligned, x8 and y 16-byte aligned");
+  }
+  const std::int64_t width = desc.gated && !sums ? desc.n / 2 : desc.n;
+  if (a.ld_x < desc.k || a.ld_x % 16 != 0 || a.ld_y < width || a.ld_y % 8 != 0) {
+    return invalid_argument("w4a8 gemm: row strides are " + std::to_string(a.ld_x) + " and " +
+                            std::to_string(a.ld_y) + ", expected a multiple of 16 of " +
+                            std::to_string(desc.k) + " or more and a multiple of 8 of " +
+                            std::to_string(width) + " or more");
+  }
+  W4A8Parameters p = state_->parameters;
+  const auto k = static_cast<cuuint64_t>(desc.k);
+  const cuuint64_t extent[2] = {k, static_cast<cuuint64_t>(p.m)};
+  const cuuint64_t stride[1] = {static_cast<cuuint64_t>(a.ld_x)};
+  const cuuint32_t box[2] = {cuda::kBlockColumns,
+                             static_cast<cuuint32_t>(state_->schedule.tokens / p.multicast)};
+  const cuuint32_t step[2] = {1, 1};
+  const CUresult encoded = state_->encode(
+      &p.x_map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<std::int8_t*>(a.x8), extent, stride,
+      box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (encoded != CUDA_SUCCESS) {
+    return internal_error("w4a8 gemm: cuTensorMapEncodeTiled returned " + std::to_string(encoded));
+  }
+  p.weights = static_cast<const std::uint8_t*>(a.weights);
+  p.channel_scale = reinterpret_cast<const float*>(
+      p.weights + cuda::channel_scale_offset(desc.n, desc.k, desc.group_size));
+  p.x_scale = a.x_scale;
+  p.x_sum = a.x_sum;
+  p.bias = desc.bias ? a.bias : nullptr;
+  p.y = a.y;
+  p.ld_y = a.ld_y;
+  if (a.workspace != nullptr) {
+    p.flags = static_cast<unsigned*>(a.workspace);
+    p.partials = reinterpret_cast<int4*>(static_cast<char*>(a.workspace) + state_->work.flag_bytes);
+  }
+
+  cudaLaunchAttribute attributes[2];
+  std::memset(attributes, 0, sizeof attributes);
+  int count = 0;
+  if (state_->work.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count].val.clusterDim = {static_cast<unsigned>(state_->work.cluster), 1, 1};
+    ++count;
+  }
+  if (a.programmatic_launch) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count].val.programmaticStreamSerializationAllowed = 1;
+    ++count;
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(state_->work.grid));
+  config.blockDim = dim3(static_cast<unsigned>(state_->kernel->threads));
+  config.dynamicSmemBytes = state_->work.shared_bytes;
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = static_cast<unsigned>(count);
+  void* pointers[] = {&p};
+  return cuda::cuda_status(
+      cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(state_->kernel->kernel), pointers),
+      "launch of the w4a8 gemm");
+}
+
+}  // namespace liquidgemm

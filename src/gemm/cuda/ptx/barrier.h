@@ -1,0 +1,94 @@
+// Memory barriers in shared memory (mbarrier), named barriers, and barriers of a cluster.
+#pragma once
+
+#include <cstdint>
+
+namespace liquidgemm::cuda::ptx {
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// Barriers are named by their shared address: 8 bytes each, 8-byte aligned.
+__device__ __forceinline__ void mbarrier_init(std::uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+// Makes initialised barriers visible to the copy engine and to the cluster.
+__device__ __forceinline__ void mbarrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ __forceinline__ void mbarrier_expect_bytes(std::uint32_t barrier, std::uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+// On a barrier of any block of the cluster (remote_address), where `wanted`. Without a branch: one
+// between two wgmma would serialise them.
+__device__ __forceinline__ void mbarrier_arrive_remote(std::uint32_t remote, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %1, 0;\n"
+      "@wanted mbarrier.arrive.shared::cluster.b64 _, [%0];}" ::"r"(remote),
+      "r"(static_cast<int>(wanted))
+      : "memory");
+}
+// Until the phase of this parity has completed.
+__device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, std::uint32_t parity) {
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+// The same, seeing what other blocks of the cluster did before they arrived.
+__device__ __forceinline__ void mbarrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// Barrier `id` (1 .. 15) among `threads` threads of the block.
+__device__ __forceinline__ void named_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// All threads of the cluster that have not exited. Orders nothing but what is already complete:
+// whoever passes may overwrite what others have finished reading.
+__device__ __forceinline__ void cluster_barrier() {
+  asm volatile(
+      "barrier.cluster.arrive.relaxed.aligned;\n"
+      "barrier.cluster.wait.aligned;" ::
+          : "memory");
+}
+__device__ __forceinline__ int cluster_rank() {
+  int rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+// Shared memory of another block of the cluster.
+__device__ __forceinline__ std::uint32_t remote_address(std::uint32_t address, int block_rank) {
+  std::uint32_t remote;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(remote)
+               : "r"(address), "r"(block_rank));
+  return remote;
+}
+// 16 bytes to another block's shared memory; they count on a barrier of that block.
+__device__ __forceinline__ void store_async(std::uint32_t remote, const int (&value)[4],
+                                            std::uint32_t remote_barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.s32 "
+      "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(remote),
+      "r"(value[0]), "r"(value[1]), "r"(value[2]), "r"(value[3]), "r"(remote_barrier)
+      : "memory");
+}
+__device__ __forceinline__ void load_shared(std::uint32_t address, int (&value)[4]) {
+  asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value[0]), "=r"(value[1]), "=r"(value[2]), "=r"(value[3])
+               : "r"(address)
+               : "memory");
+}
+
+}  // namespace liquidgemm::cuda::ptx

@@ -1,0 +1,49 @@
+// Bulk copies into shared memory that complete on an mbarrier, and their L2 hints.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "gemm/cuda/ptx/cache_policy.h"
+
+namespace liquidgemm::cuda::ptx {
+
+// `bytes` contiguous bytes; addresses and size multiples of 16.
+__device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* global, int bytes,
+                                          std::uint32_t barrier, std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;" ::"r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+__device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+// One box of a two-dimensional tensor at (column, row); what lies outside reads as zero and still
+// counts its bytes.
+__device__ __forceinline__ void copy_tensor(std::uint32_t shared, const CUtensorMap* map,
+                                            int column, int row, std::uint32_t barrier,
+                                            std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared),
+      "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
+      : "memory");
+}
+// The same box to the same place of every block in `block_mask`, each on its own barrier.
+__device__ __forceinline__ void copy_tensor_multicast(std::uint32_t shared, const CUtensorMap* map,
+                                                      int column, int row, std::uint32_t barrier,
+                                                      std::uint16_t block_mask,
+                                                      std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;" ::"r"(shared),
+      "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(block_mask), "l"(policy)
+      : "memory");
+}
+
+}  // namespace liquidgemm::cuda::ptx

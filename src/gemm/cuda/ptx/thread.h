@@ -1,0 +1,52 @@
+// Registers of a warp group, dependent launches, and small register shuffles.
+#pragma once
+
+#include <cstdint>
+
+namespace liquidgemm::cuda::ptx {
+
+template <int kRegisters>
+__device__ __forceinline__ void decrease_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void increase_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Programmatic dependent launch. wait: until the kernels before have ended and their writes are
+// visible; nothing to wait for in an ordinary launch. launch_dependents: the next may start.
+__device__ __forceinline__ void wait_for_previous_kernel() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+__device__ __forceinline__ void launch_dependents() {
+  asm volatile("griddepcontrol.launch_dependents;");
+}
+
+// Transposes an 8x8 matrix of 16-bit elements held by a warp: lane l has row l / 4, columns
+// 2 (l % 4) and + 1, before and after.
+__device__ __forceinline__ std::uint32_t transpose_8x8(std::uint32_t pair) {
+  std::uint32_t transposed;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));
+  return transposed;
+}
+
+// Byte permute: result byte i is byte (selector nibble i) of the eight bytes {b, a}.
+template <int kSelector>
+__device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b = 0) {
+  std::uint32_t result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "n"(kSelector));
+  return result;
+}
+
+// Memory order across blocks: a flag published after, and read before, the data it guards.
+__device__ __forceinline__ void store_release(unsigned* flag, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+__device__ __forceinline__ unsigned load_acquire(const unsigned* flag) {
+  unsigned value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+  return value;
+}
+
+}  // namespace liquidgemm::cuda::ptx

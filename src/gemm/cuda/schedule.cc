@@ -1,0 +1,154 @@
+#include "gemm/cuda/schedule.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "gemm/cuda/layout.h"
+
+namespace liquidgemm::cuda {
+namespace {
+
+constexpr int kMostStages = 32;
+constexpr int kLargestCluster = 8;
+constexpr std::size_t kUnitBytes = 128 * 16;  // 64 rows x 8 tokens of sums
+
+struct Field {
+  std::string_view name;
+  int Schedule::*member;
+};
+constexpr std::array<Field, 9> kFields = {{{"tokens", &Schedule::tokens},
+                                           {"blocks", &Schedule::blocks},
+                                           {"groups", &Schedule::groups},
+                                           {"depth", &Schedule::depth},
+                                           {"stages", &Schedule::stages},
+                                           {"split", &Schedule::split},
+                                           {"multicast", &Schedule::multicast},
+                                           {"stream", &Schedule::stream},
+                                           {"workers", &Schedule::workers}}};
+
+Status refuse(const Schedule& schedule, const std::string& why) {
+  return invalid_argument("schedule " + format_schedule(schedule) + ": " + why);
+}
+
+int divide_up(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
+
+}  // namespace
+
+std::string format_schedule(const Schedule& schedule) {
+  std::string text;
+  for (const Field& field : kFields) {
+    if (!text.empty()) text += ',';
+    text += std::string(field.name) + '=' + std::to_string(schedule.*field.member);
+  }
+  return text;
+}
+
+Result<Schedule> parse_schedule(std::string_view text) {
+  Schedule schedule;
+  while (!text.empty()) {
+    const std::string_view item = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), item.size() + 1));
+    const std::size_t equals = item.find('=');
+    const std::string_view name = item.substr(0, equals);
+    const auto* field = std::find_if(kFields.begin(), kFields.end(),
+                                     [&](const Field& each) { return each.name == name; });
+    const std::string_view digits = equals == std::string_view::npos ? "" : item.substr(equals + 1);
+    int value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (field == kFields.end() || digits.empty() || error != std::errc() ||
+        end != digits.data() + digits.size() || value < 0) {
+      return invalid_argument("schedule: '" + std::string(item) +
+                              "' is not understood, expected name=number with one of tokens, "
+                              "blocks, groups, depth, stages, split, multicast, stream, workers");
+    }
+    schedule.*field->member = value;
+  }
+  return schedule;
+}
+
+std::size_t stage_bytes(const Schedule& schedule, int group_size) {
+  const auto tokens = static_cast<std::size_t>(schedule.tokens);
+  const auto blocks = static_cast<std::size_t>(schedule.groups) * schedule.blocks;
+  return tokens * kBlockColumns + blocks * block_bytes(group_size);
+}
+
+Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& desc, std::int64_t m,
+                                 const CudaDevice& device) {
+  const Schedule& s = schedule;
+  const auto in = [](int value, int low, int high) { return value >= low && value <= high; };
+  if (!in(s.tokens, 8, 256) || !in(s.blocks, 1, 4) || !in(s.groups, 1, 4) || !in(s.depth, 1, 4) ||
+      !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) || !in(s.multicast, 1, 2) ||
+      !in(s.stream, 0, 1) || !in(s.workers, 0, 1 << 20)) {
+    return refuse(s, "a number is outside its range");
+  }
+  const bool exchanges = s.split > 1 || s.depth > 1;
+  if (exchanges && (s.multicast > 1 || s.stream != 0)) {
+    return refuse(s, "split and depth do not go with multicast or stream");
+  }
+  if (s.tokens % (8 * s.multicast) != 0) {
+    return refuse(s, "the tokens do not divide into shares of 8 for multicast");
+  }
+  WorkDivision work;
+  work.cluster = s.split * s.multicast;
+  work.row_tiles = divide_up(row_blocks(desc.n), s.blocks * s.groups * s.multicast);
+  work.token_tiles = divide_up(m, s.tokens);
+  const std::int64_t tiles = std::int64_t{work.row_tiles} * work.token_tiles;
+  const std::int64_t columns = column_blocks(desc.k);
+  // Tiles, steps of the stream and the grid are counted in 32 bits on the device.
+  if (tiles * std::max<std::int64_t>(work.cluster, columns) > 0x7FFFFFFF) {
+    return refuse(s, "more tiles than a launch can count");
+  }
+  if (s.split > columns) return refuse(s, "more splits than column blocks");
+
+  const std::size_t stage = stage_bytes(s, desc.group_size);
+  const std::size_t barriers = (2 * kMostStages + s.groups) * 8;
+  const int fitting = static_cast<int>((device.shared_bytes_per_block - barriers) / stage);
+  work.stages = s.stages == 0 ? std::min(fitting, kMostStages) : s.stages;
+  const int fewest = std::max(2 * s.depth, 3);
+  if (work.stages > fitting || work.stages < fewest) {
+    return refuse(s, "the ring takes " + std::to_string(fewest) + " to " +
+                         std::to_string(std::min(fitting, kMostStages)) + " stages of " +
+                         std::to_string(stage) + " bytes");
+  }
+  work.shared_bytes = work.stages * stage + barriers;
+
+  const std::size_t units = static_cast<std::size_t>(s.blocks) * s.tokens / 8;
+  if (exchanges) {
+    const std::size_t owned = (units + s.split - 1) / s.split;
+    const std::size_t bytes = s.groups * owned * s.split * s.depth * kUnitBytes;
+    if (bytes > work.stages * stage) {
+      return refuse(s, "the exchange of sums takes " + std::to_string(bytes) +
+                           " bytes of shared memory, the ring has " +
+                           std::to_string(work.stages * stage));
+    }
+    // One tile a cluster: the exchange reuses the ring.
+    work.workers = static_cast<int>(tiles);
+  } else {
+    const int most = std::max(1, device.multiprocessors / s.multicast);
+    work.workers = s.workers == 0 ? most : s.workers;
+    if (work.workers > most) return refuse(s, "the GPU does not run that many workers at once");
+    if (s.stream == 0) {
+      work.workers = static_cast<int>(std::min<std::int64_t>(work.workers, tiles));
+    } else {
+      // The last, partly filled wave and the one before it are shared out evenly.
+      work.workers = static_cast<int>(std::min<std::int64_t>(work.workers, tiles * columns));
+      const std::int64_t waves = tiles / work.workers;
+      if (tiles % work.workers != 0) {
+        work.stream_tiles =
+            static_cast<int>(tiles - std::max<std::int64_t>(waves - 1, 0) * work.workers);
+      }
+    }
+  }
+  work.grid = work.workers * work.cluster;
+  if (work.stream_tiles > 0) {
+    const std::size_t groups =
+        static_cast<std::size_t>(work.workers) * s.multicast * static_cast<std::size_t>(s.groups);
+    work.partial_bytes = groups * units * kUnitBytes;
+    work.flag_bytes = (groups * sizeof(unsigned) + 255) / 256 * 256;
+  }
+  return work;
+}
+
+}  // namespace liquidgemm::cuda

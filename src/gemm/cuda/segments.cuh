@@ -1,0 +1,59 @@
+// How the work of a launch is divided: the segments of a worker.
+#pragma once
+
+#include "gemm/cuda/w4a8_parameters.h"
+
+namespace liquidgemm::cuda {
+
+// One piece of work: column blocks [begin, end) of a tile.
+struct Segment {
+  int tile;
+  int begin;
+  int end;
+};
+
+// The segments of one worker, the same for its producer and its consumers.
+//
+//   tiles 0 .. stream_tiles - 1      one line of stream_tiles * column_blocks steps, cut into
+//                                    `workers` equal ranges (stream-K)
+//   tiles stream_tiles ..            whole tiles, worker w takes every workers-th
+//
+// A range may begin and end inside a tile. The worker with a tile's first column block finishes the
+// tile; the others, who have the higher numbers, leave their sums in `partials`. Such a part is
+// always the first segment of its worker, so that it is long there when the finisher needs it.
+class SegmentIterator {
+ public:
+  __device__ SegmentIterator(const W4A8Parameters& p, int worker)
+      : workers_(p.workers),
+        columns_(p.column_blocks),
+        tiles_(p.row_tiles * p.token_tiles),
+        at_(stream_begin(p, worker)),
+        stop_(stream_begin(p, worker + 1)),
+        whole_(p.stream_tiles + worker) {}
+
+  // Where a worker's range of the line begins.
+  static __device__ int stream_begin(const W4A8Parameters& p, int worker) {
+    return worker * p.stream_share + min(worker, p.stream_extra);
+  }
+
+  __device__ bool next(Segment& segment) {
+    if (at_ < stop_) {
+      segment.tile = at_ / columns_;
+      segment.begin = at_ % columns_;
+      segment.end = min(columns_, segment.begin + stop_ - at_);
+      at_ += segment.end - segment.begin;
+      return true;
+    }
+    if (whole_ >= tiles_) return false;
+    segment = {whole_, 0, columns_};
+    whole_ += workers_;
+    return true;
+  }
+
+ private:
+  int workers_, columns_, tiles_;
+  int at_, stop_;  // on the line
+  int whole_;      // the next whole tile
+};
+
+}  // namespace liquidgemm::cuda

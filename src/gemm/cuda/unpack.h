@@ -1,0 +1,58 @@
+// Four LiquidQuant weights with one multiply-add: q * s + a for the four bytes of a word at once.
+// No byte carries into the next, because q * s + a <= 255 for every code in use (pack.cu checks).
+// The result is unsigned, 128 above the weight; the epilogue takes 128 * sum(x8) off.
+#pragma once
+
+#include <cstdint>
+
+#include "gemm/cuda/layout.h"
+#include "gemm/cuda/ptx/thread.h"
+
+namespace liquidgemm::cuda {
+
+// A thread's 64 columns of a 64-row block: 16 bytes of codes and the steps they need (layout.h).
+template <int kGroupSize>
+struct PackedCodes {
+  static constexpr int kStepWords = kGroupSize == 32 ? 2 : 1;  // for 64 columns
+  uint4 codes;
+  std::uint32_t steps[kStepWords];
+
+  __device__ __forceinline__ void load(std::uint32_t block, int half, int thread) {
+    const std::uint32_t address = block + half * kHalfBlockBytes + thread * 16;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(codes.x), "=r"(codes.y), "=r"(codes.z), "=r"(codes.w)
+                 : "r"(address));
+    constexpr int kWordsOfPair = step_words(kGroupSize);
+    const std::uint32_t pair = block + 2 * kHalfBlockBytes + thread / 4 * 4 * kWordsOfPair;
+    if constexpr (kGroupSize == 32) {
+      asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+                   : "=r"(steps[0]), "=r"(steps[1])
+                   : "r"(pair + half * 8));
+    } else {
+      asm volatile("ld.shared.u32 %0, [%1];"
+                   : "=r"(steps[0])
+                   : "r"(pair + (kGroupSize == 64 ? half * 4 : 0)));
+    }
+  }
+
+  // The A fragments of two wgmma m64nNk32.
+  __device__ __forceinline__ void unpack(std::uint32_t (&fragments)[2][4]) const {
+    unpack_step(codes.x, codes.y, steps[0], fragments[0]);
+    unpack_step(codes.z, codes.w, steps[kStepWords - 1], fragments[1]);
+  }
+
+ private:
+  static __device__ __forceinline__ void unpack_step(std::uint32_t row, std::uint32_t row_plus_8,
+                                                     std::uint32_t step, std::uint32_t (&a)[4]) {
+    const std::uint32_t s0 = ptx::permute_bytes<0x4440>(step);
+    const std::uint32_t a0 = ptx::permute_bytes<0x1111>(step);
+    const std::uint32_t s1 = ptx::permute_bytes<0x4442>(step);
+    const std::uint32_t a1 = ptx::permute_bytes<0x3333>(step);
+    a[0] = (row & 0x0F0F0F0Fu) * s0 + a0;
+    a[1] = (row_plus_8 & 0x0F0F0F0Fu) * s1 + a1;
+    a[2] = (row >> 4 & 0x0F0F0F0Fu) * s0 + a0;
+    a[3] = (row_plus_8 >> 4 & 0x0F0F0F0Fu) * s1 + a1;
+  }
+};
+
+}  // namespace liquidgemm::cuda

@@ -1,0 +1,43 @@
+// What a W4A8 kernel is told at launch.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace liquidgemm::cuda {
+
+// What the epilogue writes.
+enum class OutputType : int { kFloat16, kBFloat16, kInt32 };
+
+struct W4A8Parameters {
+  CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x (tokens of a tile / multicast)
+  const std::uint8_t* weights = nullptr;  // layout.h
+  const float* channel_scale = nullptr;   // in the layout's row order
+  const float* x_scale = nullptr;
+  const std::int32_t* x_sum = nullptr;
+  const float* bias = nullptr;  // in channel order, or null
+  void* y = nullptr;
+  std::int64_t ld_y = 0;
+  int4* partials = nullptr;   // unfinished tiles of stream-K, by worker
+  unsigned* flags = nullptr;  // 1: the partial is there
+  int n = 0;
+  int m = 0;
+  int row_blocks = 0;     // of 64 rows
+  int column_blocks = 0;  // of 128 columns of K
+  int row_tiles = 0;      // of all blocks of a cluster together
+  int token_tiles = 0;
+  int stages = 0;
+  int split = 1;         // blocks of a cluster that share one tile along K
+  int multicast = 1;     // blocks of a cluster whose tiles lie beside each other along the rows
+  int workers = 0;       // clusters, or blocks without one
+  int stream_tiles = 0;  // the first tiles, cut at any column block and shared out evenly:
+  int stream_share = 0;  // column blocks for every worker,
+  int stream_extra = 0;  // and one more for the first of them
+  OutputType output = OutputType::kFloat16;
+  bool gated = false;  // rows are gates and ups (layout.h); y = SiLU(gate) * up
+  std::uint64_t weight_policy = 0;
+  std::uint64_t x_policy = 0;
+};
+
+}  // namespace liquidgemm::cuda

@@ -1,0 +1,291 @@
+// The W4A8 GEMM on Hopper: LiquidQuant weights through an implicit fine-grained pipeline.
+//
+//             one producer                    several consumer warp groups
+//   HBM, L2 --- bulk copy: packed weights ---> registers: 16 bytes -> 2 fragments (unpack.h)
+//           \-- TMA: X8, 128-byte swizzle ---> wgmma m64nNk32, u8 x s8, sums in registers
+//                 ring of stages, each 128 columns of K, full and empty mbarriers
+//
+// Nothing is synchronised between unpacking and multiplying: a warp group unpacks the next half
+// stage into the fragments that its last but one wgmma has freed, and meanwhile the tensor cores
+// run the last one, and the other warp groups' (docs/kernels.md).
+//
+// A tile is row_groups * row_blocks * 64 weight rows by `tokens` tokens. Consumer warp groups:
+// `row_groups` lie beside each other along the rows, `depth_groups` take turns along K.
+#pragma once
+
+#include "gemm/cuda/layout.h"
+#include "gemm/cuda/ptx/barrier.h"
+#include "gemm/cuda/ptx/copy.h"
+#include "gemm/cuda/ptx/thread.h"
+#include "gemm/cuda/ptx/wgmma.h"
+#include "gemm/cuda/segments.cuh"
+#include "gemm/cuda/unpack.h"
+
+namespace liquidgemm::cuda {
+
+template <int kTokensOfTile, int kRowBlocksOfGroup, int kRowGroupsOfTile, int kDepthGroupsOfTile,
+          int kGroup>
+struct W4A8Config {
+  static constexpr int kTokens = kTokensOfTile;
+  static constexpr int kRowBlocks = kRowBlocksOfGroup;  // 64-row blocks of one warp group
+  static constexpr int kRowGroups = kRowGroupsOfTile;
+  static constexpr int kDepthGroups = kDepthGroupsOfTile;
+  static constexpr int kGroupSize = kGroup;
+
+  static constexpr int kTileBlocks = kRowGroups * kRowBlocks;  // 64-row blocks of the tile
+  static constexpr int kConsumers = kRowGroups * kDepthGroups * 128;
+  static constexpr int kSums = kRowBlocks * kTokens / 2;  // registers of one thread
+  // The loader is one warp. Where the sums need most of the registers, it is a whole warp group,
+  // because only a warp group can hand its registers over.
+  static constexpr bool kRedistribute = kSums >= 64;
+  static constexpr int kLoaderRegisters = 56;
+  static constexpr int kConsumerRegisters = kConsumers == 256 ? 224 : 152;
+  static constexpr int kThreads = kConsumers + (kRedistribute ? 128 : 32);
+  static_assert(!kRedistribute || kConsumers == 256 || kConsumers == 384);
+  static constexpr int kXBytes = kTokens * kBlockColumns;
+  static constexpr int kBlockBytes = block_bytes(kGroupSize);
+  static constexpr int kStageBytes = kXBytes + kTileBlocks * kBlockBytes;
+  // A unit is what one wgmma column group of 8 tokens leaves: 64 rows x 8 tokens, 4 sums a thread.
+  static constexpr int kTokenUnits = kTokens / 8;
+  static constexpr int kUnits = kRowBlocks * kTokenUnits;
+  static constexpr int kUnitBytes = 128 * 16;
+};
+
+// Shared memory: X of every stage (1,024-byte aligned), weights of every stage, barriers. The
+// stages are reused to exchange partial sums when the main loop is over; `exchanged` counts the
+// bytes that arrive, one barrier for each row group.
+template <class Config>
+struct SharedMemory {
+  std::uint32_t x, weights, full, empty, exchange, exchanged;
+
+  __device__ SharedMemory(std::uint32_t base, int stages)
+      : x(base),
+        weights(base + stages * Config::kXBytes),
+        full(weights + stages * Config::kTileBlocks * Config::kBlockBytes),
+        empty(full + stages * 8),
+        exchange(base),
+        exchanged(empty + stages * 8) {}
+  __device__ std::uint32_t x_stage(int slot) const { return x + slot * Config::kXBytes; }
+  __device__ std::uint32_t block(int slot, int row_block) const {
+    return weights + (slot * Config::kTileBlocks + row_block) * Config::kBlockBytes;
+  }
+};
+
+// Position in the ring.
+struct RingSlot {
+  int slot = 0;
+  std::uint32_t parity = 0;
+  __device__ void advance(int by, int stages) {
+    slot += by;
+    if (slot >= stages) {
+      slot -= stages;
+      parity ^= 1;
+    }
+  }
+};
+
+struct TileOrigin {
+  int row_block;
+  int token;
+};
+
+template <class Config>
+__device__ __forceinline__ TileOrigin tile_origin(const W4A8Parameters& p, int tile, int row_rank) {
+  // Token tiles of the same rows follow each other: the weights come from HBM once.
+  const int row_tile = tile / p.token_tiles * p.multicast + row_rank;
+  return {row_tile * Config::kTileBlocks, tile % p.token_tiles * Config::kTokens};
+}
+
+// The range of column blocks that this block of a cluster takes of a segment.
+__device__ __forceinline__ Segment split_segment(Segment segment, int split, int rank) {
+  const int length = segment.end - segment.begin;
+  return {segment.tile, segment.begin + length * rank / split,
+          segment.begin + length * (rank + 1) / split};
+}
+
+// ---- Producer: one thread ----------------------------------------------------------------------
+
+template <class Config>
+__device__ __forceinline__ void load_weights(const W4A8Parameters& p,
+                                             const SharedMemory<Config>& shared, int slot,
+                                             int row_block, int column_block) {
+  const std::uint32_t barrier = shared.full + slot * 8;
+#pragma unroll
+  for (int i = 0; i < Config::kTileBlocks; ++i) {
+    if (row_block + i >= p.row_blocks) break;
+    const std::int64_t block = std::int64_t{row_block + i} * p.column_blocks + column_block;
+    ptx::copy_bulk(shared.block(slot, i), p.weights + block * Config::kBlockBytes,
+                   Config::kBlockBytes, barrier, p.weight_policy);
+  }
+}
+
+template <class Config>
+__device__ __forceinline__ void load_tokens(const W4A8Parameters& p,
+                                            const SharedMemory<Config>& shared, int slot, int token,
+                                            int column_block, int row_rank) {
+  const std::uint32_t barrier = shared.full + slot * 8;
+  if (p.multicast == 1) {
+    ptx::copy_tensor(shared.x_stage(slot), &p.x_map, column_block * kBlockColumns, token, barrier,
+                     p.x_policy);
+    return;
+  }
+  // Each block of the cluster fetches its share of the tokens for all of them.
+  const int share = Config::kTokens / p.multicast;
+  const auto everyone = static_cast<std::uint16_t>((1 << p.multicast) - 1);
+  ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * share * kBlockColumns, &p.x_map,
+                             column_block * kBlockColumns, token + row_rank * share, barrier,
+                             everyone, p.x_policy);
+}
+
+template <class Config>
+__device__ __forceinline__ void produce(const W4A8Parameters& p, const SharedMemory<Config>& shared,
+                                        int worker, int split_rank, int row_rank) {
+  ptx::prefetch_tensor_map(&p.x_map);
+  RingSlot at;
+  at.parity = 1;  // the ring starts empty
+  Segment segment;
+  SegmentIterator segments(p, worker);
+  // The first stages' weights do not depend on the kernel before; the tokens do.
+  int ahead = 0;
+  bool waited = false;
+  while (segments.next(segment)) {
+    segment = split_segment(segment, p.split, split_rank);
+    const TileOrigin origin = tile_origin<Config>(p, segment.tile, row_rank);
+    const int blocks = max(0, min(Config::kTileBlocks, p.row_blocks - origin.row_block));
+    const std::uint32_t bytes = Config::kXBytes + blocks * Config::kBlockBytes;
+    int column = segment.begin;
+    if (!waited) {
+      ahead = min(p.stages, segment.end - segment.begin);
+#pragma unroll 1
+      for (int i = 0; i < ahead; ++i) {
+        ptx::mbarrier_expect_bytes(shared.full + i * 8, bytes);
+        load_weights<Config>(p, shared, i, origin.row_block, column + i);
+      }
+      ptx::wait_for_previous_kernel();
+#pragma unroll 1
+      for (int i = 0; i < ahead; ++i) {
+        load_tokens<Config>(p, shared, i, origin.token, column + i, row_rank);
+        at.advance(1, p.stages);
+      }
+      column += ahead;
+      waited = true;
+    }
+#pragma unroll 1
+    for (; column < segment.end; ++column) {
+      if (p.multicast == 1) {
+        ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
+      } else {
+        ptx::mbarrier_wait_cluster(shared.empty + at.slot * 8, at.parity);
+      }
+      ptx::mbarrier_expect_bytes(shared.full + at.slot * 8, bytes);
+      load_weights<Config>(p, shared, at.slot, origin.row_block, column);
+      load_tokens<Config>(p, shared, at.slot, origin.token, column, row_rank);
+      at.advance(1, p.stages);
+    }
+  }
+}
+
+// ---- Consumers
+// -----------------------------------------------------------------------------------
+
+template <class Config>
+struct Consumer {
+  static constexpr int kRowBlocks = Config::kRowBlocks;
+  static constexpr int kTokens = Config::kTokens;
+  using Codes = PackedCodes<Config::kGroupSize>;
+
+  const W4A8Parameters& p;
+  const SharedMemory<Config>& shared;
+  int row_group, depth_group, thread;  // thread of the warp group
+  RingSlot at;
+  std::uint32_t empty;  // the empty barriers of block `lane` of the cluster
+  bool releases;        // this lane has such a block
+  int sums[kRowBlocks][kTokens / 2];
+
+  __device__ Consumer(const W4A8Parameters& parameters, const SharedMemory<Config>& memory,
+                      int own_rank)
+      : p(parameters), shared(memory) {
+    const int group = threadIdx.x / 128;
+    row_group = group % Config::kRowGroups;
+    depth_group = group / Config::kRowGroups;
+    thread = threadIdx.x % 128;
+    at.advance(depth_group, p.stages);
+    const int lane = thread % 32;
+    releases = lane < p.multicast;
+    empty = ptx::remote_address(shared.empty, releases && p.multicast > 1 ? lane : own_rank);
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int r = 0; r < kRowBlocks; ++r) {
+#pragma unroll
+      for (int i = 0; i < kTokens / 2; ++i) sums[r][i] = 0;
+    }
+  }
+  __device__ __forceinline__ void wait_full() const {
+    ptx::mbarrier_wait(shared.full + at.slot * 8, at.parity);
+  }
+  // Tells the producers of the cluster that this warp is done with a slot; nothing for -1. The
+  // wait for wgmma before it has brought the warp together.
+  __device__ __forceinline__ void release(int slot) const {
+    ptx::mbarrier_arrive_remote(empty + slot * 8, releases && slot >= 0);
+  }
+  __device__ __forceinline__ void load_codes(Codes (&codes)[kRowBlocks], int half) const {
+#pragma unroll
+    for (int r = 0; r < kRowBlocks; ++r) {
+      codes[r].load(shared.block(at.slot, row_group * kRowBlocks + r), half, thread);
+    }
+  }
+  // The wgmma of half a stage, 64 columns, as one group.
+  __device__ __forceinline__ void multiply(const std::uint32_t (&fragments)[kRowBlocks][2][4],
+                                           int half) {
+    const std::uint64_t b = ptx::swizzled_descriptor(shared.x_stage(at.slot)) +
+                            static_cast<std::uint64_t>(half) * 2 * ptx::kDescriptorK32;
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+#pragma unroll
+      for (int r = 0; r < kRowBlocks; ++r) {
+        ptx::wgmma_u8s8<kTokens>(sums[r], fragments[r][step], b + step * ptx::kDescriptorK32, 1);
+      }
+    }
+    ptx::wgmma_commit();
+  }
+
+  // Column blocks [begin, end) of a tile into `sums`; this warp group takes every
+  // kDepthGroups-th. False when none fell to it, and `sums` is not written.
+  __device__ __forceinline__ void accumulate(int begin, int end) {
+    const int left = (end - begin - depth_group + Config::kDepthGroups - 1) / Config::kDepthGroups;
+    clear();
+    if (left <= 0) return;
+    Codes codes[2][kRowBlocks];
+    std::uint32_t fragments[2][kRowBlocks][2][4];
+    int previous = -1;
+    wait_full();
+    load_codes(codes[0], 0);
+    for (int i = 0; i < left; ++i) {
+      // Two groups may be in flight; the one before the last has freed fragments[0].
+      ptx::wgmma_wait<1>();
+#pragma unroll
+      for (int r = 0; r < kRowBlocks; ++r) codes[0][r].unpack(fragments[0][r]);
+      load_codes(codes[1], 1);
+      multiply(fragments[0], 0);
+      ptx::wgmma_wait<1>();
+      // Now every wgmma of the stage before is done.
+      release(previous);
+      previous = at.slot;
+#pragma unroll
+      for (int r = 0; r < kRowBlocks; ++r) codes[1][r].unpack(fragments[1][r]);
+      multiply(fragments[1], 1);
+      at.advance(Config::kDepthGroups, p.stages);
+      if (i + 1 < left) {
+        wait_full();
+        load_codes(codes[0], 0);
+      }
+    }
+    ptx::wgmma_wait<0>();
+    release(previous);
+  }
+};
+
+}  // namespace liquidgemm::cuda

@@ -1,0 +1,15 @@
+// W4A8 kernels for tiles of 128 tokens.
+#include "gemm/cuda/kernel_entries.cuh"
+
+namespace liquidgemm::cuda {
+
+std::span<const KernelEntry> kernels_tokens128() {
+  static const KernelEntry entries[] = {
+      LIQUIDGEMM_KERNELS(128, 2, 2, 1),
+      LIQUIDGEMM_KERNELS(128, 1, 2, 1),
+      LIQUIDGEMM_KERNELS(128, 1, 1, 2),
+  };
+  return entries;
+}
+
+}  // namespace liquidgemm::cuda
