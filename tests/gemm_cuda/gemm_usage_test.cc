@@ -272,8 +272,8 @@ TEST_F(CudaGemmUsage, RefusesBadSchedules) {
   const std::string good = make(desc, 16).schedule();
   for (const std::string& bad :
        {std::string("x"), std::string(" "), std::string("128"), good + "x", good + " " + good,
-        good.substr(0, good.size() / 2), std::string(100000, '9'), std::string(64, '\0'),
-        std::string("99999999999999999999x1")}) {
+        good + ",colour=1", std::string("tokens=-8"), std::string("tokens=7"),
+        std::string(100000, '9'), std::string(64, '\0'), std::string("99999999999999999999x1")}) {
     const Result<CudaGemmPlan> plan = CudaGemmPlan::make(desc, 16, device_, bad);
     EXPECT_EQ(plan.status().code(), StatusCode::kInvalidArgument) << bad.substr(0, 100);
   }
