@@ -1,4 +1,4 @@
-// `liquid`: quantize, run, eval, inspect, doctor, version.
+// `liquid`: quantize, run, eval, bench, inspect, doctor, version.
 
 #include <algorithm>
 #include <cstdio>
@@ -47,6 +47,7 @@ int run(int argc, char** argv) {
   cli::add_quantize(app, globals, action);
   cli::add_run(app, globals, action);
   cli::add_eval(app, globals, action);
+  cli::add_bench(app, globals, action);
   cli::add_inspect(app, globals, action);
   cli::add_doctor(app, globals, action);
   cli::add_version(app, globals, action);

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-VERBS = ["quantize", "run", "eval", "inspect", "doctor", "version"]
+VERBS = ["quantize", "run", "eval", "bench", "inspect", "doctor", "version"]
 
 
 def test_help_lists_every_verb(liquid):
@@ -13,7 +13,7 @@ def test_help_lists_every_verb(liquid):
         assert re.search(rf"^\s+{verb}\b", text, re.MULTILINE), f"{verb} is not in\n{text}"
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "eval ppl", "eval summary"])
+@pytest.mark.parametrize("verb", [*VERBS, "eval ppl", "eval summary", "bench gemm", "bench device"])
 def test_help_of_a_verb_teaches_by_example(liquid, verb):
     text = liquid.ok(*verb.split(), "--help").text
     assert f"liquid {verb}" in text
@@ -41,6 +41,8 @@ def test_help_of_a_verb_teaches_by_example(liquid, verb):
         ["run", "model", "--prompt", "x", "--max-tokens", "-5"],
         ["eval", "ppl"],
         ["eval", "ppl", "model", "--precision", "fp32,w9a9"],
+        ["bench"],
+        ["bench", "gemm", "--device", "cpu"],
         ["inspect"],
     ],
     ids=" ".join,

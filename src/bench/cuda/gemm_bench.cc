@@ -1,0 +1,456 @@
+#include "bench/gemm_bench.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "bench/cuda/contender.h"
+#include "bench/cuda/cublaslt.h"
+#include "bench/cuda/operands.h"
+#include "bench/cuda/reference_gemm.h"
+#include "bench/device_bench.h"
+#include "bench/nvml.h"
+
+namespace liquidgemm::bench {
+namespace {
+
+constexpr int kCandidates = 40;  // algorithms asked of cuBLASLt for each product
+constexpr int kFinalists = 3;    // of them, in the rounds
+constexpr double kScreeningSeconds = 200e-6;
+constexpr std::size_t kAlignment = 1024;
+// Launches that may overlap (programmatic ones) must not share a workspace.
+constexpr int kWorkspaces = 4;
+
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// The same bytes at many addresses, so that rotating through them misses the L2 cache.
+struct Copies {
+  DeviceBuffer memory;
+  std::size_t stride = 0;
+  int count = 0;
+  char* at(int index) const { return memory.bytes() + index % count * stride; }
+};
+
+// More than 256 MiB and more than four times the L2 cache together, and at least two.
+Result<Copies> allocate_copies(std::size_t bytes, const CudaDevice& device, bool few,
+                               const std::string& what) {
+  Copies copies;
+  copies.stride = aligned(bytes);
+  const std::size_t together = std::max(std::size_t{256} << 20, 4 * device.l2_bytes);
+  copies.count = few ? 2 : std::max(2, static_cast<int>(together / copies.stride) + 1);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(copies.memory,
+                              DeviceBuffer::allocate(copies.stride * copies.count, what));
+  return copies;
+}
+
+// Fills copies first.. from `source`.
+Status spread(const Copies& copies, const void* source, std::size_t bytes, int first,
+              cudaStream_t stream) {
+  for (int i = first; i < copies.count; ++i) {
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+        cudaMemcpyAsync(copies.at(i), source, bytes, cudaMemcpyDeviceToDevice, stream));
+  }
+  return ok_status();
+}
+
+// Everything that depends on the shape but not on the number of tokens.
+struct Weights {
+  Shape shape;
+  WeightFormats formats;
+  Copies ours;
+  std::array<Copies, 3> rivals;
+};
+
+RivalOutput output_of(Rival rival) {
+  switch (rival) {
+    case Rival::kFp16: return RivalOutput::kFloat16;
+    case Rival::kFp8: return RivalOutput::kBFloat16;
+    case Rival::kInt8: break;
+  }
+  return RivalOutput::kInt32;
+}
+
+std::size_t output_bytes(Rival rival) { return rival == Rival::kInt8 ? 4 : 2; }
+
+// What rounding to the format may cost on Gaussian matrices, with room.
+double allowed_error(Rival rival) { return rival == Rival::kFp16 ? 0.01 : 0.1; }
+
+// A rival's finalist and the product it is an algorithm of.
+struct Finalist {
+  Rival rival;
+  int candidate = 0;
+  int candidates = 0;
+  Contender contender;
+};
+
+// One of our schedules.
+struct Ours {
+  CudaGemmPlan plan;
+  Contender strict;
+  std::optional<Contender> programmatic;
+};
+
+}  // namespace
+
+const char* rival_name(Rival rival) {
+  switch (rival) {
+    case Rival::kFp16: return "fp16";
+    case Rival::kFp8: return "fp8";
+    case Rival::kInt8: break;
+  }
+  return "int8";
+}
+
+struct GemmBench::State {
+  GemmBenchOptions options;
+  CudaDevice device;
+  Ceilings ceilings;
+  Stopwatch watch;
+  std::unique_ptr<CublasLt> cublas;
+  std::optional<Nvml> nvml;
+  std::optional<Weights> weights;
+  std::mt19937_64 random{std::random_device{}()};
+
+  CudaGemmDesc desc(const Shape& shape) const {
+    return {.n = shape.n, .k = shape.k, .group_size = options.group_size, .output = options.output};
+  }
+
+  Status use_shape(const Shape& shape);
+  std::vector<std::int32_t> pick_tokens(std::int64_t m);
+  Result<std::unique_ptr<CublasProduct>> screen(Rival rival, std::int64_t m,
+                                                const ActivationFormats& x, const Copies& y,
+                                                std::vector<Finalist>& finalists);
+  Result<Contender> contend(const CudaGemmPlan& plan, const ActivationFormats& x, const Copies& y,
+                            const Copies& workspaces, bool programmatic);
+  Status run_rounds(std::vector<Contender*>& contenders, const Contender* sampled, GemmRow& sample);
+  Status check_ours(Contender& contender, const Copies& y, std::size_t y_bytes,
+                    const Reference& reference);
+  Result<GemmCell> measure(const Shape& shape, std::int64_t m);
+};
+
+Status GemmBench::State::use_shape(const Shape& shape) {
+  if (weights && weights->shape.n == shape.n && weights->shape.k == shape.k) {
+    weights->shape.name = shape.name;
+    return ok_status();
+  }
+  weights.reset();
+  const CudaGemmDesc layer = desc(shape);
+  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(layer, device));
+  const cudaStream_t stream = watch.stream();
+  Weights made;
+  made.shape = shape;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      made.formats, make_weights(shape, options.group_size, options.rivals, options.seed, stream));
+  const std::size_t bytes = packed_weight_bytes(layer);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(made.ours,
+                              allocate_copies(bytes, device, options.check_only, "packed weights"));
+  const CudaWeightSource source{.packed = made.formats.packed.as<std::uint8_t>(),
+                                .group_step = made.formats.group_step.as<std::uint8_t>(),
+                                .group_offset = made.formats.group_offset.as<std::uint8_t>(),
+                                .channel_scale = made.formats.channel_scale.as<float>(),
+                                .name = shape.name};
+  LIQUIDGEMM_RETURN_IF_ERROR(pack_weights(layer, source, made.ours.at(0), stream));
+  LIQUIDGEMM_RETURN_IF_ERROR(spread(made.ours, made.ours.at(0), bytes, 1, stream));
+  if (options.rivals) {
+    for (const Rival rival : kRivals) {
+      const DeviceBuffer& format = rival == Rival::kFp16  ? made.formats.f16
+                                   : rival == Rival::kFp8 ? made.formats.e4m3
+                                                          : made.formats.int8;
+      Copies& copies = made.rivals[static_cast<int>(rival)];
+      LIQUIDGEMM_ASSIGN_OR_RETURN(copies,
+                                  allocate_copies(format.size(), device, false,
+                                                  std::string(rival_name(rival)) + " weights"));
+      LIQUIDGEMM_RETURN_IF_ERROR(spread(copies, format.as<void>(), format.size(), 0, stream));
+    }
+  }
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
+  weights = std::move(made);
+  return ok_status();
+}
+
+// Up to Reference::kTokens different tokens.
+std::vector<std::int32_t> GemmBench::State::pick_tokens(std::int64_t m) {
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(m));
+  std::iota(tokens.begin(), tokens.end(), 0);
+  std::shuffle(tokens.begin(), tokens.end(), random);
+  tokens.resize(static_cast<std::size_t>(std::min(m, Reference::kTokens)));
+  std::sort(tokens.begin(), tokens.end());
+  return tokens;
+}
+
+// Times every algorithm of one rival once and adds the fastest to `finalists`.
+Result<std::unique_ptr<CublasProduct>> GemmBench::State::screen(Rival rival, std::int64_t m,
+                                                                const ActivationFormats& x,
+                                                                const Copies& y,
+                                                                std::vector<Finalist>& finalists) {
+  const Shape& shape = weights->shape;
+  const Copies& w = weights->rivals[static_cast<int>(rival)];
+  const void* input = rival == Rival::kFp16  ? x.f16.as<void>()
+                      : rival == Rival::kFp8 ? x.e4m3.as<void>()
+                                             : x.int8.as<void>();
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::unique_ptr<CublasProduct> product,
+                              cublas->make(rival, shape.n, shape.k, m, kCandidates));
+  const CublasProduct* library = product.get();
+  const auto launch_of = [&w, &y, input, library](int candidate) {
+    return [=, &w, &y](int index, cudaStream_t stream) {
+      return library->launch(candidate, w.at(index), input, y.at(index), stream);
+    };
+  };
+  // A first guess of the time, only to choose how many launches screen an algorithm.
+  const double guess =
+      std::max(static_cast<double>(w.stride) / 4e12,
+               2.0 * static_cast<double>(shape.n * shape.k) * static_cast<double>(m) / 1e15);
+  const int launches = std::max(2, static_cast<int>(kScreeningSeconds / guess) + 1);
+  std::vector<std::pair<double, int>> times;
+  for (int candidate = 0; candidate < product->candidates(); ++candidate) {
+    const Launch launch = launch_of(candidate);
+    const Status first = launch(0, watch.stream());
+    if (first.code() == StatusCode::kUnsupported) continue;
+    LIQUIDGEMM_RETURN_IF_ERROR(first);
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(watch.stream()));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const double seconds, watch.shortest(launches, 2, launch));
+    times.emplace_back(seconds, candidate);
+  }
+  std::sort(times.begin(), times.end());
+  for (std::size_t i = 0; i < std::min<std::size_t>(kFinalists, times.size()); ++i) {
+    const int candidate = times[i].second;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        Contender contender,
+        Contender::make(w.count, options.replay_seconds, launch_of(candidate), watch));
+    finalists.push_back({rival, candidate, static_cast<int>(times.size()), std::move(contender)});
+  }
+  return product;
+}
+
+Result<Contender> GemmBench::State::contend(const CudaGemmPlan& plan, const ActivationFormats& x,
+                                            const Copies& y, const Copies& workspaces,
+                                            bool programmatic) {
+  const Shape& shape = weights->shape;
+  const CudaGemmPlan* kernel = &plan;
+  const Copies* packed = &weights->ours;
+  CudaGemmArguments arguments{.x8 = x.int8.as<std::int8_t>(),
+                              .ld_x = shape.k,
+                              .x_scale = x.scale.as<float>(),
+                              .x_sum = x.sum.as<std::int32_t>(),
+                              .ld_y = shape.n,
+                              .programmatic_launch = programmatic};
+  const auto launch = [=, &y, &workspaces](int index, cudaStream_t stream) {
+    CudaGemmArguments call = arguments;
+    call.weights = packed->at(index);
+    call.y = y.at(index % packed->count);  // each copy of the weights has an output of its own
+    call.workspace = workspaces.at(programmatic ? index : 0);
+    return kernel->launch(call, stream);
+  };
+  return Contender::make(packed->count, options.check_only ? 0.0 : options.replay_seconds, launch,
+                         watch);
+}
+
+// Every contender once a round, each round beginning with another one.
+Status GemmBench::State::run_rounds(std::vector<Contender*>& contenders, const Contender* sampled,
+                                    GemmRow& sample) {
+  std::vector<unsigned> clocks;
+  std::vector<double> powers;
+  for (int round = 0; round < options.rounds; ++round) {
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
+      Contender* contender = contenders[(i + round) % contenders.size()];
+      std::function<void()> meanwhile;
+      if (nvml && contender == sampled) {
+        meanwhile = [&] {
+          clocks.push_back(nvml->clock_mhz());
+          powers.push_back(nvml->power_watts());
+        };
+      }
+      LIQUIDGEMM_RETURN_IF_ERROR(contender->run_round(watch, meanwhile));
+    }
+  }
+  if (clocks.empty()) return ok_status();
+  std::sort(clocks.begin(), clocks.end());
+  std::sort(powers.begin(), powers.end());
+  sample.clock_mhz = clocks[clocks.size() / 2];
+  sample.power_watts = powers[powers.size() / 2];
+  return ok_status();
+}
+
+// Poisons the outputs, replays the timed graph once more and looks at the output of every copy.
+Status GemmBench::State::check_ours(Contender& contender, const Copies& y, std::size_t y_bytes,
+                                    const Reference& reference) {
+  LIQUIDGEMM_RETURN_IF_ERROR(contender.replay_once(watch));  // as the rounds do: on used workspaces
+  for (int i = 0; i < contender.copies(); ++i) {
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(y.at(i), 0xff, y_bytes, watch.stream()));
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(contender.replay_once(watch));
+  for (int i = 0; i < contender.copies(); ++i) {
+    const Status status = reference.check(y.at(i), watch.stream());
+    if (!status.ok()) return status.with_context("weight copy " + std::to_string(i));
+  }
+  return ok_status();
+}
+
+Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
+  LIQUIDGEMM_RETURN_IF_ERROR(use_shape(shape));
+  const cudaStream_t stream = watch.stream();
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const ActivationFormats x,
+                              make_activations(m, shape.k, options.rivals, options.seed, stream));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const Reference reference,
+                              Reference::make(shape, options.group_size, options.output,
+                                              weights->formats, x, pick_tokens(m), stream));
+
+  // One set of outputs for all contenders: they are checked one after the other.
+  const std::size_t elements = static_cast<std::size_t>(m * shape.n);
+  Copies y;
+  y.stride = aligned(elements * (options.rivals ? 4 : 2));
+  y.count = weights->ours.count;
+  if (options.rivals) {
+    for (const Copies& copies : weights->rivals) y.count = std::max(y.count, copies.count);
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(y.memory, DeviceBuffer::allocate(y.stride * y.count, "outputs"));
+
+  GemmCell cell;
+  std::vector<Ours> ours;
+  std::vector<Copies> workspaces;
+  ours.reserve(options.schedules.size());  // contenders point at the plans and workspaces
+  workspaces.reserve(options.schedules.size());
+  for (const std::string& schedule : options.schedules) {
+    auto plan = CudaGemmPlan::make(desc(shape), m, device, schedule);
+    if (!plan.ok() && schedule.empty()) return plan.status();
+    if (!plan.ok()) {
+      cell.refused.push_back(shape.name + ", M " + std::to_string(m) + ", schedule '" + schedule +
+                             "': " + plan.status().message());
+      continue;
+    }
+    Copies& workspace = workspaces.emplace_back();
+    workspace.stride = aligned(plan->workspace_bytes());
+    workspace.count = kWorkspaces;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        workspace.memory, DeviceBuffer::allocate(workspace.stride * kWorkspaces, "workspaces"));
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+        cudaMemsetAsync(workspace.memory.as<void>(), 0, workspace.memory.size(), stream));
+    ours.push_back({std::move(*plan), Contender(), std::nullopt});
+    Ours& entry = ours.back();
+    LIQUIDGEMM_ASSIGN_OR_RETURN(entry.strict, contend(entry.plan, x, y, workspace, false));
+    if (options.programmatic) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(entry.programmatic, contend(entry.plan, x, y, workspace, true));
+    }
+  }
+
+  std::vector<std::unique_ptr<CublasProduct>> products;
+  std::vector<Finalist> finalists;
+  if (options.rivals) {
+    for (const Rival rival : kRivals) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(products.emplace_back(), screen(rival, m, x, y, finalists));
+    }
+  }
+
+  GemmRow common;
+  common.shape = shape;
+  common.m = m;
+  common.weight_copies = weights->ours.count;
+  common.checked_tokens = reference.checked();
+  if (!options.check_only) {
+    common.floor_seconds = floor_seconds(shape, m, options.group_size, ceilings);
+    std::vector<Contender*> contenders;
+    for (Ours& entry : ours) {
+      contenders.push_back(&entry.strict);
+      if (entry.programmatic) contenders.push_back(&*entry.programmatic);
+    }
+    for (Finalist& finalist : finalists) contenders.push_back(&finalist.contender);
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        run_rounds(contenders, ours.empty() ? nullptr : &ours[0].strict, common));
+  }
+
+  for (Finalist& finalist : finalists) {
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+        cudaMemsetAsync(y.at(0), 0xff, elements * output_bytes(finalist.rival), stream));
+    LIQUIDGEMM_RETURN_IF_ERROR(finalist.contender.replay_once(watch));
+    const float factor =
+        finalist.rival == Rival::kFp8 ? 1.0f / (weights->formats.e4m3_scale * x.e4m3_scale) : 1.0f;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const double error,
+                                relative_error(shape, m, weights->formats, x, y.at(0),
+                                               output_of(finalist.rival), factor, stream));
+    const int rival = static_cast<int>(finalist.rival);
+    const std::string algorithm = products[rival]->describe(finalist.candidate);
+    if (!(error <= allowed_error(finalist.rival))) {
+      return internal_error(shape.name + ", M " + std::to_string(m) + ": cuBLASLt " +
+                            rival_name(finalist.rival) + ", " + algorithm +
+                            ": relative error of the output " + std::to_string(error));
+    }
+    const Timing timing = finalist.contender.timing();
+    std::optional<RivalTiming>& best = common.rivals[rival];
+    if (!best || timing.seconds < best->timing.seconds) {
+      best = RivalTiming{timing, finalist.candidates, algorithm};
+    }
+  }
+
+  for (Ours& entry : ours) {
+    GemmRow row = common;
+    row.kernel = entry.plan.describe();
+    row.schedule = entry.plan.schedule();
+    Status status = check_ours(entry.strict, y, elements * 2, reference);
+    if (status.ok() && entry.programmatic) {
+      status = check_ours(*entry.programmatic, y, elements * 2, reference)
+                   .with_context("programmatic launch");
+    }
+    if (!status.ok()) {
+      // A failure of CUDA itself leaves nothing to go on with.
+      LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaPeekAtLastError());
+      if (cell.wrong.ok()) {
+        cell.wrong = status.with_context(shape.name + ", M " + std::to_string(m) + ", " +
+                                         entry.plan.describe());
+      }
+      continue;
+    }
+    if (!options.check_only) {
+      row.ours = entry.strict.timing();
+      if (entry.programmatic) row.programmatic = entry.programmatic->timing();
+    }
+    cell.rows.push_back(std::move(row));
+  }
+  return cell;
+}
+
+GemmBench::GemmBench(std::unique_ptr<State> state) : state_(std::move(state)) {}
+GemmBench::GemmBench(GemmBench&&) noexcept = default;
+GemmBench& GemmBench::operator=(GemmBench&&) noexcept = default;
+GemmBench::~GemmBench() = default;
+
+Result<GemmBench> GemmBench::open(const GemmBenchOptions& options) {
+  auto state = std::make_unique<State>();
+  state->options = options;
+  if (options.check_only) state->options.rivals = false;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(state->device, open_cuda_device());
+  LIQUIDGEMM_ASSIGN_OR_RETURN(state->watch, Stopwatch::make());
+  if (state->options.rivals) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(state->cublas, CublasLt::open(options.cublas_path));
+  }
+  if (!options.check_only) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(state->ceilings, measure_ceilings(state->device));
+  }
+  char bus_id[32] = "";
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, state->device.index));
+  if (auto nvml = Nvml::open(bus_id)) state->nvml.emplace(std::move(*nvml));
+  return GemmBench(std::move(state));
+}
+
+const CudaDevice& GemmBench::device() const { return state_->device; }
+const Ceilings& GemmBench::ceilings() const { return state_->ceilings; }
+
+std::string GemmBench::cublas_version() const {
+  return state_->cublas ? state_->cublas->version() : "";
+}
+
+std::string GemmBench::driver_version() const {
+  return state_->nvml ? state_->nvml->driver_version() : "";
+}
+
+Result<GemmCell> GemmBench::measure(const Shape& shape, std::int64_t m) {
+  auto cell = state_->measure(shape, m);
+  if (!cell.ok() && cell.status().code() != StatusCode::kInternal) {
+    return cell.status().with_context(shape.name + ", M " + std::to_string(m));
+  }
+  return cell;
+}
+
+}  // namespace liquidgemm::bench

@@ -1,0 +1,198 @@
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "bench/cuda/probes.h"
+#include "gemm/cuda/ptx/barrier.h"
+#include "gemm/cuda/ptx/wgmma.h"
+#include "gemm/cuda/unpack.h"
+
+namespace liquidgemm::bench {
+namespace {
+
+using namespace cuda::ptx;
+
+constexpr int kReplays = 4;
+constexpr int kGroupSize = 64;
+constexpr int kRateThreads = 256;       // two warp groups: 128 accumulators a thread each
+constexpr int kWeightBlocks = 16;       // 64 x 128 weights each, read in turn
+constexpr int kTokenBytes = 256 * 128;  // B: up to 256 tokens of 128 columns
+constexpr int kAShared = 2 * 64 * 128;  // A of the two warp groups, from shared memory
+constexpr int kFeedShared = kTokenBytes + kWeightBlocks * cuda::block_bytes(kGroupSize);
+
+// clang-format off
+#define LIQUIDGEMM_OUT4(i) "+r"(d[i]), "+r"(d[(i) + 1]), "+r"(d[(i) + 2]), "+r"(d[(i) + 3])
+#define LIQUIDGEMM_OUT16(i) \
+  LIQUIDGEMM_OUT4(i), LIQUIDGEMM_OUT4((i) + 4), LIQUIDGEMM_OUT4((i) + 8), LIQUIDGEMM_OUT4((i) + 12)
+
+// d[64, 256] += a[64, 32] * b[256, 32]^T, both in shared memory.
+__device__ __forceinline__ void wgmma_s8s8_n256(int (&d)[128], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+      "}, %128, %129, 1;"
+      : LIQUIDGEMM_OUT16(0), LIQUIDGEMM_OUT16(16), LIQUIDGEMM_OUT16(32), LIQUIDGEMM_OUT16(48),
+        LIQUIDGEMM_OUT16(64), LIQUIDGEMM_OUT16(80), LIQUIDGEMM_OUT16(96), LIQUIDGEMM_OUT16(112)
+      : "l"(a), "l"(b));
+}
+// clang-format on
+
+// Random bytes: products of zeros would run faster than real ones.
+__device__ std::uint32_t random_word(std::uint32_t i) {
+  i = (i ^ 61) ^ (i >> 16);
+  i *= 9;
+  i ^= i >> 4;
+  i *= 0x27d4eb2d;
+  return i ^ (i >> 15);
+}
+
+__device__ void fill_shared(std::uint8_t* shared, int bytes) {
+  for (int i = threadIdx.x; i < bytes / 4; i += blockDim.x) {
+    reinterpret_cast<std::uint32_t*>(shared)[i] = random_word(blockIdx.x * 65536 + i);
+  }
+  // What ordinary stores wrote is read by the tensor cores.
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+}
+
+// Keeps the sums alive without writing them.
+template <int kCount>
+__device__ void consume(const int (&sums)[kCount], int* out) {
+  int folded = 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) folded ^= sums[i];
+  if (folded == 0x12345) *out = folded;
+}
+
+template <bool kAFromShared>
+__global__ void __launch_bounds__(kRateThreads, 1) wgmma_only(int steps, int* out) {
+  extern __shared__ __align__(1024) std::uint8_t shared[];
+  fill_shared(shared, kTokenBytes + kAShared);
+  const int warp_group = threadIdx.x / 128;
+  const std::uint64_t b = swizzled_descriptor(shared_address(shared));
+  const std::uint64_t a_shared =
+      swizzled_descriptor(shared_address(shared + kTokenBytes + warp_group * 64 * 128));
+  std::uint32_t a[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) a[i] = random_word(threadIdx.x * 4 + i);
+  int sums[128] = {};
+  for (int step = 0; step < steps; ++step) {  // 128 of K
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::uint64_t k32 = i * kDescriptorK32;
+      if constexpr (kAFromShared) {
+        wgmma_s8s8_n256(sums, a_shared + k32, b + k32);
+      } else {
+        wgmma_u8s8<256>(sums, a, b + k32, 1);
+      }
+    }
+    wgmma_commit();
+    wgmma_wait<0>();
+  }
+  consume(sums, out);
+}
+
+// Each warp group has two row blocks. While the tensor cores work on one 64 columns the next are
+// unpacked into the other pair of fragments.
+template <int kTokens, int kThreads>
+__global__ void __launch_bounds__(kThreads, 1) unpack_and_multiply(int steps, int* out) {
+  extern __shared__ __align__(1024) std::uint8_t shared[];
+  fill_shared(shared, kFeedShared);
+  const int warp_group = threadIdx.x / 128;
+  const int thread = threadIdx.x % 128;
+  const std::uint32_t blocks = shared_address(shared + kTokenBytes);
+  const std::uint64_t b = swizzled_descriptor(shared_address(shared));
+  int sums[2][kTokens / 2] = {};
+  std::uint32_t fragments[2][2][2][4];  // buffer, row block, k32
+  const auto unpack = [&](int step, std::uint32_t(&buffer)[2][2][4]) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const int block = ((step / 2 * 3 + warp_group) * 2 + row) % kWeightBlocks;
+      cuda::PackedCodes<kGroupSize> codes;
+      codes.load(blocks + block * cuda::block_bytes(kGroupSize), step % 2, thread);
+      codes.unpack(buffer[row]);
+    }
+  };
+  const auto multiply = [&](int step, std::uint32_t(&buffer)[2][2][4]) {
+    wgmma_fence();
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        wgmma_u8s8<kTokens>(sums[row], buffer[row][i], b + (step % 2 * 2 + i) * kDescriptorK32, 1);
+      }
+    }
+    wgmma_commit();
+  };
+  unpack(0, fragments[0]);
+  for (int step = 0; step < steps; step += 2) {  // 64 of K each
+    multiply(0, fragments[0]);
+    unpack(step + 1, fragments[1]);
+    wgmma_wait<0>();
+    multiply(1, fragments[1]);
+    unpack(step + 2, fragments[0]);
+    wgmma_wait<0>();
+  }
+  consume(sums[0], out);
+  consume(sums[1], out);
+}
+
+using Kernel = void (*)(int, int*);
+
+Result<double> seconds_of(Kernel kernel, const char* name, int threads, int shared_bytes, int steps,
+                          const CudaDevice& device, Stopwatch& watch) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const DeviceBuffer out, DeviceBuffer::allocate(4, "a result"));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  const auto launch = [&](int, cudaStream_t stream) {
+    kernel<<<device.multiprocessors, threads, shared_bytes, stream>>>(steps, out.as<int>());
+    return cuda::launch_status(name);
+  };
+  return watch.shortest(1, kReplays, launch);
+}
+
+template <int kTokens, int kThreads>
+Result<Best> feed(const CudaDevice& device, Stopwatch& watch) {
+  constexpr int kSteps = 8000;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      const double seconds,
+      seconds_of(unpack_and_multiply<kTokens, kThreads>, "unpack_and_multiply", kThreads,
+                 kFeedShared, kSteps, device, watch));
+  const double weights = 1.0 * device.multiprocessors * (kThreads / 128) * 2 * 64 * 64 * kSteps;
+  return Best{weights / 2 / seconds,
+              std::to_string(kThreads / 128) + " warp groups, " +
+                  std::to_string(weights * 2 * kTokens / seconds / 1e12).substr(0, 6) + " TOPS"};
+}
+
+}  // namespace
+
+Result<Best> wgmma_rate(const CudaDevice& device, bool a_from_shared, Stopwatch& watch) {
+  constexpr int kSteps = 4000;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      const double seconds,
+      seconds_of(a_from_shared ? wgmma_only<true> : wgmma_only<false>, "wgmma_only", kRateThreads,
+                 kTokenBytes + kAShared, kSteps, device, watch));
+  const double operations =
+      2.0 * device.multiprocessors * (kRateThreads / 128) * 64 * 256 * 128 * kSteps;
+  return Best{operations / seconds, a_from_shared ? "s8 x s8" : "u8 x s8"};
+}
+
+Result<Best> unpack_feed(const CudaDevice& device, int tokens, Stopwatch& watch) {
+  switch (tokens) {
+    case 8: return feed<8, 384>(device, watch);
+    case 64: return feed<64, 384>(device, watch);
+    case 128: return feed<128, 256>(device, watch);
+    default: return invalid_argument("the unpack feed is measured at 8, 64 and 128 tokens");
+  }
+}
+
+}  // namespace liquidgemm::bench

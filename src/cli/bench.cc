@@ -1,0 +1,19 @@
+// `liquid bench`: how fast the kernels are on this machine, and how fast they could be.
+
+#include "cli/bench.h"
+
+namespace liquidgemm::cli {
+
+void add_bench(CLI::App& app, Globals&, Action& action) {
+  CLI::App* verb = app.add_subcommand("bench", "Measure the kernels beside their rivals");
+  verb->require_subcommand(1);
+  verb->footer(
+      "Examples:\n"
+      "  liquid bench device\n"
+      "  liquid bench gemm --device cuda\n"
+      "  liquid bench gemm --device cuda --full --record results.json");
+  add_bench_gemm(*verb, action);
+  add_bench_device(*verb, action);
+}
+
+}  // namespace liquidgemm::cli

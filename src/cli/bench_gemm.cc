@@ -1,0 +1,215 @@
+// `liquid bench gemm`: the W4A8 product beside cuBLASLt's, at the shapes of real models.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "base/atomic_file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/status_macros.h"
+#include "cli/bench.h"
+#include "cli/bench_report.h"
+#include "cli/interrupt.h"
+
+namespace liquidgemm::cli {
+namespace {
+
+struct Options {
+  bench::GemmBenchOptions bench;
+  std::string device = "cuda";
+  std::vector<std::string> shapes;
+  std::vector<std::int64_t> tokens;
+  std::string output = "f16";
+  std::string schedule;
+  std::string schedules;
+  bool full = false;
+  bool no_rivals = false;
+  bool no_programmatic = false;
+  bool json = false;
+  std::vector<std::string> record;
+  std::string recorded;
+};
+
+Status choose_cells(const Options& options, std::vector<bench::Shape>& shapes,
+                    std::vector<std::int64_t>& tokens) {
+  const auto default_shapes = options.full ? bench::goal_shapes() : bench::short_shapes();
+  const auto default_tokens = options.full ? bench::goal_tokens() : bench::short_tokens();
+  if (options.shapes.empty()) shapes.assign(default_shapes.begin(), default_shapes.end());
+  for (const std::string& text : options.shapes) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const auto more, bench::parse_shape(text));
+    shapes.insert(shapes.end(), more.begin(), more.end());
+  }
+  tokens = options.tokens;
+  if (tokens.empty()) tokens.assign(default_tokens.begin(), default_tokens.end());
+  return ok_status();
+}
+
+// "A;B;C"; an empty part is the planner's own choice.
+std::vector<std::string> split_schedules(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t begin = 0;
+  while (true) {
+    const std::size_t end = text.find(';', begin);
+    std::string part = text.substr(begin, end == std::string::npos ? end : end - begin);
+    const std::size_t first = part.find_first_not_of(' ');
+    const std::size_t last = part.find_last_not_of(' ');
+    parts.push_back(first == std::string::npos ? "" : part.substr(first, last - first + 1));
+    if (end == std::string::npos) return parts;
+    begin = end + 1;
+  }
+}
+
+Status write_records(const Options& options, const GemmReport& report) {
+  for (const std::string& path : options.record) {
+    const std::string extension = std::filesystem::path(path).extension().string();
+    const std::string text = extension == ".json" ? json::dump_pretty(report.to_json())
+                             : extension == ".csv"
+                                 ? report.csv()
+                                 : report.table().markdown() + "\n" + report.caption();
+    LIQUIDGEMM_RETURN_IF_ERROR(write_file_atomically(path, text));
+  }
+  return ok_status();
+}
+
+// Keeps the recorded rivals only where this run's cuBLASLt agrees with the recorded one.
+void compare_with_recorded(std::optional<bench::Recorded> recorded, GemmReport& report) {
+  if (!recorded) return;
+  const auto difference = recorded->disagreement(report.rows);
+  if (!difference) {
+    log_warning("the recorded rivals are not shown: no cuBLASLt time to compare");
+  } else if (*difference > bench::Recorded::kAgreement) {
+    log_warning(fmt::format(
+        "the recorded rivals are not shown: this run's cuBLASLt times differ from the recorded "
+        "ones by {:.1f} % (median); up to {:.0f} % is agreement",
+        100.0 * *difference, 100.0 * bench::Recorded::kAgreement));
+  } else {
+    report.recorded = std::move(recorded);
+  }
+}
+
+Status measure(const Options& options) {
+  interrupt_flag();
+  std::vector<bench::Shape> shapes;
+  std::vector<std::int64_t> tokens;
+  LIQUIDGEMM_RETURN_IF_ERROR(choose_cells(options, shapes, tokens));
+  std::optional<bench::Recorded> recorded;
+  if (!options.recorded.empty()) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(recorded, bench::Recorded::read(options.recorded));
+  }
+  GemmReport report;
+  report.options = options.bench;
+  report.options.rivals = !options.no_rivals && !options.bench.check_only;
+  report.options.programmatic = !options.no_programmatic;
+  report.options.output = options.output == "bf16" ? CudaOutput::kBFloat16 : CudaOutput::kFloat16;
+  report.options.schedules = options.schedules.empty() ? std::vector<std::string>{options.schedule}
+                                                       : split_schedules(options.schedules);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(bench::GemmBench bench, bench::GemmBench::open(report.options));
+  report.device = bench.device();
+  report.ceilings = bench.ceilings();
+  report.cublas = bench.cublas_version();
+  report.driver = bench.driver_version();
+
+  // What went wrong is said after what was right has been printed: a wrong row is never written.
+  Status failure;
+  bool stopped = false;
+  Progress progress("Measuring", static_cast<std::int64_t>(shapes.size() * tokens.size()), "cells");
+  for (const bench::Shape& shape : shapes) {
+    for (const std::int64_t m : tokens) {
+      if (!stopped && interrupt_flag()) {
+        stopped = true;
+        if (failure.ok()) failure = cancelled("interrupted");
+      }
+      if (stopped) continue;
+      auto cell = bench.measure(shape, m);
+      stopped = !cell.ok();
+      if (failure.ok()) failure = cell.ok() ? cell->wrong : cell.status();
+      if (stopped) continue;
+      std::string detail = shape.name + ", M " + std::to_string(m);
+      if (!cell->rows.empty() && cell->rows[0].ours) {
+        detail += fmt::format(": {:.1f} us", cell->rows[0].ours->seconds * 1e6);
+      }
+      for (bench::GemmRow& row : cell->rows) report.rows.push_back(std::move(row));
+      report.refused.insert(report.refused.end(), cell->refused.begin(), cell->refused.end());
+      progress.advance(1, detail);
+    }
+  }
+  progress.finish();
+  for (const std::string& reason : report.refused) log_warning("refused: " + reason);
+  if (report.rows.empty() && failure.ok()) {
+    failure = unsupported("no schedule runs in any of the cells asked for");
+  }
+  if (report.rows.empty()) return failure;
+  compare_with_recorded(std::move(recorded), report);
+  if (options.json) {
+    std::printf("%s", json::dump_pretty(report.to_json()).c_str());
+  } else {
+    std::printf("%s\n%s", report.table().text().c_str(), report.caption().c_str());
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(write_records(options, report));
+  return failure;
+}
+
+std::string shape_problem(const std::string& text) {
+  const auto shapes = bench::parse_shape(text);
+  return shapes.ok() ? "" : shapes.status().message();
+}
+
+}  // namespace
+
+void add_bench_gemm(CLI::App& bench, Action& action) {
+  CLI::App* verb = bench.add_subcommand(
+      "gemm", "W4A8 products beside cuBLASLt's FP16, FP8 and INT8, outputs checked");
+  auto options = std::make_shared<Options>();
+  verb->add_option("--device", options->device, "Where to run")
+      ->check(CLI::IsMember({"cuda"}))
+      ->capture_default_str();
+  verb->add_option("--shape", options->shapes,
+                   "NxK, a layer (l3-8b.gate_up) or a model (l2-7b); repeatable")
+      ->delimiter(',')
+      ->check(CLI::Validator(shape_problem, ""));
+  verb->add_option("--m", options->tokens, "Tokens, comma-separated")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20).description(""));
+  verb->add_flag("--full", options->full, "All 11 goal shapes at all 12 token counts");
+  verb->add_option("--group-size", options->bench.group_size, "Weights of one step and offset")
+      ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str();
+  verb->add_option("--output", options->output, "Type of the outputs")
+      ->check(CLI::IsMember({"f16", "bf16"}))
+      ->capture_default_str();
+  auto* schedule = verb->add_option("--schedule", options->schedule,
+                                    "Force ours, as a schedule was printed before");
+  verb->add_option("--schedules", options->schedules,
+                   "Several, with ';' between: a row for each; an empty one is the default")
+      ->excludes(schedule);
+  verb->add_flag("--no-rivals", options->no_rivals, "Ours alone; needs no cuBLASLt");
+  verb->add_flag("--no-pdl", options->no_programmatic,
+                 "Leave out the programmatic dependent launches");
+  verb->add_option("--rounds", options->bench.rounds, "Timed rounds; the median counts")
+      ->check(CLI::Range(1, 1000).description(""))
+      ->capture_default_str();
+  verb->add_flag("--check-only", options->bench.check_only,
+                 "Compare outputs with the reference, time nothing");
+  verb->add_option("--cublas-lib", options->bench.cublas_path,
+                   "The cuBLASLt library, or the folder it is in");
+  verb->add_option("--recorded", options->recorded,
+                   "A folder like bench/baselines: show its rivals where cuBLASLt agrees");
+  verb->add_option("--record", options->record,
+                   "Also write the results to this .json, .csv or .md file; repeatable");
+  verb->add_flag("--json", options->json, "Print JSON");
+  verb->footer(
+      "Without --shape, --m and --full: four layers at six token counts, under a minute.\n"
+      "\n"
+      "Examples:\n"
+      "  liquid bench gemm --device cuda\n"
+      "  liquid bench gemm --device cuda --full --recorded bench/baselines --record all.csv\n"
+      "  liquid bench gemm --shape l3-8b.down --m 16,64 --no-rivals --schedules 'A;B'\n"
+      "  liquid bench gemm --shape 5120x13824 --check-only");
+  verb->callback([options, &action] { action = [options] { return measure(*options); }; });
+}
+
+}  // namespace liquidgemm::cli

@@ -1,0 +1,209 @@
+#include "cli/bench_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "liquidgemm_version.h"
+
+namespace liquidgemm::cli {
+namespace {
+
+using bench::GemmRow;
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
+  return text;
+}
+
+std::string microseconds(double seconds) { return fmt::format("{:.1f}", seconds * 1e6); }
+
+std::string optional_text(const std::optional<double>& value) {
+  return value ? fmt::format("{:.1f}", *value) : "-";
+}
+
+std::optional<double> best_rival(const GemmRow& row) {
+  std::optional<double> best;
+  for (const auto& rival : row.rivals) {
+    if (rival) best = std::min(best.value_or(rival->timing.seconds), rival->timing.seconds);
+  }
+  return best;
+}
+
+double operations(const GemmRow& row) {
+  return 2.0 * static_cast<double>(row.m) * static_cast<double>(row.shape.n) *
+         static_cast<double>(row.shape.k);
+}
+
+json::Object timing_json(const bench::Timing& timing) {
+  return {{"us", timing.seconds * 1e6}, {"spread", timing.spread}};
+}
+
+}  // namespace
+
+Table GemmReport::table() const {
+  std::vector<std::string> header{"shape", "N", "K", "M"};
+  const auto add_header = [&](std::initializer_list<const char*> names) {
+    header.insert(header.end(), names.begin(), names.end());
+  };
+  if (options.check_only) {
+    add_header({"tokens checked", "weight copies"});
+  } else {
+    if (options.rivals) add_header({"fp16 us", "fp8 us", "int8 us"});
+    add_header({"ours us"});
+    if (options.rivals) add_header({"best rival / ours"});
+    add_header({"floor us", "ours / floor", "TB/s", "TOPS"});
+    if (options.programmatic) add_header({"PDL us"});
+    if (recorded) add_header({"QServe g128*", "QServe ch.*", "CUTLASS*"});
+  }
+  add_header({"schedule"});
+  Table table(std::move(header));
+  for (const GemmRow& row : rows) {
+    std::vector<std::string> cells{row.shape.name, std::to_string(row.shape.n),
+                                   std::to_string(row.shape.k), std::to_string(row.m)};
+    if (options.check_only) {
+      cells.push_back(std::to_string(row.checked_tokens));
+      cells.push_back(std::to_string(row.weight_copies));
+    } else {
+      const double ours = row.ours->seconds;
+      if (options.rivals) {
+        for (const auto& rival : row.rivals) {
+          cells.push_back(rival ? microseconds(rival->timing.seconds) : "-");
+        }
+      }
+      cells.push_back(microseconds(ours));
+      const auto best = best_rival(row);
+      if (options.rivals) cells.push_back(best ? fmt::format("{:.2f}", *best / ours) : "-");
+      cells.push_back(microseconds(row.floor_seconds));
+      cells.push_back(fmt::format("{:.2f}", ours / row.floor_seconds));
+      cells.push_back(
+          fmt::format("{:.2f}", bench::weight_bytes(row.shape, options.group_size) / ours / 1e12));
+      cells.push_back(fmt::format("{:.1f}", operations(row) / ours / 1e12));
+      if (options.programmatic) {
+        cells.push_back(row.programmatic ? microseconds(row.programmatic->seconds) : "-");
+      }
+      if (recorded) {
+        const bench::RecordedCell* cell = recorded->find(row.shape.n, row.shape.k, row.m);
+        const bench::RecordedCell none;
+        if (cell == nullptr) cell = &none;
+        cells.push_back(optional_text(cell->qserve_g128_us));
+        cells.push_back(optional_text(cell->qserve_per_channel_us));
+        cells.push_back(optional_text(cell->cutlass_us));
+      }
+    }
+    cells.push_back(row.schedule);
+    table.add(std::move(cells));
+  }
+  return table;
+}
+
+std::string GemmReport::caption() const {
+  std::string text = fmt::format("{}, {} SMs", device.name, device.multiprocessors);
+  if (!driver.empty()) text += ", driver " + driver;
+  if (!cublas.empty()) text += ", cuBLASLt " + cublas;
+  text += fmt::format("; groups of {}, {} out.\n", options.group_size,
+                      cuda_output_name(options.output));
+  if (options.check_only) {
+    return text + "Every output equals the reference bit for bit in the tokens checked.\n";
+  }
+  text += fmt::format(
+      "Floor: max(weight bytes / {:.2f} TB/s, operations / {:.0f} TOPS), both measured in this "
+      "run.\n",
+      ceilings.read_bytes_per_second / 1e12, ceilings.int8_operations_per_second / 1e12);
+  text += fmt::format(
+      "Medians of {} rounds of graph replays, contenders in turn; weights from device memory; "
+      "outputs checked.\n",
+      options.rounds);
+  if (recorded) text += "* recorded on another day, microseconds: bench/baselines/README.md.\n";
+  return text;
+}
+
+json::Object GemmReport::to_json() const {
+  json::Array cells;
+  for (const GemmRow& row : rows) {
+    json::Object cell{{"shape", row.shape.name},
+                      {"n", row.shape.n},
+                      {"k", row.shape.k},
+                      {"m", row.m},
+                      {"kernel", row.kernel},
+                      {"schedule", row.schedule},
+                      {"weight_copies", row.weight_copies},
+                      {"checked_tokens", row.checked_tokens}};
+    if (row.ours) {
+      const double ours = row.ours->seconds;
+      cell["ours"] = timing_json(*row.ours);
+      if (row.programmatic) cell["programmatic"] = timing_json(*row.programmatic);
+      cell["floor_us"] = row.floor_seconds * 1e6;
+      cell["ours_over_floor"] = ours / row.floor_seconds;
+      cell["tb_per_second"] = bench::weight_bytes(row.shape, options.group_size) / ours / 1e12;
+      cell["tops"] = operations(row) / ours / 1e12;
+      if (row.clock_mhz > 0) cell["sm_mhz"] = row.clock_mhz;
+      if (row.power_watts > 0) cell["power_watts"] = row.power_watts;
+      if (const auto best = best_rival(row)) cell["best_rival_over_ours"] = *best / ours;
+    }
+    for (const bench::Rival rival : bench::kRivals) {
+      const auto& timing = row.rivals[static_cast<int>(rival)];
+      if (!timing) continue;
+      json::Object object = timing_json(timing->timing);
+      object["candidates"] = timing->candidates;
+      object["algorithm"] = timing->algorithm;
+      cell[std::string("cublaslt_") + bench::rival_name(rival)] = std::move(object);
+    }
+    if (recorded) {
+      if (const auto* known = recorded->find(row.shape.n, row.shape.k, row.m)) {
+        json::Object object;
+        const auto put = [&](const char* name, const std::optional<double>& value) {
+          if (value) object[name] = *value;
+        };
+        put("qserve_g128_us", known->qserve_g128_us);
+        put("qserve_per_channel_us", known->qserve_per_channel_us);
+        put("cutlass_int4_fp8_us", known->cutlass_us);
+        cell["recorded"] = std::move(object);
+      }
+    }
+    cells.push_back(std::move(cell));
+  }
+  json::Object object{{"device", device.name},
+                      {"multiprocessors", device.multiprocessors},
+                      {"l2_bytes", device.l2_bytes},
+                      {"driver", driver},
+                      {"cublaslt", cublas},
+                      {"version", LIQUIDGEMM_VERSION},
+                      {"commit", LIQUIDGEMM_COMMIT},
+                      {"date", today()},
+                      {"group_size", options.group_size},
+                      {"output", std::string(cuda_output_name(options.output))},
+                      {"rounds", options.check_only ? 0 : options.rounds}};
+  if (!options.check_only) {
+    object["read_tb_per_second"] = ceilings.read_bytes_per_second / 1e12;
+    object["int8_tops"] = ceilings.int8_operations_per_second / 1e12;
+  }
+  object["refused"] = json::Array(refused.begin(), refused.end());
+  object["rows"] = std::move(cells);
+  return object;
+}
+
+std::string GemmReport::csv() const {
+  std::string text =
+      "shape,N,K,M,cublaslt_fp16_us,cublaslt_fp8_us,cublaslt_int8_us,ours_us,programmatic_us,"
+      "floor_us,sm_mhz,power_w,schedule\n";
+  for (const GemmRow& row : rows) {
+    text += fmt::format("{},{},{},{}", row.shape.name, row.shape.n, row.shape.k, row.m);
+    const auto add = [&](const std::optional<bench::Timing>& timing) {
+      text += timing ? fmt::format(",{:.2f}", timing->seconds * 1e6) : ",";
+    };
+    for (const auto& rival : row.rivals) {
+      add(rival ? std::optional(rival->timing) : std::nullopt);
+    }
+    add(row.ours);
+    add(row.programmatic);
+    text += fmt::format(",{:.2f},{},{:.0f},\"{}\"\n", row.floor_seconds * 1e6, row.clock_mhz,
+                        row.power_watts, row.schedule);
+  }
+  return text;
+}
+
+}  // namespace liquidgemm::cli

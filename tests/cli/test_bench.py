@@ -1,0 +1,62 @@
+"""`liquid bench` where there is no GPU: wrong usage is told from a machine that cannot."""
+
+import pytest
+
+
+@pytest.fixture
+def without_gpu(liquid):
+    if not liquid.ok("doctor", "--json").json()["GPU"].startswith("none"):
+        pytest.skip("this machine has a GPU")
+    return liquid
+
+
+@pytest.mark.parametrize("arguments", [["device"], ["gemm"], ["gemm", "--device", "cuda", "--full"]])
+def test_a_machine_without_a_gpu_is_told_so(without_gpu, arguments):
+    outcome = without_gpu.fails("bench", *arguments, naming=["CUDA"])
+    assert outcome.stdout == b""
+
+
+def test_the_reason_keeps_json_empty(without_gpu):
+    assert without_gpu.fails("bench", "gemm", "--json").stdout == b""
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--shape", "4096"], "4096"),
+        (["--shape", "4096x"], "4096x"),
+        (["--shape", "x4096"], "x4096"),
+        (["--shape", "4096x4096x4096"], "4096x4096x4096"),
+        (["--shape", "-8x4096"], "-8x4096"),
+        (["--shape", "0x4096"], "0x4096"),
+        (["--shape", "99999999999999999999x8"], "99999999999999999999x8"),
+        (["--shape", "l9-7b.qkv"], "l3-8b.gate_up"),
+        (["--m", "0"], "--m"),
+        (["--m", "16,many"], "--m"),
+        (["--group-size", "48"], "48"),
+        (["--output", "i32"], "i32"),
+        (["--rounds", "0"], "--rounds"),
+        (["--schedule", "a", "--schedules", "b;c"], "--schedule"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_arguments_exit_with_2_and_say_which(liquid, arguments, said):
+    outcome = liquid("bench", "gemm", *arguments)
+    assert outcome.code == 2, outcome.stderr
+    assert said in outcome.stderr, outcome.stderr
+    assert outcome.stdout == b""
+
+
+@pytest.mark.parametrize("shape", ["4096x14336", "l2-7b.qkv", "l2-70b"])
+def test_shapes_and_names_are_taken(without_gpu, shape):
+    without_gpu.fails("bench", "gemm", "--shape", shape, "--m", "1,16", naming=["CUDA"])
+
+
+def test_missing_recorded_rivals_are_named(liquid, tmp_path):
+    outcome = liquid.fails("bench", "gemm", "--recorded", tmp_path / "nowhere", naming=["nowhere"])
+    assert outcome.stdout == b""
+
+
+def test_a_broken_table_of_recorded_rivals_is_named(liquid, tmp_path):
+    (tmp_path / "h200-gemm-us.csv").write_text("shape,N,K\nx,1,2\n")
+    liquid.fails("bench", "gemm", "--recorded", tmp_path, naming=["h200-gemm-us.csv", "column"])
