@@ -13,9 +13,3 @@ KernelEntry kernel_entry() {
 }
 
 }  // namespace liquidgemm::cuda
-
-// One tile shape for every group size.
-#define LIQUIDGEMM_KERNELS(tokens, blocks, groups, depth) \
-  kernel_entry<tokens, blocks, groups, depth, 32>(),      \
-      kernel_entry<tokens, blocks, groups, depth, 64>(),  \
-      kernel_entry<tokens, blocks, groups, depth, 128>()

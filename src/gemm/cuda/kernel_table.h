@@ -13,13 +13,25 @@ struct KernelEntry {
   void (*kernel)(W4A8Parameters);
 };
 
-std::span<const KernelEntry> kernels_tokens8();
-std::span<const KernelEntry> kernels_tokens16();
-std::span<const KernelEntry> kernels_tokens32();
-std::span<const KernelEntry> kernels_tokens64();
-std::span<const KernelEntry> kernels_tokens96();
-std::span<const KernelEntry> kernels_tokens128();
-std::span<const KernelEntry> kernels_tokens192();
-std::span<const KernelEntry> kernels_tokens256();
+// The kernels of one tile width and group size.
+template <int kTokens, int kGroupSize>
+std::span<const KernelEntry> kernels();
+
+#define LIQUIDGEMM_DECLARE_KERNELS(tokens)            \
+  template <>                                         \
+  std::span<const KernelEntry> kernels<tokens, 32>(); \
+  template <>                                         \
+  std::span<const KernelEntry> kernels<tokens, 64>(); \
+  template <>                                         \
+  std::span<const KernelEntry> kernels<tokens, 128>();
+LIQUIDGEMM_DECLARE_KERNELS(8)
+LIQUIDGEMM_DECLARE_KERNELS(16)
+LIQUIDGEMM_DECLARE_KERNELS(32)
+LIQUIDGEMM_DECLARE_KERNELS(64)
+LIQUIDGEMM_DECLARE_KERNELS(96)
+LIQUIDGEMM_DECLARE_KERNELS(128)
+LIQUIDGEMM_DECLARE_KERNELS(192)
+LIQUIDGEMM_DECLARE_KERNELS(256)
+#undef LIQUIDGEMM_DECLARE_KERNELS
 
 }  // namespace liquidgemm::cuda

@@ -22,20 +22,28 @@ using cuda::Schedule;
 using cuda::W4A8Parameters;
 using cuda::WorkDivision;
 
-const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
-  using Table = std::span<const KernelEntry> (*)();
-  for (const Table table : {cuda::kernels_tokens8, cuda::kernels_tokens16, cuda::kernels_tokens32,
-                            cuda::kernels_tokens64, cuda::kernels_tokens96, cuda::kernels_tokens128,
-                            cuda::kernels_tokens192, cuda::kernels_tokens256}) {
+template <int kGroupSize>
+const KernelEntry* find_kernel(const Schedule& schedule) {
+  for (const auto table : {cuda::kernels<8, kGroupSize>, cuda::kernels<16, kGroupSize>,
+                           cuda::kernels<32, kGroupSize>, cuda::kernels<64, kGroupSize>,
+                           cuda::kernels<96, kGroupSize>, cuda::kernels<128, kGroupSize>,
+                           cuda::kernels<192, kGroupSize>, cuda::kernels<256, kGroupSize>}) {
     for (const KernelEntry& entry : table()) {
       if (entry.tokens == schedule.tokens && entry.blocks == schedule.blocks &&
-          entry.groups == schedule.groups && entry.depth == schedule.depth &&
-          entry.group_size == group_size) {
+          entry.groups == schedule.groups && entry.depth == schedule.depth) {
         return &entry;
       }
     }
   }
   return nullptr;
+}
+
+const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
+  switch (group_size) {
+    case 32: return find_kernel<32>(schedule);
+    case 64: return find_kernel<64>(schedule);
+    default: return find_kernel<128>(schedule);
+  }
 }
 
 // The driver's encoder of tensor maps, without linking to the driver.
@@ -132,10 +140,12 @@ Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m
 }
 
 std::size_t CudaGemmPlan::workspace_bytes() const {
+  if (state_ == nullptr) return 0;
   return state_->work.flag_bytes + state_->work.partial_bytes;
 }
 
 std::string CudaGemmPlan::schedule() const {
+  if (state_ == nullptr) return "";
   Schedule schedule = state_->schedule;
   schedule.stages = state_->work.stages;
   const bool shares = schedule.split > 1 || schedule.depth > 1;
@@ -144,6 +154,7 @@ std::string CudaGemmPlan::schedule() const {
 }
 
 std::string CudaGemmPlan::describe() const {
+  if (state_ == nullptr) return "empty";
   const Schedule& s = state_->schedule;
   const WorkDivision& work = state_->work;
   return "w4a8 sm90 u8s8 g" + std::to_string(state_->desc.group_size) + ", tile " +
@@ -155,6 +166,7 @@ std::string CudaGemmPlan::describe() const {
 }
 
 Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream stream) const {
+  if (state_ == nullptr) return invalid_argument("w4a8 gemm: the plan is empty");
   const CudaGemmDesc& desc = state_->desc;
   const CudaGemmArguments& a = arguments;
   const bool sums = desc.output == CudaOutput::kInt32;
@@ -192,7 +204,8 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
   p.weights = static_cast<const std::uint8_t*>(a.weights);
   p.channel_scale = reinterpret_cast<const float*>(
       p.weights + cuda::channel_scale_offset(desc.n, desc.k, desc.group_size));
-  p.x_scale = a.x_scale;
+  // For the bare sums nobody looks at the scales; the kernel still loads them.
+  p.x_scale = a.x_scale != nullptr ? a.x_scale : reinterpret_cast<const float*>(a.x_sum);
   p.x_sum = a.x_sum;
   p.bias = desc.bias ? a.bias : nullptr;
   p.y = a.y;

@@ -124,19 +124,38 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   if (consumer.thread == 0) *partial.flag = 0;
 }
 
+// Brings what the epilogue will read of a tile into the L1 while the main loop runs.
+template <class Config>
+__device__ __forceinline__ void touch_scales(const W4A8Parameters& p, const OutputOrigin& origin) {
+  const int row = origin.row_block * kBlockRows + origin.thread;
+  if (origin.thread < Config::kRowBlocks * kBlockRows && row < p.row_blocks * kBlockRows) {
+    ptx::touch(p.channel_scale + row);
+  }
+#pragma unroll
+  for (int i = 0; i < Config::kTokens; i += 128) {
+    const int token = origin.token + i + origin.thread;
+    if (i + origin.thread < Config::kTokens && token < p.m) {
+      ptx::touch(p.x_scale + token);
+      ptx::touch(p.x_sum + token);
+    }
+  }
+}
+
 template <class Config>
 __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMemory<Config>& shared,
                                         int worker, int split_rank, int row_rank) {
   Consumer<Config> consumer(p, shared, split_rank * p.multicast + row_rank);
   SegmentIterator segments(p, worker);
   Segment segment;
-  bool first = true;
+  // Activations, scales, sums and Y belong to the kernels before until they have ended.
+  ptx::wait_for_previous_kernel();
   while (segments.next(segment)) {
+    const TileOrigin tile = tile_origin<Config>(p, segment.tile, row_rank);
+    const OutputOrigin origin{tile.row_block + consumer.row_group * Config::kRowBlocks, tile.token,
+                              consumer.thread};
+    touch_scales<Config>(p, origin);
     const Segment part = split_segment(segment, p.split, split_rank);
     consumer.accumulate(part.begin, part.end);
-    // Scales, sums and Y belong to the kernels before until they have ended.
-    if (first) ptx::wait_for_previous_kernel();
-    first = false;
     UnitRange units(0, 1, Config::kUnits);
     if (Config::kDepthGroups > 1 || p.split > 1) {
       units = exchange_sums(consumer, p.split, split_rank);
@@ -151,9 +170,6 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
         if (SegmentIterator::stream_begin(p, other + 1) >= tile_end) break;
       }
     }
-    const TileOrigin tile = tile_origin<Config>(p, segment.tile, row_rank);
-    const OutputOrigin origin{tile.row_block + consumer.row_group * Config::kRowBlocks, tile.token,
-                              consumer.thread};
     write_units<Config::kRowBlocks, Config::kTokens>(p, origin, consumer.sums, units.first,
                                                      units.last);
   }
@@ -170,11 +186,11 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
   // A finisher waits for workers of higher numbers: they get the blocks that start first.
   const int worker = p.workers - 1 - static_cast<int>(blockIdx.x) / cluster;
 
-  if (threadIdx.x == 0) {
-    for (int slot = 0; slot < p.stages; ++slot) {
-      ptx::mbarrier_init(shared.full + slot * 8, 1);
-      ptx::mbarrier_init(shared.empty + slot * 8, Config::kRowGroups * 4 * p.multicast);
-    }
+  if (threadIdx.x < p.stages) {
+    ptx::mbarrier_init(shared.full + threadIdx.x * 8, 1);
+    ptx::mbarrier_init(shared.empty + threadIdx.x * 8, Config::kRowGroups * 4 * p.multicast);
+    ptx::mbarrier_init_fence();
+  } else if (threadIdx.x == 32) {
     for (int group = 0; group < Config::kRowGroups; ++group) {
       ptx::mbarrier_init(shared.exchanged + group * 8, 1);
     }

@@ -1,13 +1,15 @@
-// W4A8 kernels for tiles of 128 tokens.
+// W4A8 kernels for tiles of 128 tokens; compiled once for each group size
+// (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens128() {
+template <>
+std::span<const KernelEntry> kernels<128, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(128, 2, 2, 1),
-      LIQUIDGEMM_KERNELS(128, 1, 2, 1),
-      LIQUIDGEMM_KERNELS(128, 1, 1, 2),
+      kernel_entry<128, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<128, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<128, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

@@ -1,12 +1,14 @@
-// W4A8 kernels for tiles of 192 tokens.
+// W4A8 kernels for tiles of 192 tokens; compiled once for each group size
+// (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens192() {
+template <>
+std::span<const KernelEntry> kernels<192, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(192, 1, 2, 1),
-      LIQUIDGEMM_KERNELS(192, 1, 1, 2),
+      kernel_entry<192, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<192, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

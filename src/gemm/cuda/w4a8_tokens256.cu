@@ -1,12 +1,14 @@
-// W4A8 kernels for tiles of 256 tokens.
+// W4A8 kernels for tiles of 256 tokens; compiled once for each group size
+// (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens256() {
+template <>
+std::span<const KernelEntry> kernels<256, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(256, 1, 2, 1),
-      LIQUIDGEMM_KERNELS(256, 1, 1, 2),
+      kernel_entry<256, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<256, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

@@ -1,14 +1,15 @@
-// W4A8 kernels for tiles of 32 tokens.
+// W4A8 kernels for tiles of 32 tokens; compiled once for each group size (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens32() {
+template <>
+std::span<const KernelEntry> kernels<32, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(32, 1, 4, 1),
-      LIQUIDGEMM_KERNELS(32, 1, 3, 1),
-      LIQUIDGEMM_KERNELS(32, 1, 2, 2),
-      LIQUIDGEMM_KERNELS(32, 1, 1, 4),
+      kernel_entry<32, 1, 4, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<32, 1, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<32, 1, 2, 2, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<32, 1, 1, 4, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

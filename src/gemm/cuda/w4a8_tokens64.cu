@@ -1,14 +1,15 @@
-// W4A8 kernels for tiles of 64 tokens.
+// W4A8 kernels for tiles of 64 tokens; compiled once for each group size (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens64() {
+template <>
+std::span<const KernelEntry> kernels<64, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(64, 2, 2, 1),
-      LIQUIDGEMM_KERNELS(64, 2, 3, 1),
-      LIQUIDGEMM_KERNELS(64, 1, 2, 2),
-      LIQUIDGEMM_KERNELS(64, 1, 1, 4),
+      kernel_entry<64, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<64, 2, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<64, 1, 2, 2, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<64, 1, 1, 4, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

@@ -1,14 +1,15 @@
-// W4A8 kernels for tiles of 8 tokens.
+// W4A8 kernels for tiles of 8 tokens; compiled once for each group size (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens8() {
+template <>
+std::span<const KernelEntry> kernels<8, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(8, 1, 4, 1),
-      LIQUIDGEMM_KERNELS(8, 1, 3, 1),
-      LIQUIDGEMM_KERNELS(8, 1, 2, 2),
-      LIQUIDGEMM_KERNELS(8, 1, 1, 4),
+      kernel_entry<8, 1, 4, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<8, 1, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<8, 1, 2, 2, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<8, 1, 1, 4, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

@@ -1,12 +1,13 @@
-// W4A8 kernels for tiles of 96 tokens.
+// W4A8 kernels for tiles of 96 tokens; compiled once for each group size (src/gemm/CMakeLists.txt).
 #include "gemm/cuda/kernel_entries.cuh"
 
 namespace liquidgemm::cuda {
 
-std::span<const KernelEntry> kernels_tokens96() {
+template <>
+std::span<const KernelEntry> kernels<96, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      LIQUIDGEMM_KERNELS(96, 2, 2, 1),
-      LIQUIDGEMM_KERNELS(96, 1, 2, 1),
+      kernel_entry<96, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<96, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }
