@@ -38,7 +38,9 @@ struct GemmBenchOptions {
 
 enum class Rival { kFp16, kFp8, kInt8 };
 inline constexpr std::array<Rival, 3> kRivals = {Rival::kFp16, Rival::kFp8, Rival::kInt8};
-const char* rival_name(Rival rival);  // "fp16", "fp8", "int8"
+constexpr const char* rival_name(Rival rival) {
+  return rival == Rival::kFp16 ? "fp16" : rival == Rival::kFp8 ? "fp8" : "int8";
+}
 
 struct Timing {
   double seconds = 0.0;  // median of the rounds

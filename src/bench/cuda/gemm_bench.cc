@@ -94,15 +94,6 @@ struct Ours {
 
 }  // namespace
 
-const char* rival_name(Rival rival) {
-  switch (rival) {
-    case Rival::kFp16: return "fp16";
-    case Rival::kFp8: return "fp8";
-    case Rival::kInt8: break;
-  }
-  return "int8";
-}
-
 struct GemmBench::State {
   GemmBenchOptions options;
   CudaDevice device;

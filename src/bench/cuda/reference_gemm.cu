@@ -51,13 +51,15 @@ __global__ void __launch_bounds__(kThreads)
       weights[i] = static_cast<int>(word);
     }
     __syncthreads();
+#pragma unroll
     for (int t = 0; t < kTokensPerWarp; ++t) {
       const int index = t * (kThreads / 32) + warp;
-      if (index >= token_count) break;
+      if (index >= token_count) continue;
       const int* x = reinterpret_cast<const int*>(x8 + tokens[index] * k + begin);
       for (int i = lane; i < words; i += 32) sums[t] = __dp4a(weights[i], x[i], sums[t]);
     }
   }
+#pragma unroll
   for (int t = 0; t < kTokensPerWarp; ++t) {
     const int index = t * (kThreads / 32) + warp;
     const int sum = warp_sum(sums[t]);
