@@ -161,8 +161,7 @@ std::string shape_problem(const std::string& text) {
 }  // namespace
 
 void add_bench_gemm(CLI::App& bench, Action& action) {
-  CLI::App* verb = bench.add_subcommand(
-      "gemm", "W4A8 products beside cuBLASLt's FP16, FP8 and INT8, outputs checked");
+  CLI::App* verb = bench.add_subcommand("gemm", "W4A8 products beside cuBLASLt's, outputs checked");
   auto options = std::make_shared<Options>();
   verb->add_option("--device", options->device, "Where to run")
       ->check(CLI::IsMember({"cuda"}))
