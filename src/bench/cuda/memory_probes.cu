@@ -49,11 +49,11 @@ __global__ void __launch_bounds__(kReadThreads)
   if (folded == 0x12345u) *out = folded;
 }
 
-// The same by bulk copies: one thread keeps `stages` copies of `chunk` bytes in flight.
+// The same by bulk copies: one warp keeps `stages` copies of `chunk` bytes in flight.
 __global__ void read_by_copies(const char* data, int chunks, int chunk, int stages, int passes) {
   extern __shared__ __align__(128) char shared[];
   __shared__ __align__(8) std::uint64_t barriers[32];
-  if (threadIdx.x != 0) return;
+  if (threadIdx.x >= 32) return;
   using namespace cuda::ptx;
   for (int i = 0; i < stages; ++i) mbarrier_init(shared_address(&barriers[i]), 1);
   mbarrier_init_fence();

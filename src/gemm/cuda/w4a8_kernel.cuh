@@ -41,7 +41,7 @@ __device__ __forceinline__ UnitRange exchange_sums(Consumer<Config>& consumer, i
     const int index = (consumer.row_group * most + local_unit) * contributors + contributor;
     return consumer.shared.exchange + index * Config::kUnitBytes + consumer.thread * 16;
   };
-  // Nobody reads the ring any more.
+  // Nobody reads the ring any more. (st.async is for clusters: a block alone stores as usual.)
   if (split > 1) {
     ptx::cluster_barrier();
   } else {
@@ -56,10 +56,18 @@ __device__ __forceinline__ UnitRange exchange_sums(Consumer<Config>& consumer, i
     const int values[4] = {row[4 * j], row[4 * j + 1], row[4 * j + 2], row[4 * j + 3]};
     const int owner_block = u * split / kUnits;
     const int local = u - UnitRange(owner_block, split, kUnits).first;
+    if (split == 1) {
+      ptx::store_shared(place(local, me), values);
+      continue;
+    }
     ptx::store_async(ptx::remote_address(place(local, me), owner_block), values,
                      ptx::remote_address(exchanged, owner_block));
   }
-  ptx::mbarrier_wait(exchanged, 0);
+  if (split == 1) {
+    ptx::named_barrier(1, Config::kConsumers);
+  } else {
+    ptx::mbarrier_wait(exchanged, 0);
+  }
   const int block_first = UnitRange(split_rank, split, kUnits).first;
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
@@ -190,7 +198,7 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
     ptx::mbarrier_init(shared.full + threadIdx.x * 8, 1);
     ptx::mbarrier_init(shared.empty + threadIdx.x * 8, Config::kRowGroups * 4 * p.multicast);
     ptx::mbarrier_init_fence();
-  } else if (threadIdx.x == 32) {
+  } else if (threadIdx.x / 32 == 1) {
     for (int group = 0; group < Config::kRowGroups; ++group) {
       ptx::mbarrier_init(shared.exchanged + group * 8, 1);
     }
@@ -209,8 +217,11 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
 
   if (threadIdx.x >= Config::kConsumers) {
     if constexpr (Config::kRedistribute) ptx::decrease_registers<Config::kLoaderRegisters>();
-    if (threadIdx.x == Config::kConsumers) {
-      produce<Config>(p, shared, worker, split_rank, row_rank);
+    // The warp's number through a shuffle, so that the compiler knows it is uniform.
+    const int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x / 32, 0);
+    if (warp == Config::kConsumers / 32) {
+      const Producer<Config> producer{p, shared, row_rank};
+      producer.run(worker, split_rank);
     }
   } else {
     if constexpr (Config::kRedistribute) ptx::increase_registers<Config::kConsumerRegisters>();

@@ -103,87 +103,87 @@ __device__ __forceinline__ Segment split_segment(Segment segment, int split, int
           segment.begin + length * (rank + 1) / split};
 }
 
-// ---- Producer: one thread ----------------------------------------------------------------------
+// ---- Producer: one warp ------------------------------------------------------------------------
 
+// All 32 lanes run this with equal values (ptx/copy.h).
 template <class Config>
-__device__ __forceinline__ void load_weights(const W4A8Parameters& p,
-                                             const SharedMemory<Config>& shared, int slot,
-                                             int row_block, int column_block) {
-  const std::uint32_t barrier = shared.full + slot * 8;
-#pragma unroll
-  for (int i = 0; i < Config::kTileBlocks; ++i) {
-    if (row_block + i >= p.row_blocks) break;
-    const std::int64_t block = std::int64_t{row_block + i} * p.column_blocks + column_block;
-    ptx::copy_bulk(shared.block(slot, i), p.weights + block * Config::kBlockBytes,
-                   Config::kBlockBytes, barrier, p.weight_policy);
-  }
-}
+struct Producer {
+  const W4A8Parameters& p;
+  const SharedMemory<Config>& shared;
+  int row_rank;
 
-template <class Config>
-__device__ __forceinline__ void load_tokens(const W4A8Parameters& p,
-                                            const SharedMemory<Config>& shared, int slot, int token,
-                                            int column_block, int row_rank) {
-  const std::uint32_t barrier = shared.full + slot * 8;
-  if (p.multicast == 1) {
-    ptx::copy_tensor(shared.x_stage(slot), &p.x_map, column_block * kBlockColumns, token, barrier,
-                     p.x_policy);
-    return;
-  }
-  // Each block of the cluster fetches its share of the tokens for all of them.
-  const int share = Config::kTokens / p.multicast;
-  const auto everyone = static_cast<std::uint16_t>((1 << p.multicast) - 1);
-  ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * share * kBlockColumns, &p.x_map,
-                             column_block * kBlockColumns, token + row_rank * share, barrier,
-                             everyone, p.x_policy);
-}
-
-template <class Config>
-__device__ __forceinline__ void produce(const W4A8Parameters& p, const SharedMemory<Config>& shared,
-                                        int worker, int split_rank, int row_rank) {
-  ptx::prefetch_tensor_map(&p.x_map);
-  RingSlot at;
-  at.parity = 1;  // the ring starts empty
-  Segment segment;
-  SegmentIterator segments(p, worker);
-  // The first stages' weights do not depend on the kernel before; the tokens do.
-  int ahead = 0;
-  bool waited = false;
-  while (segments.next(segment)) {
-    segment = split_segment(segment, p.split, split_rank);
-    const TileOrigin origin = tile_origin<Config>(p, segment.tile, row_rank);
-    const int blocks = max(0, min(Config::kTileBlocks, p.row_blocks - origin.row_block));
+  // One stage's share of the weights: `blocks` 64-row blocks that lie `row_stride` bytes apart.
+  __device__ __forceinline__ void load_weights(int slot, const std::uint8_t* weights,
+                                               std::int64_t row_stride, int blocks) const {
+    const std::uint32_t barrier = shared.full + slot * 8;
     const std::uint32_t bytes = Config::kXBytes + blocks * Config::kBlockBytes;
-    int column = segment.begin;
-    if (!waited) {
-      ahead = min(p.stages, segment.end - segment.begin);
-#pragma unroll 1
-      for (int i = 0; i < ahead; ++i) {
-        ptx::mbarrier_expect_bytes(shared.full + i * 8, bytes);
-        load_weights<Config>(p, shared, i, origin.row_block, column + i);
+    ptx::mbarrier_expect_bytes(barrier, bytes);
+#pragma unroll
+    for (int i = 0; i < Config::kTileBlocks; ++i) {
+      if (i < blocks) {
+        ptx::copy_bulk(shared.block(slot, i), weights, Config::kBlockBytes, barrier,
+                       p.weight_policy);
       }
-      ptx::wait_for_previous_kernel();
+      weights += row_stride;
+    }
+  }
+  __device__ __forceinline__ void load_tokens(int slot, int token, int column_block) const {
+    const std::uint32_t barrier = shared.full + slot * 8;
+    const int column = column_block * kBlockColumns;
+    if (p.multicast == 1) {
+      ptx::copy_tensor(shared.x_stage(slot), &p.x_map, column, token, barrier, p.x_policy);
+      return;
+    }
+    // Each block of the cluster fetches its share of the tokens for all of them.
+    const int share = Config::kTokens / p.multicast;
+    const auto everyone = static_cast<std::uint16_t>((1 << p.multicast) - 1);
+    ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * share * kBlockColumns, &p.x_map,
+                               column, token + row_rank * share, barrier, everyone, p.x_policy);
+  }
+
+  __device__ __forceinline__ void run(int worker, int split_rank) const {
+    ptx::prefetch_tensor_map(&p.x_map);
+    const std::int64_t row_stride = std::int64_t{p.column_blocks} * Config::kBlockBytes;
+    RingSlot at;
+    at.parity = 1;  // the ring starts empty
+    Segment segment;
+    SegmentIterator segments(p, worker);
+    bool first = true;
+    while (segments.next(segment)) {
+      segment = split_segment(segment, p.split, split_rank);
+      const TileOrigin origin = tile_origin<Config>(p, segment.tile, row_rank);
+      const int blocks = max(0, min(Config::kTileBlocks, p.row_blocks - origin.row_block));
+      const std::uint8_t* weights = p.weights + origin.row_block * row_stride +
+                                    std::int64_t{segment.begin} * Config::kBlockBytes;
+      int column = segment.begin;
+      if (first) {
+        // The weights of the first stages do not depend on the kernel before; the tokens do.
+        const int ahead = min(p.stages, segment.end - segment.begin);
 #pragma unroll 1
-      for (int i = 0; i < ahead; ++i) {
-        load_tokens<Config>(p, shared, i, origin.token, column + i, row_rank);
+        for (int i = 0; i < ahead; ++i) {
+          load_weights(i, weights, row_stride, blocks);
+          weights += Config::kBlockBytes;
+        }
+        ptx::wait_for_previous_kernel();
+#pragma unroll 1
+        for (int i = 0; i < ahead; ++i) {
+          load_tokens(i, origin.token, column);
+          at.advance(1, p.stages);
+          ++column;
+        }
+        first = false;
+      }
+#pragma unroll 1
+      for (; column < segment.end; ++column) {
+        ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
+        load_weights(at.slot, weights, row_stride, blocks);
+        load_tokens(at.slot, origin.token, column);
+        weights += Config::kBlockBytes;
         at.advance(1, p.stages);
       }
-      column += ahead;
-      waited = true;
-    }
-#pragma unroll 1
-    for (; column < segment.end; ++column) {
-      if (p.multicast == 1) {
-        ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
-      } else {
-        ptx::mbarrier_wait_cluster(shared.empty + at.slot * 8, at.parity);
-      }
-      ptx::mbarrier_expect_bytes(shared.full + at.slot * 8, bytes);
-      load_weights<Config>(p, shared, at.slot, origin.row_block, column);
-      load_tokens<Config>(p, shared, at.slot, origin.token, column, row_rank);
-      at.advance(1, p.stages);
     }
   }
-}
+};
 
 // ---- Consumers
 // -----------------------------------------------------------------------------------
@@ -198,8 +198,8 @@ struct Consumer {
   const SharedMemory<Config>& shared;
   int row_group, depth_group, thread;  // thread of the warp group
   RingSlot at;
-  std::uint32_t empty;  // the empty barriers of block `lane` of the cluster
-  bool releases;        // this lane has such a block
+  std::uint32_t remote_empty;  // with multicast: the empty barriers of block `lane` of the cluster
+  bool releases_own, releases_remote;
   int sums[kRowBlocks][kTokens / 2];
 
   __device__ Consumer(const W4A8Parameters& parameters, const SharedMemory<Config>& memory,
@@ -211,8 +211,9 @@ struct Consumer {
     thread = threadIdx.x % 128;
     at.advance(depth_group, p.stages);
     const int lane = thread % 32;
-    releases = lane < p.multicast;
-    empty = ptx::remote_address(shared.empty, releases && p.multicast > 1 ? lane : own_rank);
+    releases_own = lane == 0 && p.multicast == 1;
+    releases_remote = lane < p.multicast && p.multicast > 1;
+    remote_empty = ptx::remote_address(shared.empty, releases_remote ? lane : own_rank);
   }
 
   __device__ __forceinline__ void clear() {
@@ -228,7 +229,8 @@ struct Consumer {
   // Tells the producers of the cluster that this warp is done with a slot; nothing for -1. The
   // wait for wgmma before it has brought the warp together.
   __device__ __forceinline__ void release(int slot) const {
-    ptx::mbarrier_arrive_remote(empty + slot * 8, releases && slot >= 0);
+    ptx::mbarrier_arrive(shared.empty + slot * 8, releases_own && slot >= 0);
+    ptx::mbarrier_arrive_remote(remote_empty + slot * 8, releases_remote && slot >= 0);
   }
   __device__ __forceinline__ void load_codes(Codes (&codes)[kRowBlocks], int half) const {
 #pragma unroll

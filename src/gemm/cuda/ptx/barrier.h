@@ -6,7 +6,11 @@
 namespace liquidgemm::cuda::ptx {
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+  // Opaque, or the compiler derives it anew, from the block's rank, wherever it is used.
+  std::uint32_t opaque;
+  asm volatile("mov.b32 %0, %1;" : "=r"(opaque) : "r"(address));
+  return opaque;
 }
 
 // Barriers are named by their shared address: 8 bytes each, 8-byte aligned.
@@ -17,12 +21,23 @@ __device__ __forceinline__ void mbarrier_init(std::uint32_t barrier, int arrival
 __device__ __forceinline__ void mbarrier_init_fence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
+// One lane of a whole warp arrives and makes the phase wait for so many bytes more.
 __device__ __forceinline__ void mbarrier_expect_bytes(std::uint32_t barrier, std::uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-               : "memory");
+  asm volatile(
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "@leads mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;}" ::"r"(barrier),
+      "r"(bytes)
+      : "memory");
 }
-// On a barrier of any block of the cluster (remote_address), where `wanted`. Without a branch: one
-// between two wgmma would serialise them.
+// Arrives where `wanted`. Without a branch: one between two wgmma would serialise them.
+__device__ __forceinline__ void mbarrier_arrive(std::uint32_t barrier, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %1, 0;\n"
+      "@wanted mbarrier.arrive.shared::cta.b64 _, [%0];}" ::"r"(barrier),
+      "r"(static_cast<int>(wanted))
+      : "memory");
+}
+// The same on a barrier of any block of the cluster (remote_address).
 __device__ __forceinline__ void mbarrier_arrive_remote(std::uint32_t remote, bool wanted) {
   asm volatile(
       "{.reg .pred wanted; setp.ne.b32 wanted, %1, 0;\n"
@@ -83,6 +98,11 @@ __device__ __forceinline__ void store_async(std::uint32_t remote, const int (&va
       "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(remote),
       "r"(value[0]), "r"(value[1]), "r"(value[2]), "r"(value[3]), "r"(remote_barrier)
       : "memory");
+}
+__device__ __forceinline__ void store_shared(std::uint32_t address, const int (&value)[4]) {
+  asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value[0]),
+               "r"(value[1]), "r"(value[2]), "r"(value[3])
+               : "memory");
 }
 __device__ __forceinline__ void load_shared(std::uint32_t address, int (&value)[4]) {
   asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"

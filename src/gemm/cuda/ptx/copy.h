@@ -9,12 +9,16 @@
 
 namespace liquidgemm::cuda::ptx {
 
+// A whole warp calls these with equal arguments; one lane copies. So everything that leads to them
+// is uniform and stays in uniform registers, and the assembler sees that one lane alone is elected.
+
 // `bytes` contiguous bytes; addresses and size multiples of 16.
 __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* global, int bytes,
                                           std::uint32_t barrier, std::uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1], %2, [%3], %4;" ::"r"(shared),
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "@leads cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;}" ::"r"(shared),
       "l"(global), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
 }
@@ -29,8 +33,9 @@ __device__ __forceinline__ void copy_tensor(std::uint32_t shared, const CUtensor
                                             int column, int row, std::uint32_t barrier,
                                             std::uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared),
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "@leads cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;}" ::"r"(shared),
       "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
       : "memory");
 }
@@ -40,8 +45,9 @@ __device__ __forceinline__ void copy_tensor_multicast(std::uint32_t shared, cons
                                                       std::uint16_t block_mask,
                                                       std::uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;" ::"r"(shared),
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "@leads cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;}" ::"r"(shared),
       "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(block_mask), "l"(policy)
       : "memory");
 }
