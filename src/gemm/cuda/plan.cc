@@ -119,6 +119,8 @@ Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m
   p.token_tiles = state->work.token_tiles;
   p.stages = state->work.stages;
   p.split = schedule.split;
+  p.split_share = p.column_blocks / p.split;
+  p.split_extra = p.column_blocks % p.split;
   p.multicast = schedule.multicast;
   p.workers = state->work.workers;
   p.stream_tiles = state->work.stream_tiles;
@@ -201,6 +203,8 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
   if (encoded != CUDA_SUCCESS) {
     return internal_error("w4a8 gemm: cuTensorMapEncodeTiled returned " + std::to_string(encoded));
   }
+  // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
+  p.ahead = a.programmatic_launch ? p.stages : 1;
   p.weights = static_cast<const std::uint8_t*>(a.weights);
   p.channel_scale = reinterpret_cast<const float*>(
       p.weights + cuda::channel_scale_offset(desc.n, desc.k, desc.group_size));

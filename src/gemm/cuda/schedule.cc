@@ -102,9 +102,15 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   }
   if (s.split > columns) return refuse(s, "more splits than column blocks");
 
+  // Beside the ring: barriers, the scales of every warp group, and where the epilogue
+  // stages a chunk of units (w4a8_pipeline.cuh).
   const std::size_t stage = stage_bytes(s, desc.group_size);
-  const std::size_t barriers = (2 * kMostStages + s.groups) * 8;
-  const int fitting = static_cast<int>((device.shared_bytes_per_block - barriers) / stage);
+  const std::size_t chunk = std::min(4, s.tokens / 8);
+  const std::size_t staging = s.depth == 1 ? s.groups * chunk * kUnitBytes : 0;
+  const std::size_t scales =
+      static_cast<std::size_t>(s.groups) * s.depth * 8 * (s.tokens + s.blocks * kBlockRows);
+  const std::size_t fixed = (2 * kMostStages + s.groups) * 8 + staging + scales;
+  const int fitting = static_cast<int>((device.shared_bytes_per_block - fixed) / stage);
   work.stages = s.stages == 0 ? std::min(fitting, kMostStages) : s.stages;
   const int fewest = std::max(2 * s.depth, 3);
   if (work.stages > fitting || work.stages < fewest) {
@@ -112,12 +118,13 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
                          std::to_string(std::min(fitting, kMostStages)) + " stages of " +
                          std::to_string(stage) + " bytes");
   }
-  work.shared_bytes = work.stages * stage + barriers;
+  work.shared_bytes = work.stages * stage + fixed;
 
   const std::size_t units = static_cast<std::size_t>(s.blocks) * s.tokens / 8;
   if (exchanges) {
-    const std::size_t owned = (units + s.split - 1) / s.split;
-    const std::size_t bytes = s.groups * owned * s.split * s.depth * kUnitBytes;
+    const std::size_t contributors = static_cast<std::size_t>(s.split) * s.depth;
+    const std::size_t owned = (units + contributors - 1) / contributors;
+    const std::size_t bytes = s.groups * s.depth * owned * contributors * kUnitBytes;
     if (bytes > work.stages * stage) {
       return refuse(s, "the exchange of sums takes " + std::to_string(bytes) +
                            " bytes of shared memory, the ring has " +

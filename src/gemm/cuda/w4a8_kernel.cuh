@@ -12,77 +12,108 @@
 
 namespace liquidgemm::cuda {
 
-// Units that contributor `index` of `count` finishes: [first, last).
-struct UnitRange {
-  int first, last;
-  __device__ UnitRange(int index, int count, int units)
-      : first((index * units + count - 1) / count),
-        last(((index + 1) * units + count - 1) / count) {}
-};
-
-// Bytes that the contributors of one row group send to this block.
+// A unit's sums in registers.
 template <class Config>
-__device__ __forceinline__ std::uint32_t exchange_bytes(int split, int split_rank) {
-  const UnitRange mine(split_rank, split, Config::kUnits);
-  return (mine.last - mine.first) * (split * Config::kDepthGroups - 1) * Config::kUnitBytes;
+__device__ __forceinline__ void get_unit(const Consumer<Config>& consumer, int unit,
+                                         int (&values)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    values[i] = consumer.sums[unit / Config::kTokenUnits][unit % Config::kTokenUnits * 4 + i];
+  }
 }
 
-// Every contributor sends each unit to its owner, into the shared memory of the owner's block, and
-// adds up the units it owns. The ring is empty: its memory is free.
+// Sharing a tile among the `depth` groups of `split` blocks. Contributor c = depth group * split +
+// block finishes the units c, c + C, c + 2C, ... of its row group, C contributors in all. In the
+// shared memory of the block that finishes them lie, 2,048 bytes each,
+//
+//   [row group][depth group of the finisher][its units in order][contributor]
 template <class Config>
-__device__ __forceinline__ UnitRange exchange_sums(Consumer<Config>& consumer, int split,
-                                                   int split_rank) {
-  constexpr int kUnits = Config::kUnits;
-  const int contributors = split * Config::kDepthGroups;
-  const int me = split_rank * Config::kDepthGroups + consumer.depth_group;
-  const UnitRange mine(me, contributors, kUnits);
-  const int most = (kUnits + split - 1) / split;  // units that a block owns for one row group
-  const auto place = [&](int local_unit, int contributor) {
-    const int index = (consumer.row_group * most + local_unit) * contributors + contributor;
-    return consumer.shared.exchange + index * Config::kUnitBytes + consumer.thread * 16;
-  };
-  // Nobody reads the ring any more. (st.async is for clusters: a block alone stores as usual.)
-  if (split > 1) {
-    ptx::cluster_barrier();
-  } else {
-    ptx::named_barrier(1, Config::kConsumers);
+struct Exchange {
+  int split, contributors, rank, me;
+  int most;  // units that a contributor finishes at most
+  std::uint32_t base, arrived;
+
+  __device__ __forceinline__ Exchange(const W4A8Parameters& p, const Consumer<Config>& consumer,
+                                      int split_rank)
+      : split(p.split),
+        contributors(p.split * Config::kDepthGroups),
+        rank(split_rank),
+        me(consumer.depth_group * p.split + split_rank),
+        most((Config::kUnits + contributors - 1) / contributors) {
+    const int first = consumer.row_group * Config::kDepthGroups * most * contributors;
+    base = consumer.shared.x + first * Config::kUnitBytes + consumer.thread * 16;
+    arrived = consumer.shared.exchanged + consumer.row_group * 8;
   }
-  const std::uint32_t exchanged = consumer.shared.exchanged + consumer.row_group * 8;
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (u >= mine.first && u < mine.last) continue;
-    const int r = u / Config::kTokenUnits, j = u % Config::kTokenUnits;
-    const int(&row)[Config::kTokens / 2] = consumer.sums[r];
-    const int values[4] = {row[4 * j], row[4 * j + 1], row[4 * j + 2], row[4 * j + 3]};
-    const int owner_block = u * split / kUnits;
-    const int local = u - UnitRange(owner_block, split, kUnits).first;
-    if (split == 1) {
-      ptx::store_shared(place(local, me), values);
-      continue;
+
+  // One warp of each row group, before the first wait for the cluster.
+  __device__ __forceinline__ void expect() const {
+    int owned = 0;
+    for (int c = rank; c < contributors; c += split) {
+      owned += c < Config::kUnits ? (Config::kUnits - 1 - c) / contributors + 1 : 0;
     }
-    ptx::store_async(ptx::remote_address(place(local, me), owner_block), values,
-                     ptx::remote_address(exchanged, owner_block));
+    ptx::mbarrier_init(arrived, 1);
+    ptx::mbarrier_init_fence();
+    __syncwarp();
+    ptx::mbarrier_expect_bytes(arrived, owned * contributors * Config::kUnitBytes);
   }
-  if (split == 1) {
-    ptx::named_barrier(1, Config::kConsumers);
-  } else {
-    ptx::mbarrier_wait(exchanged, 0);
-  }
-  const int block_first = UnitRange(split_rank, split, kUnits).first;
+
+  // Every unit to its finisher, one's own too.
+  __device__ __forceinline__ void send(const Consumer<Config>& consumer) const {
+    // Nobody reads the ring any more. (st.async is for clusters: a block alone stores as usual.)
+    if (split > 1) {
+      ptx::cluster_barrier();
+    } else {
+      ptx::named_barrier(1, Config::kConsumers);
+    }
+    const std::uint32_t stride = contributors * Config::kUnitBytes;
+    int block = 0;                                         // of the finisher
+    std::uint32_t group = base + me * Config::kUnitBytes;  // of its depth group, this round
+    std::uint32_t round = group;
+    int index = 0;
 #pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (u < mine.first || u >= mine.last) continue;
-    const int r = u / Config::kTokenUnits, j = u % Config::kTokenUnits;
-    for (int c = 0; c < contributors; ++c) {
-      if (c == me) continue;
+    for (int u = 0; u < Config::kUnits; ++u) {
       int values[4];
-      ptx::load_shared(place(u - block_first, c), values);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) consumer.sums[r][4 * j + i] += values[i];
+      get_unit(consumer, u, values);
+      if (split == 1) {
+        ptx::store_shared(group, values);
+      } else {
+        ptx::store_async(ptx::remote_address(group, block), values,
+                         ptx::remote_address(arrived, block));
+      }
+      // The next contributor: the next block, then the next depth group, then the next round.
+      if (++block == split) {
+        block = 0;
+        group += most * stride;
+        if (++index == Config::kDepthGroups) {
+          index = 0;
+          round += stride;
+          group = round;
+        }
+      }
+    }
+    if (split > 1) {
+      ptx::mbarrier_wait(arrived, 0);
+    } else {
+      ptx::named_barrier(1, Config::kConsumers);
     }
   }
-  return mine;
-}
+
+  // The sums of this contributor's unit number `index`, of all contributors together.
+  __device__ __forceinline__ void collect(const Consumer<Config>& consumer, int index,
+                                          int (&values)[4]) const {
+    std::uint32_t address =
+        base + (consumer.depth_group * most + index) * contributors * Config::kUnitBytes;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[i] = 0;
+    for (int c = 0; c < contributors; ++c) {
+      int part[4];
+      ptx::load_shared(address, part);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) values[i] += part[i];
+      address += Config::kUnitBytes;
+    }
+  }
+};
 
 // Where worker `worker` leaves the sums of this warp group.
 template <class Config>
@@ -107,7 +138,7 @@ __device__ __forceinline__ void leave_partial(const Consumer<Config>& consumer,
     __stcg(partial.sums + u * 128, make_int4(sums[0], sums[1], sums[2], sums[3]));
   }
   __threadfence();
-  ptx::named_barrier(1 + consumer.row_group, 128);
+  consumer.group_barrier();
   if (consumer.thread == 0) ptx::store_release(partial.flag, 1);
 }
 
@@ -118,7 +149,7 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
     while (ptx::load_acquire(partial.flag) == 0) {
     }
   }
-  ptx::named_barrier(1 + consumer.row_group, 128);
+  consumer.group_barrier();
 #pragma unroll
   for (int u = 0; u < Config::kUnits; ++u) {
     int* sums = &consumer.sums[u / Config::kTokenUnits][u % Config::kTokenUnits * 4];
@@ -132,54 +163,91 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   if (consumer.thread == 0) *partial.flag = 0;
 }
 
-// Brings what the epilogue will read of a tile into the L1 while the main loop runs.
-template <class Config>
-__device__ __forceinline__ void touch_scales(const W4A8Parameters& p, const OutputOrigin& origin) {
-  const int row = origin.row_block * kBlockRows + origin.thread;
-  if (origin.thread < Config::kRowBlocks * kBlockRows && row < p.row_blocks * kBlockRows) {
-    ptx::touch(p.channel_scale + row);
-  }
+// Writes all units of a warp group. The registers cannot be indexed in a loop: a chunk of them goes
+// through shared memory, every thread reading back what it wrote.
+template <class Config, class Scales>
+__device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
+                                           const Scales& scales, const Consumer<Config>& consumer) {
+  constexpr int kChunk = Config::kChunk, kChunks = Config::kUnits / kChunk;
+  static_assert(Config::kTokenUnits % kChunk == 0);
+  const std::uint32_t staging = consumer.shared.staging +
+                                consumer.row_group * kChunk * Config::kUnitBytes +
+                                consumer.thread * 16;
+  int values[kChunk][4];
+#pragma unroll 1
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
 #pragma unroll
-  for (int i = 0; i < Config::kTokens; i += 128) {
-    const int token = origin.token + i + origin.thread;
-    if (i + origin.thread < Config::kTokens && token < p.m) {
-      ptx::touch(p.x_scale + token);
-      ptx::touch(p.x_sum + token);
+    for (int i = 0; i < kChunks; ++i) {
+      if (chunk != i) continue;
+#pragma unroll
+      for (int u = 0; u < kChunk; ++u) {
+        get_unit(consumer, i * kChunk + u, values[u]);
+        if (kChunks > 1) ptx::store_shared(staging + u * Config::kUnitBytes, values[u]);
+      }
     }
+    if (kChunks > 1) {
+#pragma unroll
+      for (int u = 0; u < kChunk; ++u) {
+        ptx::load_shared(staging + u * Config::kUnitBytes, values[u]);
+      }
+    }
+    write_units(p, origin, scales, chunk * kChunk / Config::kTokenUnits,
+                chunk * kChunk % Config::kTokenUnits * 8, values);
   }
 }
 
 template <class Config>
 __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMemory<Config>& shared,
                                         int worker, int split_rank, int row_rank) {
-  Consumer<Config> consumer(p, shared, split_rank * p.multicast + row_rank);
+  Consumer<Config> consumer(p, shared, split_rank + row_rank);
+  const bool exchanges = Config::kDepthGroups > 1 || p.split > 1;
+  if (p.split > 1 && threadIdx.x / 32 % 4 == 0 && consumer.depth_group == 0) {
+    Exchange<Config>(p, consumer, split_rank).expect();
+  }
+  const TileScales<Config::kTokens, Config::kRowBlocks> scales{consumer.scales()};
   SegmentIterator segments(p, worker);
   Segment segment;
+  bool first = true;
   // Activations, scales, sums and Y belong to the kernels before until they have ended.
   ptx::wait_for_previous_kernel();
   while (segments.next(segment)) {
     const TileOrigin tile = tile_origin<Config>(p, segment.tile, row_rank);
     const OutputOrigin origin{tile.row_block + consumer.row_group * Config::kRowBlocks, tile.token,
                               consumer.thread};
-    touch_scales<Config>(p, origin);
-    const Segment part = split_segment(segment, p.split, split_rank);
+    if (!first) consumer.group_barrier();  // the last tile's scales are no longer read
+    first = false;
+    scales.fetch(p, origin);
+    const Segment part = split_segment(p, segment, split_rank);
     consumer.accumulate(part.begin, part.end);
-    UnitRange units(0, 1, Config::kUnits);
-    if (Config::kDepthGroups > 1 || p.split > 1) {
-      units = exchange_sums(consumer, p.split, split_rank);
-    } else if (segment.begin > 0) {
-      leave_partial(consumer, Partial<Config>(p, consumer, worker, row_rank));
-      continue;
-    } else if (segment.end < p.column_blocks) {
-      // The workers after this one have the rest of the tile.
-      const int tile_end = (segment.tile + 1) * p.column_blocks;
-      for (int other = worker + 1;; ++other) {
-        add_partial(consumer, Partial<Config>(p, consumer, other, row_rank));
-        if (SegmentIterator::stream_begin(p, other + 1) >= tile_end) break;
+    ptx::wait_for_words();
+    consumer.group_barrier();
+    if (exchanges) {
+      const Exchange<Config> exchange(p, consumer, split_rank);
+      exchange.send(consumer);
+      int index = 0;
+      for (int u = exchange.me; u < Config::kUnits; u += exchange.contributors) {
+        int values[1][4];
+        exchange.collect(consumer, index++, values[0]);
+        write_units(p, origin, scales, u / Config::kTokenUnits, u % Config::kTokenUnits * 8,
+                    values);
       }
+      continue;
     }
-    write_units<Config::kRowBlocks, Config::kTokens>(p, origin, consumer.sums, units.first,
-                                                     units.last);
+    if constexpr (Config::kDepthGroups == 1) {
+      if (segment.begin > 0) {
+        leave_partial(consumer, Partial<Config>(p, consumer, worker, row_rank));
+        continue;
+      }
+      if (segment.end < p.column_blocks) {
+        // The workers after this one have the rest of the tile.
+        const int tile_end = (segment.tile + 1) * p.column_blocks;
+        for (int other = worker + 1;; ++other) {
+          add_partial(consumer, Partial<Config>(p, consumer, other, row_rank));
+          if (SegmentIterator::stream_begin(p, other + 1) >= tile_end) break;
+        }
+      }
+      write_tile(p, origin, scales, consumer);
+    }
   }
 }
 
@@ -188,43 +256,38 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
     w4a8_kernel(const __grid_constant__ W4A8Parameters p) {
   extern __shared__ __align__(1024) unsigned char memory[];
   const SharedMemory<Config> shared(ptx::shared_address(memory), p.stages);
-  const int cluster = p.split * p.multicast;
-  const int rank = cluster > 1 ? ptx::cluster_rank() : 0;
-  const int split_rank = rank / p.multicast, row_rank = rank % p.multicast;
+  // A cluster shares either a tile along K or the tokens of neighbouring row tiles.
+  const bool clustered = p.split > 1 || p.multicast > 1;
+  const int rank = clustered ? ptx::cluster_rank() : 0;
+  const int split_rank = p.split > 1 ? rank : 0, row_rank = p.multicast > 1 ? rank : 0;
   // A finisher waits for workers of higher numbers: they get the blocks that start first.
-  const int worker = p.workers - 1 - static_cast<int>(blockIdx.x) / cluster;
+  const int worker = p.workers - 1 - (clustered ? ptx::cluster_index() : blockIdx.x);
+  constexpr int kPartners = Config::kConsumers + 32;
+  // The warp's number through a shuffle, so that the compiler knows it is uniform.
+  const int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x / 32, 0);
 
-  if (threadIdx.x < p.stages) {
-    ptx::mbarrier_init(shared.full + threadIdx.x * 8, 1);
-    ptx::mbarrier_init(shared.empty + threadIdx.x * 8, Config::kRowGroups * 4 * p.multicast);
-    ptx::mbarrier_init_fence();
-  } else if (threadIdx.x / 32 == 1) {
-    for (int group = 0; group < Config::kRowGroups; ++group) {
-      ptx::mbarrier_init(shared.exchanged + group * 8, 1);
-    }
-    ptx::mbarrier_init_fence();
-    for (int group = 0; group < Config::kRowGroups; ++group) {
-      const std::uint32_t bytes = exchange_bytes<Config>(p.split, split_rank);
-      ptx::mbarrier_expect_bytes(shared.exchanged + group * 8, bytes);
-    }
-  }
-  if (p.multicast > 1) {
-    ptx::cluster_barrier();
-  } else {
-    __syncthreads();
-  }
-  ptx::launch_dependents();
-
-  if (threadIdx.x >= Config::kConsumers) {
+  if (warp >= Config::kConsumers / 32) {
     if constexpr (Config::kRedistribute) ptx::decrease_registers<Config::kLoaderRegisters>();
-    // The warp's number through a shuffle, so that the compiler knows it is uniform.
-    const int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x / 32, 0);
     if (warp == Config::kConsumers / 32) {
       const Producer<Config> producer{p, shared, row_rank};
+      producer.initialize_barriers();
+      if (p.multicast > 1) {
+        ptx::cluster_barrier();
+      } else {
+        ptx::named_barrier_arrive(0, kPartners);
+      }
       producer.run(worker, split_rank);
+    } else if (p.multicast > 1) {
+      ptx::cluster_barrier();
     }
   } else {
     if constexpr (Config::kRedistribute) ptx::increase_registers<Config::kConsumerRegisters>();
+    if (p.multicast > 1) {
+      ptx::cluster_barrier();
+    } else {
+      ptx::named_barrier(0, kPartners);
+    }
+    ptx::launch_dependents();
     consume<Config>(p, shared, worker, split_rank, row_rank);
   }
   // A block must not go while others may still arrive at its barriers.

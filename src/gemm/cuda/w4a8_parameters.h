@@ -29,12 +29,15 @@ struct W4A8Parameters {
   int row_tiles = 0;      // of all blocks of a cluster together
   int token_tiles = 0;
   int stages = 0;
-  int split = 1;         // blocks of a cluster that share one tile along K
+  int split = 1;         // blocks of a cluster that share one tile along K:
+  int split_share = 0;   // column blocks for each,
+  int split_extra = 0;   // and one more for the first of them
   int multicast = 1;     // blocks of a cluster whose tiles lie beside each other along the rows
   int workers = 0;       // clusters, or blocks without one
   int stream_tiles = 0;  // the first tiles, cut at any column block and shared out evenly:
   int stream_share = 0;  // column blocks for every worker,
   int stream_extra = 0;  // and one more for the first of them
+  int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
   OutputType output = OutputType::kFloat16;
   bool gated = false;  // rows are gates and ups (layout.h); y = SiLU(gate) * up
   std::uint64_t weight_policy = 0;

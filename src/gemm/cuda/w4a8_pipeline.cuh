@@ -49,21 +49,28 @@ struct W4A8Config {
   static constexpr int kTokenUnits = kTokens / 8;
   static constexpr int kUnits = kRowBlocks * kTokenUnits;
   static constexpr int kUnitBytes = 128 * 16;
+  // The epilogue takes the sums out of the registers so many units at a time (w4a8_kernel.cuh).
+  static constexpr int kChunk = kTokenUnits < 4 ? kTokenUnits : 4;
+  static constexpr int kStagingBytes = kDepthGroups == 1 ? kRowGroups * kChunk * kUnitBytes : 0;
+  // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
+  // every row (w4a8_epilogue.cuh).
+  static constexpr int kScaleBytes = 8 * (kTokens + kRowBlocks * kBlockRows);
 };
 
-// Shared memory: X of every stage (1,024-byte aligned), weights of every stage, barriers. The
-// stages are reused to exchange partial sums when the main loop is over; `exchanged` counts the
-// bytes that arrive, one barrier for each row group.
+// Shared memory: X of every stage (1,024-byte aligned), the epilogue's staging, weights of every
+// stage, scales of every warp group, barriers. The ring is reused to exchange sums when the main
+// loop is over; `exchanged` counts the bytes that arrive, one barrier for each row group.
 template <class Config>
 struct SharedMemory {
-  std::uint32_t x, weights, full, empty, exchange, exchanged;
+  std::uint32_t x, staging, weights, scales, full, empty, exchanged;
 
   __device__ SharedMemory(std::uint32_t base, int stages)
       : x(base),
-        weights(base + stages * Config::kXBytes),
-        full(weights + stages * Config::kTileBlocks * Config::kBlockBytes),
+        staging(base + stages * Config::kXBytes),
+        weights(staging + Config::kStagingBytes),
+        scales(weights + stages * Config::kTileBlocks * Config::kBlockBytes),
+        full(scales + Config::kConsumers / 128 * Config::kScaleBytes),
         empty(full + stages * 8),
-        exchange(base),
         exchanged(empty + stages * 8) {}
   __device__ std::uint32_t x_stage(int slot) const { return x + slot * Config::kXBytes; }
   __device__ std::uint32_t block(int slot, int row_block) const {
@@ -92,15 +99,20 @@ struct TileOrigin {
 template <class Config>
 __device__ __forceinline__ TileOrigin tile_origin(const W4A8Parameters& p, int tile, int row_rank) {
   // Token tiles of the same rows follow each other: the weights come from HBM once.
-  const int row_tile = tile / p.token_tiles * p.multicast + row_rank;
-  return {row_tile * Config::kTileBlocks, tile % p.token_tiles * Config::kTokens};
+  int row_tile = tile, token_tile = 0;
+  if (p.token_tiles > 1) {
+    row_tile = tile / p.token_tiles;
+    token_tile = tile % p.token_tiles;
+  }
+  return {(row_tile * p.multicast + row_rank) * Config::kTileBlocks, token_tile * Config::kTokens};
 }
 
-// The range of column blocks that this block of a cluster takes of a segment.
-__device__ __forceinline__ Segment split_segment(Segment segment, int split, int rank) {
-  const int length = segment.end - segment.begin;
-  return {segment.tile, segment.begin + length * rank / split,
-          segment.begin + length * (rank + 1) / split};
+// The column blocks that this block of a cluster takes of a segment.
+__device__ __forceinline__ Segment split_segment(const W4A8Parameters& p, Segment segment,
+                                                 int rank) {
+  if (p.split == 1) return segment;
+  const auto begin = [&](int r) { return r * p.split_share + min(r, p.split_extra); };
+  return {segment.tile, begin(rank), begin(rank + 1)};
 }
 
 // ---- Producer: one warp ------------------------------------------------------------------------
@@ -141,8 +153,18 @@ struct Producer {
                                column, token + row_rank * share, barrier, everyone, p.x_policy);
   }
 
+  // Afterwards the block may use the barriers.
+  __device__ __forceinline__ void initialize_barriers() const {
+    const int lane = threadIdx.x % 32;
+    if (lane < p.stages) {
+      ptx::mbarrier_init(shared.full + lane * 8, 1);
+      ptx::mbarrier_init(shared.empty + lane * 8, Config::kRowGroups * 4 * p.multicast);
+    }
+    ptx::mbarrier_init_fence();
+    __syncwarp();
+  }
+
   __device__ __forceinline__ void run(int worker, int split_rank) const {
-    ptx::prefetch_tensor_map(&p.x_map);
     const std::int64_t row_stride = std::int64_t{p.column_blocks} * Config::kBlockBytes;
     RingSlot at;
     at.parity = 1;  // the ring starts empty
@@ -150,7 +172,7 @@ struct Producer {
     SegmentIterator segments(p, worker);
     bool first = true;
     while (segments.next(segment)) {
-      segment = split_segment(segment, p.split, split_rank);
+      segment = split_segment(p, segment, split_rank);
       const TileOrigin origin = tile_origin<Config>(p, segment.tile, row_rank);
       const int blocks = max(0, min(Config::kTileBlocks, p.row_blocks - origin.row_block));
       const std::uint8_t* weights = p.weights + origin.row_block * row_stride +
@@ -158,7 +180,7 @@ struct Producer {
       int column = segment.begin;
       if (first) {
         // The weights of the first stages do not depend on the kernel before; the tokens do.
-        const int ahead = min(p.stages, segment.end - segment.begin);
+        const int ahead = min(p.ahead, segment.end - segment.begin);
 #pragma unroll 1
         for (int i = 0; i < ahead; ++i) {
           load_weights(i, weights, row_stride, blocks);
@@ -196,7 +218,7 @@ struct Consumer {
 
   const W4A8Parameters& p;
   const SharedMemory<Config>& shared;
-  int row_group, depth_group, thread;  // thread of the warp group
+  int group, row_group, depth_group, thread;  // thread of the warp group
   RingSlot at;
   std::uint32_t remote_empty;  // with multicast: the empty barriers of block `lane` of the cluster
   bool releases_own, releases_remote;
@@ -205,7 +227,7 @@ struct Consumer {
   __device__ Consumer(const W4A8Parameters& parameters, const SharedMemory<Config>& memory,
                       int own_rank)
       : p(parameters), shared(memory) {
-    const int group = threadIdx.x / 128;
+    group = threadIdx.x / 128;
     row_group = group % Config::kRowGroups;
     depth_group = group / Config::kRowGroups;
     thread = threadIdx.x % 128;
@@ -222,6 +244,11 @@ struct Consumer {
 #pragma unroll
       for (int i = 0; i < kTokens / 2; ++i) sums[r][i] = 0;
     }
+  }
+  // All threads of this warp group.
+  __device__ __forceinline__ void group_barrier() const { ptx::named_barrier(2 + group, 128); }
+  __device__ __forceinline__ std::uint32_t scales() const {
+    return shared.scales + group * Config::kScaleBytes;
   }
   __device__ __forceinline__ void wait_full() const {
     ptx::mbarrier_wait(shared.full + at.slot * 8, at.parity);

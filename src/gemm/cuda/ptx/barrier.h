@@ -69,6 +69,11 @@ __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Arrives at it without waiting.
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 // All threads of the cluster that have not exited. Orders nothing but what is already complete:
 // whoever passes may overwrite what others have finished reading.
 __device__ __forceinline__ void cluster_barrier() {
@@ -81,6 +86,11 @@ __device__ __forceinline__ int cluster_rank() {
   int rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
+}
+__device__ __forceinline__ int cluster_index() {
+  int index;
+  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(index));
+  return index;
 }
 // Shared memory of another block of the cluster.
 __device__ __forceinline__ std::uint32_t remote_address(std::uint32_t address, int block_rank) {
@@ -99,6 +109,7 @@ __device__ __forceinline__ void store_async(std::uint32_t remote, const int (&va
       "r"(value[0]), "r"(value[1]), "r"(value[2]), "r"(value[3]), "r"(remote_barrier)
       : "memory");
 }
+// Shared memory by its address.
 __device__ __forceinline__ void store_shared(std::uint32_t address, const int (&value)[4]) {
   asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value[0]),
                "r"(value[1]), "r"(value[2]), "r"(value[3])
@@ -109,6 +120,23 @@ __device__ __forceinline__ void load_shared(std::uint32_t address, int (&value)[
                : "=r"(value[0]), "=r"(value[1]), "=r"(value[2]), "=r"(value[3])
                : "r"(address)
                : "memory");
+}
+__device__ __forceinline__ void load_shared(std::uint32_t address, int (&value)[2]) {
+  asm volatile("ld.shared.v2.s32 {%0, %1}, [%2];"
+               : "=r"(value[0]), "=r"(value[1])
+               : "r"(address)
+               : "memory");
+}
+__device__ __forceinline__ void load_shared(std::uint32_t address, float (&value)[2]) {
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+               : "=f"(value[0]), "=f"(value[1])
+               : "r"(address)
+               : "memory");
+}
+__device__ __forceinline__ float load_shared_float(std::uint32_t address) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+  return value;
 }
 
 }  // namespace liquidgemm::cuda::ptx

@@ -9,6 +9,15 @@
 
 namespace liquidgemm::cuda::ptx {
 
+// Four bytes by this thread, without waiting for them.
+__device__ __forceinline__ void copy_word(std::uint32_t shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(global) : "memory");
+}
+// Until this thread's words have all arrived.
+__device__ __forceinline__ void wait_for_words() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
 // A whole warp calls these with equal arguments; one lane copies. So everything that leads to them
 // is uniform and stays in uniform registers, and the assembler sees that one lane alone is elected.
 

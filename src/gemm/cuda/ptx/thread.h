@@ -39,11 +39,6 @@ __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uin
   return result;
 }
 
-// Loads four bytes and forgets them: what comes later finds them in the L1.
-__device__ __forceinline__ void touch(const void* address) {
-  asm volatile("{.reg .b32 ignored; ld.global.ca.b32 ignored, [%0];}" ::"l"(address));
-}
-
 // Memory order across blocks: a flag published after, and read before, the data it guards.
 __device__ __forceinline__ void store_release(unsigned* flag, unsigned value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
