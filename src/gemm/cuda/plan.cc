@@ -121,6 +121,12 @@ Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m
   p.split = schedule.split;
   p.split_share = p.column_blocks / p.split;
   p.split_extra = p.column_blocks % p.split;
+  p.exchange_offset = static_cast<int>(state->work.exchange_offset);
+  p.exchange_apart = state->work.exchange_apart;
+  p.exchange_most = state->work.exchange_most;
+  for (int i = 0; i < 8; ++i) {
+    p.exchange_bytes[i] = static_cast<std::uint32_t>(state->work.exchange_bytes[i]);
+  }
   p.multicast = schedule.multicast;
   p.workers = state->work.workers;
   p.stream_tiles = state->work.stream_tiles;

@@ -110,9 +110,12 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   const std::size_t scales =
       static_cast<std::size_t>(s.groups) * s.depth * 8 * (s.tokens + s.blocks * kBlockRows);
   const std::size_t fixed = (2 * kMostStages + s.groups) * 8 + staging + scales;
-  const int fitting = static_cast<int>((device.shared_bytes_per_block - fixed) / stage);
-  work.stages = s.stages == 0 ? std::min(fitting, kMostStages) : s.stages;
+  const std::size_t room = device.shared_bytes_per_block - fixed;
+  const int fitting = static_cast<int>(room / stage);
   const int fewest = std::max(2 * s.depth, 3);
+  // More stages than column blocks would only take time to set up.
+  const int useful = std::max(fewest, divide_up(columns, s.split));
+  work.stages = s.stages == 0 ? std::min({fitting, kMostStages, useful}) : s.stages;
   if (work.stages > fitting || work.stages < fewest) {
     return refuse(s, "the ring takes " + std::to_string(fewest) + " to " +
                          std::to_string(std::min(fitting, kMostStages)) + " stages of " +
@@ -120,12 +123,20 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   }
   work.shared_bytes = work.stages * stage + fixed;
 
-  const std::size_t units = static_cast<std::size_t>(s.blocks) * s.tokens / 8;
+  const int units = s.blocks * s.tokens / 8;
   if (exchanges) {
-    const std::size_t contributors = static_cast<std::size_t>(s.split) * s.depth;
-    const std::size_t owned = (units + contributors - 1) / contributors;
-    const std::size_t bytes = s.groups * s.depth * owned * contributors * kUnitBytes;
-    if (bytes > work.stages * stage) {
+    const int contributors = s.split * s.depth;
+    work.exchange_most = divide_up(units, contributors);
+    for (int unit = 0; unit < units; ++unit) {
+      work.exchange_bytes[unit % contributors % s.split] += contributors * kUnitBytes;
+    }
+    const std::size_t bytes = static_cast<std::size_t>(s.groups) * s.depth * work.exchange_most *
+                              contributors * kUnitBytes;
+    if (work.shared_bytes + bytes <= device.shared_bytes_per_block) {
+      work.exchange_apart = true;
+      work.exchange_offset = (work.shared_bytes + 15) / 16 * 16;
+      work.shared_bytes = work.exchange_offset + bytes;
+    } else if (bytes > work.stages * stage) {
       return refuse(s, "the exchange of sums takes " + std::to_string(bytes) +
                            " bytes of shared memory, the ring has " +
                            std::to_string(work.stages * stage));
@@ -152,7 +163,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   if (work.stream_tiles > 0) {
     const std::size_t groups =
         static_cast<std::size_t>(work.workers) * s.multicast * static_cast<std::size_t>(s.groups);
-    work.partial_bytes = groups * units * kUnitBytes;
+    work.partial_bytes = groups * static_cast<std::size_t>(units) * kUnitBytes;
     work.flag_bytes = (groups * sizeof(unsigned) + 255) / 256 * 256;
   }
   return work;

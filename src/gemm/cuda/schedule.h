@@ -38,6 +38,11 @@ struct WorkDivision {
   int cluster = 1;
   int stages = 0;
   std::size_t shared_bytes = 0;
+  // The exchange of sums: beside the ring where both fit, else in it.
+  std::size_t exchange_offset = 0;
+  bool exchange_apart = false;
+  int exchange_most = 0;
+  std::size_t exchange_bytes[8] = {};  // that each block of a cluster receives for a row group
   std::size_t partial_bytes = 0;
   std::size_t flag_bytes = 0;
 };

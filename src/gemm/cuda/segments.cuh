@@ -56,4 +56,27 @@ class SegmentIterator {
   int whole_;      // the next whole tile
 };
 
+// The workers that left sums of a tile whose first segment is `segment`, worker `finisher`'s.
+class ContributorIterator {
+ public:
+  __device__ ContributorIterator(const W4A8Parameters& p, int finisher, const Segment& segment)
+      : p_(p),
+        other_(finisher),
+        open_(segment.end < p.column_blocks),
+        tile_end_((segment.tile + 1) * p.column_blocks) {}
+
+  __device__ bool next(int& other) {
+    if (!open_) return false;
+    other = ++other_;
+    open_ = SegmentIterator::stream_begin(p_, other + 1) < tile_end_;
+    return true;
+  }
+
+ private:
+  const W4A8Parameters& p_;
+  int other_;
+  bool open_;
+  int tile_end_;
+};
+
 }  // namespace liquidgemm::cuda

@@ -29,40 +29,40 @@ __device__ __forceinline__ void get_unit(const Consumer<Config>& consumer, int u
 //   [row group][depth group of the finisher][its units in order][contributor]
 template <class Config>
 struct Exchange {
-  int split, contributors, rank, me;
-  int most;  // units that a contributor finishes at most
+  const W4A8Parameters& p;
+  int contributors, me;
   std::uint32_t base, arrived;
 
-  __device__ __forceinline__ Exchange(const W4A8Parameters& p, const Consumer<Config>& consumer,
-                                      int split_rank)
-      : split(p.split),
+  __device__ __forceinline__ Exchange(const W4A8Parameters& parameters,
+                                      const Consumer<Config>& consumer, int rank)
+      : p(parameters),
         contributors(p.split * Config::kDepthGroups),
-        rank(split_rank),
-        me(consumer.depth_group * p.split + split_rank),
-        most((Config::kUnits + contributors - 1) / contributors) {
-    const int first = consumer.row_group * Config::kDepthGroups * most * contributors;
-    base = consumer.shared.x + first * Config::kUnitBytes + consumer.thread * 16;
+        me(consumer.depth_group * p.split + rank) {
+    const int first = consumer.row_group * Config::kDepthGroups * p.exchange_most * contributors;
+    base =
+        consumer.shared.x + p.exchange_offset + first * Config::kUnitBytes + consumer.thread * 16;
     arrived = consumer.shared.exchanged + consumer.row_group * 8;
   }
 
-  // One warp of each row group, before the first wait for the cluster.
-  __device__ __forceinline__ void expect() const {
-    int owned = 0;
-    for (int c = rank; c < contributors; c += split) {
-      owned += c < Config::kUnits ? (Config::kUnits - 1 - c) / contributors + 1 : 0;
+  // Before the main loop: blocks that send to this one count on the barrier.
+  __device__ __forceinline__ void expect(const Consumer<Config>& consumer, int rank) const {
+    if (consumer.depth_group == 0 && consumer.thread < 32) {
+      ptx::mbarrier_init(arrived, 1);
+      ptx::mbarrier_init_fence();
+      __syncwarp();
+      ptx::mbarrier_expect_bytes(arrived, p.exchange_bytes[rank]);
     }
-    ptx::mbarrier_init(arrived, 1);
-    ptx::mbarrier_init_fence();
-    __syncwarp();
-    ptx::mbarrier_expect_bytes(arrived, owned * contributors * Config::kUnitBytes);
+    if (p.exchange_apart) ptx::cluster_arrive();
   }
 
   // Every unit to its finisher, one's own too.
   __device__ __forceinline__ void send(const Consumer<Config>& consumer) const {
-    // Nobody reads the ring any more. (st.async is for clusters: a block alone stores as usual.)
-    if (split > 1) {
-      ptx::cluster_barrier();
-    } else {
+    // Nobody reads the ring any more, or the exchange lies elsewhere and the others have started.
+    // (st.async is for clusters: a block alone stores as usual.)
+    if (p.split > 1) {
+      if (!p.exchange_apart) ptx::cluster_arrive();
+      ptx::cluster_wait();
+    } else if (!p.exchange_apart) {
       ptx::named_barrier(1, Config::kConsumers);
     }
     const std::uint32_t stride = contributors * Config::kUnitBytes;
@@ -74,16 +74,16 @@ struct Exchange {
     for (int u = 0; u < Config::kUnits; ++u) {
       int values[4];
       get_unit(consumer, u, values);
-      if (split == 1) {
+      if (p.split == 1) {
         ptx::store_shared(group, values);
       } else {
         ptx::store_async(ptx::remote_address(group, block), values,
                          ptx::remote_address(arrived, block));
       }
       // The next contributor: the next block, then the next depth group, then the next round.
-      if (++block == split) {
+      if (++block == p.split) {
         block = 0;
-        group += most * stride;
+        group += p.exchange_most * stride;
         if (++index == Config::kDepthGroups) {
           index = 0;
           round += stride;
@@ -91,7 +91,7 @@ struct Exchange {
         }
       }
     }
-    if (split > 1) {
+    if (p.split > 1) {
       ptx::mbarrier_wait(arrived, 0);
     } else {
       ptx::named_barrier(1, Config::kConsumers);
@@ -102,7 +102,7 @@ struct Exchange {
   __device__ __forceinline__ void collect(const Consumer<Config>& consumer, int index,
                                           int (&values)[4]) const {
     std::uint32_t address =
-        base + (consumer.depth_group * most + index) * contributors * Config::kUnitBytes;
+        base + (consumer.depth_group * p.exchange_most + index) * contributors * Config::kUnitBytes;
 #pragma unroll
     for (int i = 0; i < 4; ++i) values[i] = 0;
     for (int c = 0; c < contributors; ++c) {
@@ -145,19 +145,23 @@ __device__ __forceinline__ void leave_partial(const Consumer<Config>& consumer,
 template <class Config>
 __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
                                             const Partial<Config>& partial) {
-  if (consumer.thread == 0) {
-    while (ptx::load_acquire(partial.flag) == 0) {
+  if constexpr (Config::kPartialUnits > 0) {
+    consumer.add_fetched_partial();
+  } else {
+    if (consumer.thread == 0) {
+      while (ptx::load_acquire(partial.flag) == 0) {
+      }
     }
-  }
-  consumer.group_barrier();
+    consumer.group_barrier();
 #pragma unroll
-  for (int u = 0; u < Config::kUnits; ++u) {
-    int* sums = &consumer.sums[u / Config::kTokenUnits][u % Config::kTokenUnits * 4];
-    const int4 value = __ldcg(partial.sums + u * 128);
-    sums[0] += value.x;
-    sums[1] += value.y;
-    sums[2] += value.z;
-    sums[3] += value.w;
+    for (int u = 0; u < Config::kUnits; ++u) {
+      int* sums = &consumer.sums[u / Config::kTokenUnits][u % Config::kTokenUnits * 4];
+      const int4 value = __ldcg(partial.sums + u * 128);
+      sums[0] += value.x;
+      sums[1] += value.y;
+      sums[2] += value.z;
+      sums[3] += value.w;
+    }
   }
   // As the next launch expects to find it. Nobody else reads it in this one.
   if (consumer.thread == 0) *partial.flag = 0;
@@ -201,9 +205,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
                                         int worker, int split_rank, int row_rank) {
   Consumer<Config> consumer(p, shared, split_rank + row_rank);
   const bool exchanges = Config::kDepthGroups > 1 || p.split > 1;
-  if (p.split > 1 && threadIdx.x / 32 % 4 == 0 && consumer.depth_group == 0) {
-    Exchange<Config>(p, consumer, split_rank).expect();
-  }
+  if (p.split > 1) Exchange<Config>(p, consumer, split_rank).expect(consumer, split_rank);
   const TileScales<Config::kTokens, Config::kRowBlocks> scales{consumer.scales()};
   SegmentIterator segments(p, worker);
   Segment segment;
@@ -238,13 +240,10 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
         leave_partial(consumer, Partial<Config>(p, consumer, worker, row_rank));
         continue;
       }
-      if (segment.end < p.column_blocks) {
-        // The workers after this one have the rest of the tile.
-        const int tile_end = (segment.tile + 1) * p.column_blocks;
-        for (int other = worker + 1;; ++other) {
-          add_partial(consumer, Partial<Config>(p, consumer, other, row_rank));
-          if (SegmentIterator::stream_begin(p, other + 1) >= tile_end) break;
-        }
+      ContributorIterator others(p, worker, segment);
+      int other;
+      while (others.next(other)) {
+        add_partial(consumer, Partial<Config>(p, consumer, other, row_rank));
       }
       write_tile(p, origin, scales, consumer);
     }

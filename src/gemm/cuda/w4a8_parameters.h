@@ -29,9 +29,14 @@ struct W4A8Parameters {
   int row_tiles = 0;      // of all blocks of a cluster together
   int token_tiles = 0;
   int stages = 0;
-  int split = 1;         // blocks of a cluster that share one tile along K:
-  int split_share = 0;   // column blocks for each,
-  int split_extra = 0;   // and one more for the first of them
+  int split = 1;        // blocks of a cluster that share one tile along K:
+  int split_share = 0;  // column blocks for each,
+  int split_extra = 0;  // and one more for the first of them
+  // The exchange of sums among contributors (w4a8_kernel.cuh).
+  int exchange_offset = 0;               // where in shared memory
+  bool exchange_apart = false;           // not in the ring
+  int exchange_most = 0;                 // units that a contributor finishes at most
+  std::uint32_t exchange_bytes[8] = {};  // that arrive for a row group of the block of each rank
   int multicast = 1;     // blocks of a cluster whose tiles lie beside each other along the rows
   int workers = 0;       // clusters, or blocks without one
   int stream_tiles = 0;  // the first tiles, cut at any column block and shared out evenly:

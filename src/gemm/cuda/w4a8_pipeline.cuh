@@ -54,6 +54,10 @@ struct W4A8Config {
   static constexpr int kStagingBytes = kDepthGroups == 1 ? kRowGroups * kChunk * kUnitBytes : 0;
   // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
   // every row (w4a8_epilogue.cuh).
+  // A stage of the ring takes so many units of every row group when a finisher fetches the sums
+  // that another worker left (0: they are few and loaded directly).
+  static constexpr int kPartialUnits = kXBytes / (kRowGroups * kUnitBytes);
+  static_assert(kUnits % (kPartialUnits > 0 ? kPartialUnits : 1) == 0);
   static constexpr int kScaleBytes = 8 * (kTokens + kRowBlocks * kBlockRows);
 };
 
@@ -155,13 +159,40 @@ struct Producer {
 
   // Afterwards the block may use the barriers.
   __device__ __forceinline__ void initialize_barriers() const {
-    const int lane = threadIdx.x % 32;
-    if (lane < p.stages) {
-      ptx::mbarrier_init(shared.full + lane * 8, 1);
-      ptx::mbarrier_init(shared.empty + lane * 8, Config::kRowGroups * 4 * p.multicast);
+#pragma unroll 1
+    for (int slot = 0; slot < p.stages; ++slot) {
+      ptx::mbarrier_init(shared.full + slot * 8, 1);
+      ptx::mbarrier_init(shared.empty + slot * 8, Config::kRowGroups * 4 * p.multicast);
     }
     ptx::mbarrier_init_fence();
     __syncwarp();
+  }
+
+  // The sums that worker `other` left of this tile, as stages of the ring.
+  __device__ __forceinline__ void load_partial(RingSlot& at, int other) const {
+    constexpr int kBytes = Config::kPartialUnits * Config::kUnitBytes;
+    const int group = (other * p.multicast + row_rank) * Config::kRowGroups;
+#pragma unroll 1
+    for (int i = 0; i < Config::kRowGroups; ++i) {
+      while (ptx::load_acquire(p.flags + group + i) == 0) {
+      }
+    }
+    ptx::fence_for_bulk_copies();
+    const char* sums = reinterpret_cast<const char*>(p.partials) +
+                       std::int64_t{group} * Config::kUnits * Config::kUnitBytes;
+#pragma unroll 1
+    for (int stage = 0; stage < Config::kUnits / Config::kPartialUnits; ++stage) {
+      ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
+      const std::uint32_t barrier = shared.full + at.slot * 8;
+      ptx::mbarrier_expect_bytes(barrier, Config::kRowGroups * kBytes);
+#pragma unroll
+      for (int i = 0; i < Config::kRowGroups; ++i) {
+        ptx::copy_bulk(shared.x_stage(at.slot) + i * kBytes,
+                       sums + i * Config::kUnits * Config::kUnitBytes + stage * kBytes, kBytes,
+                       barrier, ptx::kEvictFirst);
+      }
+      at.advance(1, p.stages);
+    }
   }
 
   __device__ __forceinline__ void run(int worker, int split_rank) const {
@@ -203,6 +234,13 @@ struct Producer {
         weights += Config::kBlockBytes;
         at.advance(1, p.stages);
       }
+      if constexpr (Config::kDepthGroups == 1 && Config::kPartialUnits > 0) {
+        if (p.split == 1 && segment.begin == 0) {
+          ContributorIterator others(p, worker, segment);
+          int other;
+          while (others.next(other)) load_partial(at, other);
+        }
+      }
     }
   }
 };
@@ -228,8 +266,8 @@ struct Consumer {
                       int own_rank)
       : p(parameters), shared(memory) {
     group = threadIdx.x / 128;
-    row_group = group % Config::kRowGroups;
-    depth_group = group / Config::kRowGroups;
+    row_group = Config::kDepthGroups == 1 ? group : group % Config::kRowGroups;
+    depth_group = Config::kDepthGroups == 1 ? 0 : group / Config::kRowGroups;
     thread = threadIdx.x % 128;
     at.advance(depth_group, p.stages);
     const int lane = thread % 32;
@@ -281,8 +319,31 @@ struct Consumer {
     ptx::wgmma_commit();
   }
 
+  // Adds the sums that another worker left, as the producer fetched them.
+  __device__ __forceinline__ void add_fetched_partial() {
+    constexpr int kPartialUnits = Config::kPartialUnits;
+#pragma unroll
+    for (int stage = 0; stage < Config::kUnits / kPartialUnits; ++stage) {
+      wait_full();
+#pragma unroll
+      for (int i = 0; i < kPartialUnits; ++i) {
+        int part[4];
+        ptx::load_shared(shared.x_stage(at.slot) +
+                             (row_group * kPartialUnits + i) * Config::kUnitBytes + thread * 16,
+                         part);
+        const int unit = stage * kPartialUnits + i;
+        int* const sum = &sums[unit / Config::kTokenUnits][unit % Config::kTokenUnits * 4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sum[j] += part[j];
+      }
+      __syncwarp();
+      release(at.slot);
+      at.advance(1, p.stages);
+    }
+  }
+
   // Column blocks [begin, end) of a tile into `sums`; this warp group takes every
-  // kDepthGroups-th. False when none fell to it, and `sums` is not written.
+  // kDepthGroups-th.
   __device__ __forceinline__ void accumulate(int begin, int end) {
     const int left = (end - begin - depth_group + Config::kDepthGroups - 1) / Config::kDepthGroups;
     clear();

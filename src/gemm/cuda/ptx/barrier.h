@@ -13,9 +13,14 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return opaque;
 }
 
-// Barriers are named by their shared address: 8 bytes each, 8-byte aligned.
+// Barriers are named by their shared address: 8 bytes each, 8-byte aligned. One lane of a whole
+// warp initialises (with an address for each lane the assembler would loop over the lanes).
 __device__ __forceinline__ void mbarrier_init(std::uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+  asm volatile(
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "@leads mbarrier.init.shared::cta.b64 [%0], %1;}" ::"r"(barrier),
+      "r"(arrivals)
+      : "memory");
 }
 // Makes initialised barriers visible to the copy engine and to the cluster.
 __device__ __forceinline__ void mbarrier_init_fence() {
@@ -76,11 +81,15 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
 
 // All threads of the cluster that have not exited. Orders nothing but what is already complete:
 // whoever passes may overwrite what others have finished reading.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void cluster_barrier() {
-  asm volatile(
-      "barrier.cluster.arrive.relaxed.aligned;\n"
-      "barrier.cluster.wait.aligned;" ::
-          : "memory");
+  cluster_arrive();
+  cluster_wait();
 }
 __device__ __forceinline__ int cluster_rank() {
   int rank;

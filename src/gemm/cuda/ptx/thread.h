@@ -49,4 +49,9 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned* flag) {
   return value;
 }
 
+// Lets bulk copies see what other blocks wrote with ordinary stores.
+__device__ __forceinline__ void fence_for_bulk_copies() {
+  asm volatile("fence.proxy.async;" ::: "memory");
+}
+
 }  // namespace liquidgemm::cuda::ptx
