@@ -42,11 +42,7 @@ class PackedReader {
 
   // The row of the checkpoint that lies in `row`, or -1.
   std::int64_t source(std::int64_t row) const {
-    if (!desc_.gated) {
-      constexpr int kChannels[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
-      const std::int64_t channel = row / 16 * 16 + kChannels[row % 16];
-      return channel < desc_.n ? channel : -1;
-    }
+    if (!desc_.gated) return row < desc_.n ? row : -1;
     const std::int64_t pair = row / 64 * 32 + row % 64 / 16 * 8 + row % 8;
     if (pair >= desc_.n / 2) return -1;
     return row % 16 < 8 ? pair : desc_.n / 2 + pair;

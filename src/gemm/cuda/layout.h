@@ -27,15 +27,9 @@
 // A step word holds, from its lowest byte: step and offset of row 16 w + g, then step and offset of
 // row 16 w + g + 8.
 //
-// Which channel a row of the layout is: the 16 rows of a warp (row g, row g + 8) hold its 16
-// channels in the order
-//
-//   row g        channel 16 w + 4 (g / 2) + g % 2         row of a block: 16 w + g
-//   row g + 8    channel 16 w + 4 (g / 2) + g % 2 + 2
-//
-// so that after the epilogue's 8x8 transposes a thread has four neighbouring channels of one token.
-// Gated layers (n/2 gate rows, then n/2 up rows) are stored so that one thread holds a gate and its
-// up: row g is gate 32 B + 8 w + g of row block B, row g + 8 the up of the same number.
+// Row r of the layout is channel r. Gated layers (n/2 gate rows, then n/2 up rows) are stored so
+// that one thread holds a gate and its up: of the 16 rows of a warp row g is gate 32 B + 8 w + g of
+// row block B, row g + 8 the up of the same number.
 #pragma once
 
 #include <cstddef>
@@ -75,16 +69,9 @@ LIQUIDGEMM_LAYOUT std::int64_t channel_scale_offset(std::int64_t n, std::int64_t
 
 // The checkpoint's row that is kept in `row` of the layout, or -1 for padding.
 LIQUIDGEMM_LAYOUT std::int64_t source_row(std::int64_t row, std::int64_t n, bool gated) {
-  const std::int64_t block = row / kBlockRows;
-  const int warp = static_cast<int>(row % kBlockRows) / 16;
-  const int g = static_cast<int>(row % 8);
-  const int upper = static_cast<int>(row % 16) / 8;
-  if (gated) {
-    const std::int64_t pair = block * 32 + warp * 8 + g;
-    return pair < n / 2 ? pair + upper * (n / 2) : -1;
-  }
-  const std::int64_t channel = block * kBlockRows + warp * 16 + 4 * (g / 2) + g % 2 + 2 * upper;
-  return channel < n ? channel : -1;
+  if (!gated) return row < n ? row : -1;
+  const std::int64_t pair = row / kBlockRows * 32 + row % kBlockRows / 16 * 8 + row % 8;
+  return pair < n / 2 ? pair + row % 16 / 8 * (n / 2) : -1;
 }
 
 }  // namespace liquidgemm::cuda

@@ -65,6 +65,23 @@ Result<EncodeTiled> find_encoder() {
   return reinterpret_cast<EncodeTiled>(function);
 }
 
+// A matrix of `rows` rows of `columns` elements, row_bytes apart, in boxes.
+Status encode_map(EncodeTiled encode, const void* data, CUtensorMapDataType type,
+                  std::int64_t columns, std::int64_t rows, std::int64_t row_bytes, int box_columns,
+                  int box_rows, CUtensorMapSwizzle swizzle, CUtensorMap& map) {
+  const cuuint64_t extent[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t stride[1] = {static_cast<cuuint64_t>(row_bytes)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(box_columns),
+                             static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t step[2] = {1, 1};
+  const CUresult code =
+      encode(&map, type, 2, const_cast<void*>(data), extent, stride, box, step,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (code == CUDA_SUCCESS) return ok_status();
+  return internal_error("w4a8 gemm: cuTensorMapEncodeTiled returned " + std::to_string(code));
+}
+
 bool aligned(const void* pointer, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
@@ -196,18 +213,14 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
                             std::to_string(width) + " or more");
   }
   W4A8Parameters p = state_->parameters;
-  const auto k = static_cast<cuuint64_t>(desc.k);
-  const cuuint64_t extent[2] = {k, static_cast<cuuint64_t>(p.m)};
-  const cuuint64_t stride[1] = {static_cast<cuuint64_t>(a.ld_x)};
-  const cuuint32_t box[2] = {cuda::kBlockColumns,
-                             static_cast<cuuint32_t>(state_->schedule.tokens / p.multicast)};
-  const cuuint32_t step[2] = {1, 1};
-  const CUresult encoded = state_->encode(
-      &p.x_map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<std::int8_t*>(a.x8), extent, stride,
-      box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (encoded != CUDA_SUCCESS) {
-    return internal_error("w4a8 gemm: cuTensorMapEncodeTiled returned " + std::to_string(encoded));
+  LIQUIDGEMM_RETURN_IF_ERROR(encode_map(
+      state_->encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, desc.k, p.m, a.ld_x, cuda::kBlockColumns,
+      state_->schedule.tokens / p.multicast, CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
+  if (!sums) {
+    LIQUIDGEMM_RETURN_IF_ERROR(encode_map(
+        state_->encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
+        desc.gated ? cuda::kBlockRows / 2 : cuda::kBlockRows, cuda::chunk_tokens(state_->schedule),
+        desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
   p.ahead = a.programmatic_launch ? p.stages : 1;

@@ -74,6 +74,8 @@ std::size_t stage_bytes(const Schedule& schedule, int group_size) {
   return tokens * kBlockColumns + blocks * block_bytes(group_size);
 }
 
+int chunk_tokens(const Schedule& schedule) { return std::min(32, schedule.tokens); }
+
 Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& desc, std::int64_t m,
                                  const CudaDevice& device) {
   const Schedule& s = schedule;
@@ -105,8 +107,9 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   // Beside the ring: barriers, the scales of every warp group, and where the epilogue
   // stages a chunk of units (w4a8_pipeline.cuh).
   const std::size_t stage = stage_bytes(s, desc.group_size);
-  const std::size_t chunk = std::min(4, s.tokens / 8);
-  const std::size_t staging = s.depth == 1 ? s.groups * chunk * kUnitBytes : 0;
+  const std::size_t chunk_bytes =
+      static_cast<std::size_t>(chunk_tokens(schedule)) * kBlockRows * sizeof(std::uint16_t);
+  const std::size_t staging = s.depth == 1 ? s.groups * 2 * chunk_bytes : 0;
   const std::size_t scales =
       static_cast<std::size_t>(s.groups) * s.depth * 8 * (s.tokens + s.blocks * kBlockRows);
   const std::size_t fixed = (2 * kMostStages + s.groups) * 8 + staging + scales;

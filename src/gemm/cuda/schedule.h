@@ -50,6 +50,9 @@ struct WorkDivision {
 Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& desc, std::int64_t m,
                                  const CudaDevice& device);
 
+// Tokens that the epilogue writes at a time.
+int chunk_tokens(const Schedule& schedule);
+
 // Bytes of one stage of the ring.
 std::size_t stage_bytes(const Schedule& schedule, int group_size);
 

@@ -2,9 +2,7 @@
 // along the lanes' g while Y is contiguous along channels.
 //
 // One unit is 64 rows x 8 tokens, four sums a thread: (row g, token 2t), (g, 2t + 1), (g + 8, 2t),
-// (g + 8, 2t + 1) of its warp's 16 rows. Two 8x8 transposes of 16-bit outputs give a thread four
-// neighbouring channels of token g (layout.h says why they are neighbours): one 8-byte store, 32
-// contiguous bytes a warp and token.
+// (g + 8, 2t + 1) of its warp's 16 rows.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -85,65 +83,95 @@ struct TileScales {
   }
 };
 
-// Writes kCount units that follow each other along the tokens. `first`: where they lie in the tile
-// of the warp group, row block and token. Small code matters: a block runs it only a few times, and
-// unrolled over a whole tile it would be fetching instructions most of the time.
-template <int kCount, class Scales>
-__device__ __forceinline__ void write_units(const W4A8Parameters& p, const OutputOrigin& origin,
-                                            const Scales& scales, int row_block, int first_token,
-                                            const int (&sums)[kCount][4]) {
-  const int block = origin.row_block + row_block;
-  if (block >= p.row_blocks || origin.token + first_token >= p.m) return;
-  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
-  const int row = row_block * kBlockRows + warp * 16 + g;
-  const bool gated = p.gated;
-  const float row_scale[2] = {ptx::load_shared_float(scales.row_scale(row)),
-                              ptx::load_shared_float(scales.row_scale(row + 8))};
-  float bias[2] = {0.0f, 0.0f};
-  if (p.bias != nullptr) {
+// The outputs of one unit as pairs of tokens 2t, 2t + 1: of row g and of row g + 8; a gated layer
+// has the first alone.
+struct UnitOutputs {
+  std::uint32_t low, high;
+};
+
+// The scales of a thread's two rows.
+struct RowScales {
+  float scale[2];
+  float bias[2];
+
+  template <class Scales>
+  __device__ __forceinline__ RowScales(const W4A8Parameters& p, const Scales& scales, int row)
+      : scale{ptx::load_shared_float(scales.row_scale(row)),
+              ptx::load_shared_float(scales.row_scale(row + 8))},
+        bias{0.0f, 0.0f} {
+    if (p.bias == nullptr) return;
     bias[0] = ptx::load_shared_float(scales.row_bias(row));
     bias[1] = ptx::load_shared_float(scales.row_bias(row + 8));
   }
-  // The outputs that this thread stores after the transposes: channels of the unit's token g.
-  const int channels = gated ? p.n / 2 : p.n;
-  const int channel =
-      gated ? block * (kBlockRows / 2) + warp * 8 + 2 * t : block * kBlockRows + warp * 16 + 4 * t;
+};
+
+// `token`: of the tile, the first of the pair.
+template <class Scales>
+__device__ __forceinline__ UnitOutputs unit_outputs(const W4A8Parameters& p, const Scales& scales,
+                                                    const RowScales& rows, int token,
+                                                    const int (&corrected)[4]) {
+  float x_scale[2];
+  ptx::load_shared(scales.token_scale(token), x_scale);
+  float value[4];
 #pragma unroll
-  for (int unit = 0; unit < kCount; ++unit) {
-    const int tile_token = first_token + 8 * unit;
-    const int token = origin.token + tile_token + 2 * t;  // of the sums
-    const int out_token = origin.token + tile_token + g;
-    float x_scale[2];
-    int x_sum[2];
-    ptx::load_shared(scales.token_scale(tile_token + 2 * t), x_scale);
-    ptx::load_shared(scales.token_sum(tile_token + 2 * t), x_sum);
-    int corrected[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) corrected[i] = sums[unit][i] - 128 * x_sum[i % 2];
-    if (p.output == OutputType::kInt32) {
-      write_sums(p, std::int64_t{origin.row_block} * kBlockRows + row, token, corrected);
-      continue;
-    }
-    float value[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      value[i] = numerics::scale_output(corrected[i], x_scale[i % 2], row_scale[i / 2]);
-      if (p.bias != nullptr) value[i] = value[i] + bias[i / 2];
-    }
-    if (gated) {
-      value[0] = numerics::silu(value[0]) * value[2];
-      value[1] = numerics::silu(value[1]) * value[3];
-    }
-    const std::uint32_t low = ptx::transpose_8x8(pack_outputs(p.output, value[0], value[1]));
-    const std::uint32_t high = ptx::transpose_8x8(pack_outputs(p.output, value[2], value[3]));
-    if (out_token >= p.m || channel >= channels) continue;
-    auto* const y = static_cast<std::uint16_t*>(p.y) + out_token * p.ld_y + channel;
-    if (gated) {
-      *reinterpret_cast<std::uint32_t*>(y) = low;
-    } else {
-      *reinterpret_cast<uint2*>(y) = make_uint2(low, high);
-    }
+  for (int i = 0; i < 4; ++i) {
+    value[i] = numerics::scale_output(corrected[i], x_scale[i % 2], rows.scale[i / 2]);
+    if (p.bias != nullptr) value[i] = value[i] + rows.bias[i / 2];
   }
+  if (p.gated) {
+    value[0] = numerics::silu(value[0]) * value[2];
+    value[1] = numerics::silu(value[1]) * value[3];
+  }
+  return {pack_outputs(p.output, value[0], value[1]), pack_outputs(p.output, value[2], value[3])};
+}
+
+// Takes 128 times the tokens' sums off.
+template <class Scales>
+__device__ __forceinline__ void correct_sums(const Scales& scales, int token, int (&sums)[4]) {
+  int x_sum[2];
+  ptx::load_shared(scales.token_sum(token), x_sum);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sums[i] -= 128 * x_sum[i % 2];
+}
+
+// One unit by itself, straight to Y. `row_block` of the warp group's, `first_token` of the tile's.
+template <class Scales>
+__device__ __forceinline__ void write_unit(const W4A8Parameters& p, const OutputOrigin& origin,
+                                           const Scales& scales, int row_block, int first_token,
+                                           int (&sums)[4]) {
+  const int block = origin.row_block + row_block;
+  const int token = origin.token + first_token;
+  if (block >= p.row_blocks || token >= p.m) return;
+  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
+  const int row = row_block * kBlockRows + warp * 16 + g;
+  correct_sums(scales, first_token + 2 * t, sums);
+  if (p.output == OutputType::kInt32) {
+    write_sums(p, std::int64_t{origin.row_block} * kBlockRows + row, token + 2 * t, sums);
+    return;
+  }
+  const UnitOutputs outputs =
+      unit_outputs(p, scales, RowScales(p, scales, row), first_token + 2 * t, sums);
+  // After the transposes: channels 2t, 2t + 1 of token g.
+  const std::uint32_t low = ptx::transpose_8x8(outputs.low);
+  const std::uint32_t high = ptx::transpose_8x8(outputs.high);
+  if (token + g >= p.m) return;
+  const int channel = (p.gated ? block * 32 + warp * 8 : block * 64 + warp * 16) + 2 * t;
+  const int channels = p.gated ? p.n / 2 : p.n;
+  auto* const y = static_cast<std::uint16_t*>(p.y) + (token + g) * p.ld_y + channel;
+  if (channel < channels) *reinterpret_cast<std::uint32_t*>(y) = low;
+  if (!p.gated && channel + 8 < channels) *reinterpret_cast<std::uint32_t*>(y + 8) = high;
+}
+
+// The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
+// channels) for each token, its 16-byte pieces in the order of the copy engine's swizzle, which
+// keeps the transposed stores free of bank conflicts. The address that this lane gives for a unit's
+// matrices.
+__device__ __forceinline__ std::uint32_t staged_row(std::uint32_t buffer, bool gated, int warp,
+                                                    int lane, int unit) {
+  const int token = unit * 8 + lane % 8;
+  if (gated) return buffer + token * 64 + ((warp ^ (token / 2 % 4)) * 16);
+  const int piece = warp * 2 + lane / 8 % 2;
+  return buffer + token * 128 + ((piece ^ (token % 8)) * 16);
 }
 
 }  // namespace liquidgemm::cuda

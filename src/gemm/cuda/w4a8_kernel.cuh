@@ -167,36 +167,63 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   if (consumer.thread == 0) *partial.flag = 0;
 }
 
-// Writes all units of a warp group. The registers cannot be indexed in a loop: a chunk of them goes
-// through shared memory, every thread reading back what it wrote.
+// Writes all units of a warp group, a chunk of them at a time: staged in shared memory, then one
+// box for the copy engine, which runs on while the next chunk is made in the other buffer. A loop
+// with little code, because a block runs it only a few times: unrolled over a whole tile it would
+// be fetching instructions most of the time.
 template <class Config, class Scales>
 __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
-                                           const Scales& scales, const Consumer<Config>& consumer) {
+                                           const Scales& scales, const Consumer<Config>& consumer,
+                                           int& buffer) {
   constexpr int kChunk = Config::kChunk, kChunks = Config::kUnits / kChunk;
   static_assert(Config::kTokenUnits % kChunk == 0);
-  const std::uint32_t staging = consumer.shared.staging +
-                                consumer.row_group * kChunk * Config::kUnitBytes +
-                                consumer.thread * 16;
-  int values[kChunk][4];
+  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
 #pragma unroll 1
   for (int chunk = 0; chunk < kChunks; ++chunk) {
+    const int row_block = chunk * kChunk / Config::kTokenUnits;
+    const int token = chunk * kChunk % Config::kTokenUnits * 8;
+    if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+    int sums[kChunk][4];
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       if (chunk != i) continue;
 #pragma unroll
-      for (int u = 0; u < kChunk; ++u) {
-        get_unit(consumer, i * kChunk + u, values[u]);
-        if (kChunks > 1) ptx::store_shared(staging + u * Config::kUnitBytes, values[u]);
-      }
+      for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
     }
-    if (kChunks > 1) {
+    const int row = row_block * kBlockRows + warp * 16 + g;
+    if (p.output == OutputType::kInt32) {
 #pragma unroll
       for (int u = 0; u < kChunk; ++u) {
-        ptx::load_shared(staging + u * Config::kUnitBytes, values[u]);
+        correct_sums(scales, token + u * 8 + 2 * t, sums[u]);
+        write_sums(p, std::int64_t{origin.row_block} * kBlockRows + row,
+                   origin.token + token + u * 8 + 2 * t, sums[u]);
+      }
+      continue;
+    }
+    const RowScales rows(p, scales, row);
+    const std::uint32_t staged =
+        consumer.shared.staging + (consumer.row_group * 2 + buffer) * Config::kOutputBytes;
+#pragma unroll
+    for (int u = 0; u < kChunk; ++u) {
+      const int pair = token + u * 8 + 2 * t;
+      correct_sums(scales, pair, sums[u]);
+      const UnitOutputs outputs = unit_outputs(p, scales, rows, pair, sums[u]);
+      const std::uint32_t address = staged_row(staged, p.gated, warp, lane, u);
+      if (p.gated) {
+        ptx::store_transposed(address, outputs.low);
+      } else {
+        ptx::store_transposed(address, outputs.low, outputs.high);
       }
     }
-    write_units(p, origin, scales, chunk * kChunk / Config::kTokenUnits,
-                chunk * kChunk % Config::kTokenUnits * 8, values);
+    ptx::fence_shared_for_bulk_copies();
+    // The box before this one has been read: its buffer is the next chunk's.
+    if (origin.thread == 0) ptx::wait_for_stores_read();
+    consumer.group_barrier();
+    if (origin.thread == 0) {
+      const int channel = (origin.row_block + row_block) * (p.gated ? 32 : 64);
+      ptx::store_tensor(&p.y_map, channel, origin.token + token, staged);
+    }
+    buffer ^= 1;
   }
 }
 
@@ -210,6 +237,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
   SegmentIterator segments(p, worker);
   Segment segment;
   bool first = true;
+  int buffer = 0;  // of the epilogue's two
   // Activations, scales, sums and Y belong to the kernels before until they have ended.
   ptx::wait_for_previous_kernel();
   while (segments.next(segment)) {
@@ -228,10 +256,9 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
       exchange.send(consumer);
       int index = 0;
       for (int u = exchange.me; u < Config::kUnits; u += exchange.contributors) {
-        int values[1][4];
-        exchange.collect(consumer, index++, values[0]);
-        write_units(p, origin, scales, u / Config::kTokenUnits, u % Config::kTokenUnits * 8,
-                    values);
+        int sums[4];
+        exchange.collect(consumer, index++, sums);
+        write_unit(p, origin, scales, u / Config::kTokenUnits, u % Config::kTokenUnits * 8, sums);
       }
       continue;
     }
@@ -245,9 +272,11 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
       while (others.next(other)) {
         add_partial(consumer, Partial<Config>(p, consumer, other, row_rank));
       }
-      write_tile(p, origin, scales, consumer);
+      write_tile(p, origin, scales, consumer, buffer);
     }
   }
+  // The block's shared memory must not go before its outputs have been read.
+  if (consumer.thread == 0) ptx::wait_for_stores_read();
 }
 
 template <class Config>

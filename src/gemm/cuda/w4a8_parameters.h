@@ -13,6 +13,7 @@ enum class OutputType : int { kFloat16, kBFloat16, kInt32 };
 
 struct W4A8Parameters {
   CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x (tokens of a tile / multicast)
+  CUtensorMap y_map;  // Y, boxes of the outputs of 64 rows x the tokens of a chunk, swizzled
   const std::uint8_t* weights = nullptr;  // layout.h
   const float* channel_scale = nullptr;   // in the layout's row order
   const float* x_scale = nullptr;

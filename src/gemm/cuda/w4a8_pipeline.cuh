@@ -38,10 +38,10 @@ struct W4A8Config {
   // The loader is one warp. Where the sums need most of the registers, it is a whole warp group,
   // because only a warp group can hand its registers over.
   static constexpr bool kRedistribute = kSums >= 64;
-  static constexpr int kLoaderRegisters = 56;
-  static constexpr int kConsumerRegisters = kConsumers == 256 ? 224 : 152;
+  static constexpr int kLoaderRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
   static constexpr int kThreads = kConsumers + (kRedistribute ? 128 : 32);
-  static_assert(!kRedistribute || kConsumers == 256 || kConsumers == 384);
+  static_assert(!kRedistribute || kConsumers == 256);  // 168 * 3 = 40 + 2 * 232
   static constexpr int kXBytes = kTokens * kBlockColumns;
   static constexpr int kBlockBytes = block_bytes(kGroupSize);
   static constexpr int kStageBytes = kXBytes + kTileBlocks * kBlockBytes;
@@ -49,9 +49,10 @@ struct W4A8Config {
   static constexpr int kTokenUnits = kTokens / 8;
   static constexpr int kUnits = kRowBlocks * kTokenUnits;
   static constexpr int kUnitBytes = 128 * 16;
-  // The epilogue takes the sums out of the registers so many units at a time (w4a8_kernel.cuh).
+  // The epilogue takes so many units at a time, and stages their outputs in two buffers.
   static constexpr int kChunk = kTokenUnits < 4 ? kTokenUnits : 4;
-  static constexpr int kStagingBytes = kDepthGroups == 1 ? kRowGroups * kChunk * kUnitBytes : 0;
+  static constexpr int kOutputBytes = kChunk * 8 * kBlockRows * 2;
+  static constexpr int kStagingBytes = kDepthGroups == 1 ? kRowGroups * 2 * kOutputBytes : 0;
   // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
   // every row (w4a8_epilogue.cuh).
   // A stage of the ring takes so many units of every row group when a finisher fetches the sums

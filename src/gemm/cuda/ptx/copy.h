@@ -61,4 +61,22 @@ __device__ __forceinline__ void copy_tensor_multicast(std::uint32_t shared, cons
       : "memory");
 }
 
+// A box of shared memory to a two-dimensional tensor, by one thread; what lies outside the tensor
+// is not written. The thread waits for its boxes, all of them, to be read from shared memory.
+__device__ __forceinline__ void store_tensor(const CUtensorMap* map, int column, int row,
+                                             std::uint32_t shared) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
+      "cp.async.bulk.commit_group;" ::"l"(map),
+      "r"(column), "r"(row), "r"(shared)
+      : "memory");
+}
+__device__ __forceinline__ void wait_for_stores_read() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+// Lets bulk copies see what this thread wrote to shared memory.
+__device__ __forceinline__ void fence_shared_for_bulk_copies() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 }  // namespace liquidgemm::cuda::ptx

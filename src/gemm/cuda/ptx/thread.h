@@ -31,6 +31,19 @@ __device__ __forceinline__ std::uint32_t transpose_8x8(std::uint32_t pair) {
   return transposed;
 }
 
+// Stores 8x8 matrices of 16-bit elements, held as for transpose_8x8, transposed: columns become the
+// rows of 16 bytes whose addresses lanes 0 .. 7 (and 8 .. 15 for the second matrix) give.
+__device__ __forceinline__ void store_transposed(std::uint32_t row, std::uint32_t matrix) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(row), "r"(matrix)
+               : "memory");
+}
+__device__ __forceinline__ void store_transposed(std::uint32_t row, std::uint32_t first,
+                                                 std::uint32_t second) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(row),
+               "r"(first), "r"(second)
+               : "memory");
+}
+
 // Byte permute: result byte i is byte (selector nibble i) of the eight bytes {b, a}.
 template <int kSelector>
 __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b = 0) {
