@@ -128,21 +128,30 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
 
   const int units = s.blocks * s.tokens / 8;
   if (exchanges) {
-    const int contributors = s.split * s.depth;
-    work.exchange_most = divide_up(units, contributors);
+    // A unit that a block finishes arrives from every other block (w4a8_kernel.cuh).
+    work.exchange_most = divide_up(divide_up(units, s.depth), s.split);
     for (int unit = 0; unit < units; ++unit) {
-      work.exchange_bytes[unit % contributors % s.split] += contributors * kUnitBytes;
+      work.exchange_bytes[unit / s.depth % s.split] += (s.split - 1) * kUnitBytes;
     }
-    const std::size_t bytes = static_cast<std::size_t>(s.groups) * s.depth * work.exchange_most *
-                              contributors * kUnitBytes;
+    const std::size_t bytes = s.split == 1 ? 0
+                                           : static_cast<std::size_t>(s.groups) * s.depth *
+                                                 work.exchange_most * s.split * kUnitBytes;
+    const std::size_t within =
+        s.depth == 1 ? 0 : static_cast<std::size_t>(s.groups) * units * s.depth * kUnitBytes;
+    const std::size_t ring = work.stages * stage;
+    if (within > ring) {
+      return refuse(s, "the sums of the depth groups take " + std::to_string(within) +
+                           " bytes of shared memory, the ring has " + std::to_string(ring));
+    }
     if (work.shared_bytes + bytes <= device.shared_bytes_per_block) {
       work.exchange_apart = true;
       work.exchange_offset = (work.shared_bytes + 15) / 16 * 16;
       work.shared_bytes = work.exchange_offset + bytes;
-    } else if (bytes > work.stages * stage) {
-      return refuse(s, "the exchange of sums takes " + std::to_string(bytes) +
-                           " bytes of shared memory, the ring has " +
-                           std::to_string(work.stages * stage));
+    } else if (within + bytes <= ring) {
+      work.exchange_offset = within;
+    } else {
+      return refuse(s, "the exchange of sums takes " + std::to_string(within + bytes) +
+                           " bytes of shared memory, the ring has " + std::to_string(ring));
     }
     // One tile a cluster: the exchange reuses the ring.
     work.workers = static_cast<int>(tiles);

@@ -106,7 +106,7 @@ struct RowScales {
 };
 
 // `token`: of the tile, the first of the pair.
-template <class Scales>
+template <bool kGated, class Scales>
 __device__ __forceinline__ UnitOutputs unit_outputs(const W4A8Parameters& p, const Scales& scales,
                                                     const RowScales& rows, int token,
                                                     const int (&corrected)[4]) {
@@ -118,7 +118,7 @@ __device__ __forceinline__ UnitOutputs unit_outputs(const W4A8Parameters& p, con
     value[i] = numerics::scale_output(corrected[i], x_scale[i % 2], rows.scale[i / 2]);
     if (p.bias != nullptr) value[i] = value[i] + rows.bias[i / 2];
   }
-  if (p.gated) {
+  if constexpr (kGated) {
     value[0] = numerics::silu(value[0]) * value[2];
     value[1] = numerics::silu(value[1]) * value[3];
   }
@@ -149,8 +149,10 @@ __device__ __forceinline__ void write_unit(const W4A8Parameters& p, const Output
     write_sums(p, std::int64_t{origin.row_block} * kBlockRows + row, token + 2 * t, sums);
     return;
   }
-  const UnitOutputs outputs =
-      unit_outputs(p, scales, RowScales(p, scales, row), first_token + 2 * t, sums);
+  const RowScales rows(p, scales, row);
+  const UnitOutputs outputs = p.gated
+                                  ? unit_outputs<true>(p, scales, rows, first_token + 2 * t, sums)
+                                  : unit_outputs<false>(p, scales, rows, first_token + 2 * t, sums);
   // After the transposes: channels 2t, 2t + 1 of token g.
   const std::uint32_t low = ptx::transpose_8x8(outputs.low);
   const std::uint32_t high = ptx::transpose_8x8(outputs.high);
@@ -164,14 +166,15 @@ __device__ __forceinline__ void write_unit(const W4A8Parameters& p, const Output
 
 // The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
 // channels) for each token, its 16-byte pieces in the order of the copy engine's swizzle, which
-// keeps the transposed stores free of bank conflicts. The address that this lane gives for a unit's
-// matrices.
-__device__ __forceinline__ std::uint32_t staged_row(std::uint32_t buffer, bool gated, int warp,
-                                                    int lane, int unit) {
-  const int token = unit * 8 + lane % 8;
-  if (gated) return buffer + token * 64 + ((warp ^ (token / 2 % 4)) * 16);
+// keeps the transposed stores free of bank conflicts. Offset of the row piece that this lane gives
+// for a unit's matrices; the next unit lies kStagedUnit bytes further.
+__device__ __forceinline__ std::uint32_t staged_row(bool gated, int warp, int lane) {
+  const int token = lane % 8;
+  if (gated) return token * 64 + ((warp ^ (token / 2)) * 16);
   const int piece = warp * 2 + lane / 8 % 2;
-  return buffer + token * 128 + ((piece ^ (token % 8)) * 16);
+  return token * 128 + ((piece ^ token) * 16);
 }
+template <bool kGated>
+inline constexpr int kStagedUnit = kGated ? 8 * 64 : 8 * 128;
 
 }  // namespace liquidgemm::cuda

@@ -22,30 +22,37 @@ __device__ __forceinline__ void get_unit(const Consumer<Config>& consumer, int u
   }
 }
 
-// Sharing a tile among the `depth` groups of `split` blocks. Contributor c = depth group * split +
-// block finishes the units c, c + C, c + 2C, ... of its row group, C contributors in all. In the
-// shared memory of the block that finishes them lie, 2,048 bytes each,
+// Sharing a tile among the `depth` groups of `split` blocks, in two steps, because shared memory is
+// several times as fast within a block as across:
 //
-//   [row group][depth group of the finisher][its units in order][contributor]
+//   within the block    depth group d adds up the units d, d + depth, d + 2 depth, ...
+//                       [row group][unit][depth group that sends]
+//   across the cluster  of these, the l-th is finished by block l % split
+//                       [row group][depth group][l / split][block that sends]
+//
+// Units of 2,048 bytes. The first array lies in the ring, which the main loop has left.
 template <class Config>
 struct Exchange {
+  static constexpr int kDepth = Config::kDepthGroups;
+  // Units that a depth group adds up at most.
+  static constexpr int kShare = (Config::kUnits + kDepth - 1) / kDepth;
+
   const W4A8Parameters& p;
-  int contributors, me;
-  std::uint32_t base, arrived;
+  const Consumer<Config>& consumer;
+  int rank;
+  std::uint32_t across, arrived;
 
   __device__ __forceinline__ Exchange(const W4A8Parameters& parameters,
-                                      const Consumer<Config>& consumer, int rank)
-      : p(parameters),
-        contributors(p.split * Config::kDepthGroups),
-        me(consumer.depth_group * p.split + rank) {
-    const int first = consumer.row_group * Config::kDepthGroups * p.exchange_most * contributors;
-    base =
-        consumer.shared.x + p.exchange_offset + first * Config::kUnitBytes + consumer.thread * 16;
+                                      const Consumer<Config>& source, int block)
+      : p(parameters), consumer(source), rank(block) {
+    const int share = consumer.row_group * kDepth + consumer.depth_group;
+    across = consumer.shared.x + p.exchange_offset +
+             share * p.exchange_most * p.split * Config::kUnitBytes + consumer.thread * 16;
     arrived = consumer.shared.exchanged + consumer.row_group * 8;
   }
 
   // Before the main loop: blocks that send to this one count on the barrier.
-  __device__ __forceinline__ void expect(const Consumer<Config>& consumer, int rank) const {
+  __device__ __forceinline__ void expect() const {
     if (consumer.depth_group == 0 && consumer.thread < 32) {
       ptx::mbarrier_init(arrived, 1);
       ptx::mbarrier_init_fence();
@@ -55,62 +62,89 @@ struct Exchange {
     if (p.exchange_apart) ptx::cluster_arrive();
   }
 
-  // Every unit to its finisher, one's own too.
-  __device__ __forceinline__ void send(const Consumer<Config>& consumer) const {
-    // Nobody reads the ring any more, or the exchange lies elsewhere and the others have started.
-    // (st.async is for clusters: a block alone stores as usual.)
-    if (p.split > 1) {
-      if (!p.exchange_apart) ptx::cluster_arrive();
-      ptx::cluster_wait();
-    } else if (!p.exchange_apart) {
-      ptx::named_barrier(1, Config::kConsumers);
-    }
-    const std::uint32_t stride = contributors * Config::kUnitBytes;
-    int block = 0;                                         // of the finisher
-    std::uint32_t group = base + me * Config::kUnitBytes;  // of its depth group, this round
-    std::uint32_t round = group;
-    int index = 0;
-#pragma unroll
-    for (int u = 0; u < Config::kUnits; ++u) {
-      int values[4];
-      get_unit(consumer, u, values);
-      if (p.split == 1) {
-        ptx::store_shared(group, values);
-      } else {
-        ptx::store_async(ptx::remote_address(group, block), values,
-                         ptx::remote_address(arrived, block));
-      }
-      // The next contributor: the next block, then the next depth group, then the next round.
-      if (++block == p.split) {
-        block = 0;
-        group += p.exchange_most * stride;
-        if (++index == Config::kDepthGroups) {
-          index = 0;
-          round += stride;
-          group = round;
-        }
-      }
-    }
-    if (p.split > 1) {
-      ptx::mbarrier_wait(arrived, 0);
+  __device__ __forceinline__ std::uint32_t within(int unit) const {
+    const int index = (consumer.row_group * Config::kUnits + unit) * kDepth;
+    return consumer.shared.x + index * Config::kUnitBytes + consumer.thread * 16;
+  }
+
+  // The l-th unit of this depth group to the block that finishes it. A block's own stays with the
+  // thread that will read it.
+  __device__ __forceinline__ void send(int block, int slot, const int (&values)[4]) const {
+    const std::uint32_t place = across + (slot * p.split + rank) * Config::kUnitBytes;
+    if (block == rank) {
+      ptx::store_shared(place, values);
     } else {
-      ptx::named_barrier(1, Config::kConsumers);
+      ptx::store_async(ptx::remote_address(place, block), values,
+                       ptx::remote_address(arrived, block));
     }
   }
 
-  // The sums of this contributor's unit number `index`, of all contributors together.
-  __device__ __forceinline__ void collect(const Consumer<Config>& consumer, int index,
-                                          int (&values)[4]) const {
-    std::uint32_t address =
-        base + (consumer.depth_group * p.exchange_most + index) * contributors * Config::kUnitBytes;
+  // Adds `count` units that lie one after another.
+  __device__ __forceinline__ static void add(std::uint32_t address, int count, int (&values)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) values[i] = 0;
-    for (int c = 0; c < contributors; ++c) {
+#pragma unroll 4
+    for (int c = 0; c < count; ++c) {
       int part[4];
-      ptx::load_shared(address, part);
+      ptx::load_shared(address + c * Config::kUnitBytes, part);
 #pragma unroll
       for (int i = 0; i < 4; ++i) values[i] += part[i];
-      address += Config::kUnitBytes;
+    }
+  }
+
+  // Calls finish(unit, sums) for every unit that this warp group finishes.
+  template <class Finish>
+  __device__ __forceinline__ void run(const Finish& finish) const {
+    const int d = consumer.depth_group;
+    if constexpr (kDepth > 1) {
+      ptx::named_barrier(1, Config::kConsumers);  // nobody in this block reads the ring any more
+#pragma unroll
+      for (int u = 0; u < Config::kUnits; ++u) {
+        int values[4];
+        get_unit(consumer, u, values);
+        ptx::store_shared(within(u) + d * Config::kUnitBytes, values);
+      }
+      ptx::named_barrier(1, Config::kConsumers);
+    }
+    if (p.split > 1) {
+      // The others have started, or, where the second array lies in their rings, left those.
+      if (!p.exchange_apart) ptx::cluster_arrive();
+      ptx::cluster_wait();
+    }
+    int block = 0, slot = 0;
+    const auto next = [&] {
+      if (++block == p.split) {
+        block = 0;
+        ++slot;
+      }
+    };
+    if constexpr (kDepth > 1) {
+      for (int u = d; u < Config::kUnits; u += kDepth) {
+        int values[4];
+        add(within(u), kDepth, values);
+        if (p.split == 1) {
+          finish(u, values);
+        } else {
+          send(block, slot, values);
+          next();
+        }
+      }
+    } else {
+#pragma unroll
+      for (int u = 0; u < Config::kUnits; ++u) {
+        int values[4];
+        get_unit(consumer, u, values);
+        send(block, slot, values);
+        next();
+      }
+    }
+    if (p.split == 1) return;
+    ptx::mbarrier_wait(arrived, 0);
+    slot = 0;
+    for (int u = d + rank * kDepth; u < Config::kUnits; u += kDepth * p.split) {
+      int values[4];
+      add(across + slot++ * p.split * Config::kUnitBytes, p.split, values);
+      finish(u, values);
     }
   }
 };
@@ -167,63 +201,100 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   if (consumer.thread == 0) *partial.flag = 0;
 }
 
-// Writes all units of a warp group, a chunk of them at a time: staged in shared memory, then one
-// box for the copy engine, which runs on while the next chunk is made in the other buffer. A loop
-// with little code, because a block runs it only a few times: unrolled over a whole tile it would
-// be fetching instructions most of the time.
+// The bare sums of a tile, for tests.
+template <class Config, class Scales>
+__device__ __forceinline__ void write_tile_sums(const W4A8Parameters& p, const OutputOrigin& origin,
+                                                const Scales& scales,
+                                                const Consumer<Config>& consumer) {
+  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int u = 0; u < Config::kUnits; ++u) {
+    const int row_block = u / Config::kTokenUnits, token = u % Config::kTokenUnits * 8 + 2 * t;
+    int sums[4];
+    get_unit(consumer, u, sums);
+    correct_sums(scales, token, sums);
+    const int row = (origin.row_block + row_block) * kBlockRows + warp * 16 + g;
+    write_sums(p, row, origin.token + token, sums);
+  }
+}
+
+// A chunk of units: staged in shared memory, then one box for the copy engine, which runs on while
+// the next chunk is made in the other buffer.
+template <bool kGated, class Config, class Scales>
+__device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const OutputOrigin& origin,
+                                            const Scales& scales, const Consumer<Config>& consumer,
+                                            const RowScales& rows, int row_block, int token,
+                                            std::uint32_t staged_lane,
+                                            int (&sums)[Config::kChunk][4], int& buffer) {
+  const int t = origin.thread % 4;
+  const std::uint32_t staged =
+      consumer.shared.staging + (consumer.row_group * 2 + buffer) * Config::kOutputBytes;
+#pragma unroll
+  for (int u = 0; u < Config::kChunk; ++u) {
+    const int pair = token + u * 8 + 2 * t;
+    correct_sums(scales, pair, sums[u]);
+    const UnitOutputs outputs = unit_outputs<kGated>(p, scales, rows, pair, sums[u]);
+    const std::uint32_t address = staged + staged_lane + u * kStagedUnit<kGated>;
+    if constexpr (kGated) {
+      ptx::store_transposed(address, outputs.low);
+    } else {
+      ptx::store_transposed(address, outputs.low, outputs.high);
+    }
+  }
+  ptx::fence_shared_for_bulk_copies();
+  // The box before this one has been read: its buffer is the next chunk's.
+  if (origin.thread == 0) ptx::wait_for_stores_read();
+  consumer.group_barrier();
+  if (origin.thread == 0) {
+    const int channel = (origin.row_block + row_block) * (kGated ? 32 : 64);
+    ptx::store_tensor(&p.y_map, channel, origin.token + token, staged);
+  }
+  buffer ^= 1;
+}
+
+// Writes all units of a warp group. Unrolled, because registers cannot be indexed; but gated
+// outputs take so many instructions that fetching them would take longer than choosing the
+// registers in a loop.
 template <class Config, class Scales>
 __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
                                            const Scales& scales, const Consumer<Config>& consumer,
                                            int& buffer) {
   constexpr int kChunk = Config::kChunk, kChunks = Config::kUnits / kChunk;
   static_assert(Config::kTokenUnits % kChunk == 0);
-  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
+  if (p.output == OutputType::kInt32) return write_tile_sums(p, origin, scales, consumer);
+  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4;
+  const std::uint32_t staged_lane = staged_row(p.gated, warp, lane);
+  if (p.gated) {
 #pragma unroll 1
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int row_block = chunk * kChunk / Config::kTokenUnits;
-    const int token = chunk * kChunk % Config::kTokenUnits * 8;
-    if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
-    int sums[kChunk][4];
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int row_block = chunk * kChunk / Config::kTokenUnits;
+      const int token = chunk * kChunk % Config::kTokenUnits * 8;
+      if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+      int sums[kChunk][4];
 #pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      if (chunk != i) continue;
+      for (int i = 0; i < kChunks; ++i) {
+        if (chunk != i) continue;
 #pragma unroll
-      for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
-    }
-    const int row = row_block * kBlockRows + warp * 16 + g;
-    if (p.output == OutputType::kInt32) {
-#pragma unroll
-      for (int u = 0; u < kChunk; ++u) {
-        correct_sums(scales, token + u * 8 + 2 * t, sums[u]);
-        write_sums(p, std::int64_t{origin.row_block} * kBlockRows + row,
-                   origin.token + token + u * 8 + 2 * t, sums[u]);
+        for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
       }
-      continue;
+      const RowScales rows(p, scales, row_block * kBlockRows + warp * 16 + g);
+      write_chunk<true>(p, origin, scales, consumer, rows, row_block, token, staged_lane, sums,
+                        buffer);
     }
-    const RowScales rows(p, scales, row);
-    const std::uint32_t staged =
-        consumer.shared.staging + (consumer.row_group * 2 + buffer) * Config::kOutputBytes;
+    return;
+  }
 #pragma unroll
-    for (int u = 0; u < kChunk; ++u) {
-      const int pair = token + u * 8 + 2 * t;
-      correct_sums(scales, pair, sums[u]);
-      const UnitOutputs outputs = unit_outputs(p, scales, rows, pair, sums[u]);
-      const std::uint32_t address = staged_row(staged, p.gated, warp, lane, u);
-      if (p.gated) {
-        ptx::store_transposed(address, outputs.low);
-      } else {
-        ptx::store_transposed(address, outputs.low, outputs.high);
-      }
+  for (int r = 0; r < Config::kRowBlocks; ++r) {
+    if (origin.row_block + r >= p.row_blocks) break;
+    const RowScales rows(p, scales, r * kBlockRows + warp * 16 + g);
+#pragma unroll
+    for (int j = 0; j < Config::kTokenUnits; j += kChunk) {
+      if (origin.token + j * 8 >= p.m) break;
+      int sums[kChunk][4];
+#pragma unroll
+      for (int u = 0; u < kChunk; ++u) get_unit(consumer, r * Config::kTokenUnits + j + u, sums[u]);
+      write_chunk<false>(p, origin, scales, consumer, rows, r, j * 8, staged_lane, sums, buffer);
     }
-    ptx::fence_shared_for_bulk_copies();
-    // The box before this one has been read: its buffer is the next chunk's.
-    if (origin.thread == 0) ptx::wait_for_stores_read();
-    consumer.group_barrier();
-    if (origin.thread == 0) {
-      const int channel = (origin.row_block + row_block) * (p.gated ? 32 : 64);
-      ptx::store_tensor(&p.y_map, channel, origin.token + token, staged);
-    }
-    buffer ^= 1;
   }
 }
 
@@ -232,7 +303,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
                                         int worker, int split_rank, int row_rank) {
   Consumer<Config> consumer(p, shared, split_rank + row_rank);
   const bool exchanges = Config::kDepthGroups > 1 || p.split > 1;
-  if (p.split > 1) Exchange<Config>(p, consumer, split_rank).expect(consumer, split_rank);
+  if (p.split > 1) Exchange<Config>(p, consumer, split_rank).expect();
   const TileScales<Config::kTokens, Config::kRowBlocks> scales{consumer.scales()};
   SegmentIterator segments(p, worker);
   Segment segment;
@@ -252,14 +323,10 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
     ptx::wait_for_words();
     consumer.group_barrier();
     if (exchanges) {
-      const Exchange<Config> exchange(p, consumer, split_rank);
-      exchange.send(consumer);
-      int index = 0;
-      for (int u = exchange.me; u < Config::kUnits; u += exchange.contributors) {
-        int sums[4];
-        exchange.collect(consumer, index++, sums);
-        write_unit(p, origin, scales, u / Config::kTokenUnits, u % Config::kTokenUnits * 8, sums);
-      }
+      Exchange<Config>(p, consumer, split_rank).run([&](int unit, int(&sums)[4]) {
+        write_unit(p, origin, scales, unit / Config::kTokenUnits, unit % Config::kTokenUnits * 8,
+                   sums);
+      });
       continue;
     }
     if constexpr (Config::kDepthGroups == 1) {
