@@ -196,6 +196,17 @@ def larger(tmp_path_factory) -> pathlib.Path:
     )
 
 
+def blocks_written(folder: pathlib.Path) -> int:
+    """Disk blocks of the outputs; a temporary file may be renamed while it is looked at."""
+    blocks = 0
+    for path in folder.glob("out*/**/*"):
+        try:
+            blocks += path.stat().st_blocks if path.is_file() else 0
+        except FileNotFoundError:
+            pass
+    return blocks
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_quantize_goes_on_where_it_stopped(liquid, larger, tmp_path, how):
     arguments = ["quantize", larger, "-o", tmp_path / "out", "--threads", 1]
@@ -203,8 +214,7 @@ def test_an_interrupted_quantize_goes_on_where_it_stopped(liquid, larger, tmp_pa
     # Until the first tensors are on the disk.
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        written = sum(f.stat().st_blocks for f in tmp_path.glob("out*/**/*") if f.is_file())
-        if written > 0:
+        if blocks_written(tmp_path) > 0:
             break
         time.sleep(0.002)
     time.sleep(0.05)

@@ -24,9 +24,7 @@ struct Segment {
 class SegmentIterator {
  public:
   __device__ SegmentIterator(const W4A8Parameters& p, int worker)
-      : workers_(p.workers),
-        columns_(p.column_blocks),
-        tiles_(p.row_tiles * p.token_tiles),
+      : p_(p),
         at_(stream_begin(p, worker)),
         stop_(stream_begin(p, worker + 1)),
         whole_(p.stream_tiles + worker) {}
@@ -37,21 +35,22 @@ class SegmentIterator {
   }
 
   __device__ bool next(Segment& segment) {
+    const int columns = p_.column_blocks;
     if (at_ < stop_) {
-      segment.tile = at_ / columns_;
-      segment.begin = at_ % columns_;
-      segment.end = min(columns_, segment.begin + stop_ - at_);
+      segment.tile = at_ / columns;
+      segment.begin = at_ % columns;
+      segment.end = min(columns, segment.begin + stop_ - at_);
       at_ += segment.end - segment.begin;
       return true;
     }
-    if (whole_ >= tiles_) return false;
-    segment = {whole_, 0, columns_};
-    whole_ += workers_;
+    if (whole_ >= p_.row_tiles * p_.token_tiles) return false;
+    segment = {whole_, 0, columns};
+    whole_ += p_.workers;
     return true;
   }
 
  private:
-  int workers_, columns_, tiles_;
+  const W4A8Parameters& p_;
   int at_, stop_;  // on the line
   int whole_;      // the next whole tile
 };

@@ -38,10 +38,9 @@ struct W4A8Config {
   // The loader is one warp. Where the sums need most of the registers, it is a whole warp group,
   // because only a warp group can hand its registers over.
   static constexpr bool kRedistribute = kSums >= 64;
-  static constexpr int kLoaderRegisters = 40;
-  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kLoaderRegisters = kConsumers == 256 ? 24 : 56;
+  static constexpr int kConsumerRegisters = kConsumers == 256 ? 240 : 152;
   static constexpr int kThreads = kConsumers + (kRedistribute ? 128 : 32);
-  static_assert(!kRedistribute || kConsumers == 256);  // 168 * 3 = 40 + 2 * 232
   static constexpr int kXBytes = kTokens * kBlockColumns;
   static constexpr int kBlockBytes = block_bytes(kGroupSize);
   static constexpr int kStageBytes = kXBytes + kTileBlocks * kBlockBytes;

@@ -8,6 +8,7 @@ template <>
 std::span<const KernelEntry> kernels<128, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
       kernel_entry<128, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<128, 1, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<128, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<128, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
   };

@@ -7,6 +7,7 @@ template <>
 std::span<const KernelEntry> kernels<64, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
       kernel_entry<64, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<64, 1, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<64, 1, 2, 2, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<64, 1, 1, 4, LIQUIDGEMM_GROUP_SIZE>(),
   };
