@@ -1,8 +1,5 @@
-// Chooses a schedule: the one of least expected time among all that fit.
-//
-// The expected time is a model of four limits that overlap in the main loop, and of what does not
-// overlap. Its constants are times per unit of work on one multiprocessor, fitted to measurements
-// (docs/kernels.md); the number of multiprocessors comes from the device.
+// Chooses a schedule: from a table of measured choices for the layers of well-known models, and for
+// every other the one of least expected time among all that fit.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -13,71 +10,174 @@
 namespace liquidgemm::cuda {
 namespace {
 
+// The kernel and the division of the work; stages and workers follow.
+struct Choice {
+  int tokens, blocks, groups, depth, split, multicast, stream;
+};
+
+Schedule to_schedule(const Choice& choice) {
+  Schedule schedule;
+  schedule.tokens = choice.tokens;
+  schedule.blocks = choice.blocks;
+  schedule.groups = choice.groups;
+  schedule.depth = choice.depth;
+  schedule.split = choice.split;
+  schedule.multicast = choice.multicast;
+  schedule.stream = choice.stream;
+  return schedule;
+}
+
+// ---- Measured
+// --------------------------------------------------------------------------------------
+
+// The fastest schedule found on one H200 (132 multiprocessors), groups of 64, for up to `m` tokens:
+// `liquid bench gemm --schedules` times any others. The last row of a shape serves more tokens too.
+struct TableRow {
+  int n, k, m;
+  Choice choice;
+};
+constexpr int kTableMultiprocessors = 132;
+constexpr TableRow kTable[] = {
+    {12288, 4096, 8, {8, 1, 3, 1, 2, 1, 0}},      {12288, 4096, 16, {16, 1, 3, 1, 2, 1, 0}},
+    {12288, 4096, 32, {32, 1, 3, 1, 2, 1, 0}},    {12288, 4096, 64, {64, 1, 3, 1, 2, 1, 0}},
+    {12288, 4096, 128, {128, 1, 2, 1, 1, 1, 0}},  {12288, 4096, 192, {96, 1, 3, 1, 1, 1, 0}},
+    {12288, 4096, 256, {128, 1, 3, 1, 1, 1, 0}},  {12288, 4096, 512, {128, 1, 3, 1, 1, 1, 0}},
+    {12288, 4096, 1024, {256, 1, 2, 1, 1, 1, 0}}, {12288, 4096, 4096, {256, 1, 2, 1, 1, 2, 1}},
+    {4096, 4096, 8, {8, 1, 1, 4, 2, 1, 0}},       {4096, 4096, 16, {16, 1, 1, 4, 2, 1, 0}},
+    {4096, 4096, 32, {32, 1, 1, 4, 2, 1, 0}},     {4096, 4096, 64, {64, 1, 1, 4, 2, 1, 0}},
+    {4096, 4096, 128, {128, 1, 1, 2, 2, 1, 0}},   {4096, 4096, 192, {192, 1, 1, 2, 2, 1, 0}},
+    {4096, 4096, 256, {128, 1, 1, 2, 1, 1, 0}},   {4096, 4096, 512, {128, 1, 2, 1, 1, 1, 0}},
+    {4096, 4096, 1024, {256, 1, 2, 1, 1, 1, 0}},  {4096, 4096, 4096, {256, 1, 2, 1, 1, 1, 0}},
+    {22016, 4096, 8, {8, 1, 3, 1, 1, 1, 0}},      {22016, 4096, 16, {16, 1, 3, 1, 1, 1, 0}},
+    {22016, 4096, 32, {32, 1, 3, 1, 1, 1, 0}},    {22016, 4096, 64, {64, 1, 3, 1, 1, 1, 0}},
+    {22016, 4096, 128, {128, 1, 3, 1, 1, 1, 0}},  {22016, 4096, 192, {192, 1, 2, 1, 1, 2, 1}},
+    {22016, 4096, 256, {128, 1, 3, 1, 1, 1, 0}},  {22016, 4096, 512, {256, 1, 2, 1, 1, 1, 1}},
+    {22016, 4096, 1024, {256, 1, 2, 1, 1, 2, 1}}, {22016, 4096, 4096, {256, 1, 2, 1, 1, 2, 1}},
+    {4096, 11008, 8, {8, 1, 1, 4, 2, 1, 0}},      {4096, 11008, 16, {16, 1, 1, 4, 2, 1, 0}},
+    {4096, 11008, 32, {32, 1, 1, 4, 2, 1, 0}},    {4096, 11008, 64, {64, 1, 1, 4, 2, 1, 0}},
+    {4096, 11008, 128, {128, 1, 1, 2, 2, 1, 0}},  {4096, 11008, 192, {192, 1, 1, 2, 2, 1, 0}},
+    {4096, 11008, 256, {128, 1, 1, 2, 1, 1, 0}},  {4096, 11008, 512, {256, 1, 1, 2, 1, 1, 0}},
+    {4096, 11008, 1024, {256, 1, 2, 1, 1, 1, 0}}, {4096, 11008, 4096, {256, 1, 2, 1, 1, 2, 0}},
+    {6144, 4096, 8, {8, 1, 3, 1, 3, 1, 0}},       {6144, 4096, 16, {16, 1, 4, 1, 4, 1, 0}},
+    {6144, 4096, 32, {32, 1, 2, 2, 2, 1, 0}},     {6144, 4096, 64, {64, 1, 2, 2, 2, 1, 0}},
+    {6144, 4096, 128, {128, 1, 1, 2, 1, 1, 0}},   {6144, 4096, 192, {192, 1, 1, 2, 1, 1, 0}},
+    {6144, 4096, 256, {128, 1, 2, 1, 1, 1, 0}},   {6144, 4096, 512, {128, 1, 3, 1, 1, 1, 0}},
+    {6144, 4096, 1024, {128, 1, 3, 1, 1, 1, 0}},  {6144, 4096, 4096, {256, 1, 2, 1, 1, 1, 0}},
+    {28672, 4096, 8, {8, 1, 4, 1, 1, 1, 0}},      {28672, 4096, 16, {16, 1, 4, 1, 1, 1, 0}},
+    {28672, 4096, 32, {32, 1, 4, 1, 1, 1, 0}},    {28672, 4096, 64, {64, 2, 2, 1, 1, 2, 0}},
+    {28672, 4096, 128, {128, 2, 2, 1, 1, 1, 0}},  {28672, 4096, 192, {192, 1, 2, 1, 1, 1, 0}},
+    {28672, 4096, 256, {256, 1, 2, 1, 1, 1, 1}},  {28672, 4096, 512, {256, 1, 2, 1, 1, 2, 1}},
+    {28672, 4096, 1024, {256, 1, 2, 1, 1, 1, 0}}, {28672, 4096, 4096, {256, 1, 2, 1, 1, 2, 1}},
+    {4096, 14336, 8, {8, 1, 1, 4, 2, 1, 0}},      {4096, 14336, 16, {16, 1, 1, 4, 2, 1, 0}},
+    {4096, 14336, 32, {32, 1, 1, 4, 2, 1, 0}},    {4096, 14336, 64, {64, 1, 1, 4, 2, 1, 0}},
+    {4096, 14336, 128, {128, 1, 1, 2, 2, 1, 0}},  {4096, 14336, 192, {192, 1, 1, 2, 2, 1, 0}},
+    {4096, 14336, 256, {256, 1, 1, 2, 2, 1, 0}},  {4096, 14336, 512, {256, 1, 1, 2, 1, 1, 0}},
+    {4096, 14336, 1024, {256, 1, 2, 1, 1, 1, 0}}, {4096, 14336, 4096, {256, 1, 2, 1, 1, 1, 0}},
+    {10240, 8192, 8, {8, 1, 3, 1, 2, 1, 0}},      {10240, 8192, 16, {16, 1, 3, 1, 2, 1, 0}},
+    {10240, 8192, 32, {32, 1, 3, 1, 2, 1, 0}},    {10240, 8192, 64, {64, 1, 3, 1, 2, 1, 0}},
+    {10240, 8192, 128, {128, 1, 3, 1, 2, 1, 0}},  {10240, 8192, 192, {192, 1, 2, 1, 1, 2, 1}},
+    {10240, 8192, 256, {128, 1, 3, 1, 1, 1, 0}},  {10240, 8192, 512, {256, 1, 2, 1, 1, 2, 1}},
+    {10240, 8192, 1024, {256, 1, 2, 1, 1, 1, 1}}, {10240, 8192, 4096, {256, 1, 2, 1, 1, 2, 1}},
+    {8192, 8192, 8, {8, 1, 2, 2, 2, 1, 0}},       {8192, 8192, 16, {16, 1, 2, 2, 2, 1, 0}},
+    {8192, 8192, 32, {32, 1, 2, 2, 2, 1, 0}},     {8192, 8192, 64, {64, 1, 2, 2, 2, 1, 0}},
+    {8192, 8192, 128, {128, 1, 1, 2, 1, 1, 0}},   {8192, 8192, 192, {192, 1, 1, 2, 1, 1, 0}},
+    {8192, 8192, 256, {256, 1, 1, 2, 1, 1, 0}},   {8192, 8192, 512, {256, 1, 2, 1, 1, 1, 0}},
+    {8192, 8192, 1024, {256, 1, 2, 1, 1, 1, 0}},  {8192, 8192, 4096, {256, 1, 2, 1, 1, 2, 1}},
+    {57344, 8192, 8, {8, 1, 4, 1, 1, 1, 0}},      {57344, 8192, 16, {16, 1, 4, 1, 1, 1, 0}},
+    {57344, 8192, 32, {32, 1, 4, 1, 1, 1, 0}},    {57344, 8192, 64, {64, 2, 2, 1, 1, 1, 0}},
+    {57344, 8192, 128, {128, 2, 2, 1, 1, 2, 1}},  {57344, 8192, 192, {192, 1, 2, 1, 1, 1, 1}},
+    {57344, 8192, 256, {256, 1, 2, 1, 1, 2, 1}},  {57344, 8192, 512, {256, 1, 2, 1, 1, 2, 1}},
+    {57344, 8192, 1024, {256, 1, 2, 1, 1, 2, 1}}, {57344, 8192, 4096, {256, 1, 2, 1, 1, 2, 1}},
+    {8192, 28672, 8, {8, 1, 2, 2, 2, 1, 0}},      {8192, 28672, 16, {16, 1, 2, 2, 2, 1, 0}},
+    {8192, 28672, 32, {32, 1, 2, 2, 2, 1, 0}},    {8192, 28672, 64, {64, 1, 2, 2, 2, 1, 0}},
+    {8192, 28672, 128, {128, 1, 2, 1, 2, 1, 0}},  {8192, 28672, 192, {192, 1, 2, 1, 2, 1, 0}},
+    {8192, 28672, 256, {256, 1, 1, 2, 1, 1, 0}},  {8192, 28672, 512, {256, 1, 2, 1, 1, 1, 0}},
+    {8192, 28672, 1024, {256, 1, 2, 1, 1, 2, 1}}, {8192, 28672, 4096, {256, 1, 2, 1, 1, 2, 1}},
+};
+
+const Choice* find_in_table(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device) {
+  if (device.multiprocessors != kTableMultiprocessors) return nullptr;
+  const Choice* found = nullptr;
+  for (const TableRow& row : kTable) {
+    if (row.n != desc.n || row.k != desc.k) continue;
+    found = &row.choice;
+    if (m <= row.m) break;
+  }
+  return found;
+}
+
+// ---- Expected
+// --------------------------------------------------------------------------------------
+
 struct TileShape {
   int tokens, blocks, groups, depth;
 };
 // The compiled tiles (w4a8_tokens*.cu).
-constexpr std::array<TileShape, 25> kTiles = {{
-    {8, 1, 4, 1},   {8, 1, 3, 1},   {8, 1, 2, 2},   {8, 1, 1, 4},   {16, 1, 4, 1},
-    {16, 1, 3, 1},  {16, 1, 2, 2},  {16, 1, 1, 4},  {32, 1, 4, 1},  {32, 1, 3, 1},
-    {32, 1, 2, 2},  {32, 1, 1, 4},  {64, 1, 3, 1},  {96, 1, 3, 1},  {128, 1, 3, 1},
-    {64, 2, 2, 1},  {64, 1, 2, 2},  {64, 1, 1, 4},  {96, 2, 2, 1},  {96, 1, 2, 1},
-    {128, 2, 2, 1}, {128, 1, 2, 1}, {128, 1, 1, 2}, {192, 1, 2, 1}, {256, 1, 2, 1},
-}};
+constexpr TileShape kTiles[] = {
+    {8, 1, 4, 1},   {8, 1, 3, 1},   {8, 1, 2, 2},   {8, 1, 1, 4},   {16, 1, 4, 1},  {16, 1, 3, 1},
+    {16, 1, 2, 2},  {16, 1, 1, 4},  {32, 1, 4, 1},  {32, 1, 3, 1},  {32, 1, 2, 2},  {32, 1, 1, 4},
+    {64, 2, 2, 1},  {64, 1, 3, 1},  {64, 1, 2, 2},  {64, 1, 1, 4},  {96, 2, 2, 1},  {96, 1, 3, 1},
+    {96, 1, 2, 1},  {128, 2, 2, 1}, {128, 1, 3, 1}, {128, 1, 2, 1}, {128, 1, 1, 2}, {192, 1, 2, 1},
+    {192, 1, 1, 2}, {256, 1, 2, 1}, {256, 1, 1, 2},
+};
 
-// Microseconds.
-constexpr double kLaunch = 2.2;           // launch, first bytes, drain
-constexpr double kExchange = 0.9;         // split or depth: synchronisation of a cluster
-constexpr double kExchangePerKb = 0.008;  // sums received by a block
-constexpr double kStream = 2.0;           // partial sums through the L2
-constexpr double kUnitStore = 0.006;      // epilogue of one unit of 64 x 8 outputs of a warp group
-constexpr double kMultiply = 1.0 / (4096.0 * 1600.0);  // one multiply-add
-constexpr double kUnpackBlock = 0.030;                 // 64 x 128 codes, shared by the warp groups
-constexpr double kLoadByte = 1.0 / 62000.0;            // into one multiprocessor, from L2
-constexpr double kMemoryByte = 1.0 / 4.45e6;           // of HBM, all multiprocessors together
+// Microseconds for a unit of work on one multiprocessor, fitted to 3,000 measurements on an H200:
+// the model's choice is 5 % slower than the best one on average over the table's cells. Only their
+// proportions matter here.
+constexpr double kMultiply = 0.6918 / 4096e3;  // one multiply-add
+constexpr double kUnpack = 0.03306;            // 64 x 128 codes
+constexpr double kLoad = 0.006693e-3;          // a byte into shared memory
+constexpr double kContention = 0.3079;         // of the lesser of multiplying and loading
+constexpr double kMemory = 0.2835e-6;          // a byte of weights, all multiprocessors
+constexpr double kEnoughBlocks = 82.0;         // that keep the memory busy
+constexpr double kOverlap = 0.1747;            // of the lesser of main loop and memory
+constexpr double kLaunch = 4.118;              // launch, first bytes, drain
+constexpr double kStore = 0.01381;             // outputs of 64 rows x 8 tokens
+constexpr double kCluster = 0.4804;            // exchange across a cluster,
+constexpr double kAcross = 0.03088 / 1024;     // a byte of sums received
+constexpr double kDepth = 0.05538;             // exchange within a block,
+constexpr double kWithin = 0.00574 / 1024;     // a byte of sums
+constexpr double kStream = 3.467;              // a cut tile,
+constexpr double kPartial = 0.01145;           // its sums of 64 rows x 8 tokens through the L2
 
 double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivision& work,
                      int multiprocessors) {
   const double columns = static_cast<double>(column_blocks(desc.k));
   const double tiles = static_cast<double>(work.row_tiles) * work.token_tiles;
   const int tile_blocks = s.blocks * s.groups;
-  // One step is one column block of one tile.
-  double steps = 0.0;
-  double finished = 1.0;  // tiles a block stores
-  if (s.split > 1 || s.depth > 1) {
-    const double clusters_at_once = std::floor(static_cast<double>(multiprocessors) / work.cluster);
-    const double waves = std::ceil(tiles / std::max(1.0, clusters_at_once));
+  const double units = s.blocks * s.tokens / 8.0;  // of a warp group
+  const bool exchanges = s.split > 1 || s.depth > 1;
+  // A step is one column block of one tile.
+  double steps = 0.0, finished = 0.0, active = 0.0;
+  if (exchanges) {
+    const double waves = std::ceil(tiles / std::max(1, multiprocessors / work.cluster));
     steps = waves * std::ceil(columns / s.split);
-    finished = waves;
-  } else if (work.stream_tiles > 0) {
-    steps = tiles * columns / work.workers;
-    finished = std::ceil(tiles / work.workers);
+    finished = waves / (s.split * s.depth);
+    active = std::min<double>(multiprocessors, tiles * work.cluster);
   } else {
     finished = std::ceil(tiles / work.workers);
-    steps = finished * columns;
+    steps = work.stream_tiles > 0 ? tiles * columns / work.workers : finished * columns;
+    active = static_cast<double>(work.workers) * s.multicast;
   }
-  const double multiply = tile_blocks * 64.0 * s.tokens * 128.0 * kMultiply;
-  const double unpack = tile_blocks * kUnpackBlock;
-  const double load = (tile_blocks * static_cast<double>(block_bytes(desc.group_size)) +
-                       s.tokens * 128.0 / s.multicast) *
-                      kLoadByte;
-  const double loop = steps * std::max({multiply, unpack, load});
-  const double memory = static_cast<double>(packed_weight_bytes(desc)) * kMemoryByte;
-  const double units = static_cast<double>(s.blocks) * s.tokens / 8;
-  double rest = kLaunch + units * finished * kUnitStore / s.split / s.depth;
-  if (s.split > 1 || s.depth > 1) {
-    const double received =
-        s.groups * units * s.depth * 2.0 * (s.split * s.depth - 1) / (s.split * s.depth);
-    rest += kExchange + received * kExchangePerKb;
+  const double multiply = tile_blocks * 64.0 * s.tokens * kBlockColumns * kMultiply;
+  const double unpack = tile_blocks * kUnpack;
+  const double load =
+      (tile_blocks * block_bytes(desc.group_size) + s.tokens * kBlockColumns / s.multicast) * kLoad;
+  const double loop =
+      steps * (std::max({multiply, unpack, load}) + kContention * std::min(multiply, load));
+  const double memory = static_cast<double>(packed_weight_bytes(desc)) * kMemory *
+                        std::max(1.0, kEnoughBlocks / active);
+  double rest = kLaunch + units * finished * kStore;
+  constexpr double kUnitBytes = 2048.0;
+  if (s.split > 1) {
+    rest += kCluster + s.groups * units * kUnitBytes * (s.split - 1) / s.split * kAcross;
   }
-  if (work.stream_tiles > 0) rest += kStream;
-  // Loads and multiplications overlap, but not perfectly.
-  return rest + std::max(loop, memory) + 0.1 * std::min(loop, memory);
+  if (s.depth > 1) rest += kDepth + s.groups * units * kUnitBytes * s.depth * kWithin;
+  if (work.stream_tiles > 0) rest += kStream + units * kPartial;
+  return rest + std::max(loop, memory) + kOverlap * std::min(loop, memory);
 }
 
-}  // namespace
-
-Schedule choose_schedule(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device) {
+Schedule expect_fastest(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device) {
   Schedule best;
   double best_time = INFINITY;
   const auto consider = [&](const Schedule& schedule) {
@@ -92,25 +192,26 @@ Schedule choose_schedule(const CudaGemmDesc& desc, std::int64_t m, const CudaDev
   for (const TileShape& tile : kTiles) {
     // A tile far wider than the tokens only wastes multiplications.
     if (tile.tokens >= 2 * m && tile.tokens > 8) continue;
-    Schedule schedule;
-    schedule.tokens = tile.tokens;
-    schedule.blocks = tile.blocks;
-    schedule.groups = tile.groups;
-    schedule.depth = tile.depth;
-    for (const int split : {1, 2, 3, 4, 5, 6, 8}) {
-      schedule.split = split;
-      consider(schedule);
-    }
-    schedule.split = 1;
-    for (const int multicast : {1, 2}) {
-      schedule.multicast = multicast;
-      for (const int stream : {0, 1}) {
-        schedule.stream = stream;
-        consider(schedule);
-      }
-    }
+    const auto choice = [&](int split, int multicast, int stream) {
+      return to_schedule(
+          {tile.tokens, tile.blocks, tile.groups, tile.depth, split, multicast, stream});
+    };
+    for (const int split : {1, 2, 3, 4, 5, 6, 8}) consider(choice(split, 1, 0));
+    consider(choice(1, 1, 1));
+    consider(choice(1, 2, 0));
+    consider(choice(1, 2, 1));
   }
   return best;
+}
+
+}  // namespace
+
+Schedule choose_schedule(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device) {
+  if (const Choice* choice = find_in_table(desc, m, device)) {
+    const Schedule schedule = to_schedule(*choice);
+    if (divide_work(schedule, desc, m, device).ok()) return schedule;
+  }
+  return expect_fastest(desc, m, device);
 }
 
 }  // namespace liquidgemm::cuda

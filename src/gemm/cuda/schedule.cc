@@ -160,7 +160,9 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
     work.workers = s.workers == 0 ? most : s.workers;
     if (work.workers > most) return refuse(s, "the GPU does not run that many workers at once");
     if (s.stream == 0) {
-      work.workers = static_cast<int>(std::min<std::int64_t>(work.workers, tiles));
+      // As many as the number of waves needs: with more, some would only do one tile less.
+      const std::int64_t waves = divide_up(tiles, work.workers);
+      work.workers = divide_up(tiles, waves);
     } else {
       // The last, partly filled wave and the one before it are shared out evenly.
       work.workers = static_cast<int>(std::min<std::int64_t>(work.workers, tiles * columns));
