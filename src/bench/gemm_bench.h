@@ -31,6 +31,7 @@ struct GemmBenchOptions {
   bool programmatic = true;  // time ours with programmatic launches as well
   bool check_only = false;
   int rounds = 7;
+  double pause_seconds = 0.0;    // before each timed replay: lets clocks and power recover
   double replay_seconds = 2e-3;  // each replay lasts at least this long
   std::string cublas_path;       // cuBLASLt's library or its folder; empty: searched for
   std::uint64_t seed = 1;

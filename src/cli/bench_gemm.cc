@@ -26,6 +26,7 @@ struct Options {
   std::string output = "f16";
   std::string schedule;
   std::string schedules;
+  int pause_ms = 0;
   bool full = false;
   bool no_rivals = false;
   bool no_programmatic = false;
@@ -104,6 +105,7 @@ Status measure(const Options& options) {
   report.options = options.bench;
   report.options.rivals = !options.no_rivals && !options.bench.check_only;
   report.options.programmatic = !options.no_programmatic;
+  report.options.pause_seconds = options.pause_ms * 1e-3;
   report.options.output = options.output == "bf16" ? CudaOutput::kBFloat16 : CudaOutput::kFloat16;
   report.options.schedules = options.schedules.empty() ? std::vector<std::string>{options.schedule}
                                                        : split_schedules(options.schedules);
@@ -190,6 +192,10 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
                  "Leave out the programmatic dependent launches");
   verb->add_option("--rounds", options->bench.rounds, "Timed rounds; the median counts")
       ->check(CLI::Range(1, 1000).description(""))
+      ->capture_default_str();
+  verb->add_option("--pause", options->pause_ms,
+                   "Milliseconds of rest before each timed replay, in which clocks recover")
+      ->check(CLI::Range(0, 10000).description(""))
       ->capture_default_str();
   verb->add_flag("--check-only", options->bench.check_only,
                  "Compare outputs with the reference, time nothing");

@@ -114,9 +114,12 @@ std::string GemmReport::caption() const {
       "run.\n",
       ceilings.read_bytes_per_second / 1e12, ceilings.int8_operations_per_second / 1e12);
   text += fmt::format(
-      "Medians of {} rounds of graph replays, contenders in turn; weights from device memory; "
+      "Medians of {} rounds of graph replays, contenders in turn{}; weights from device memory; "
       "outputs checked.\n",
-      options.rounds);
+      options.rounds,
+      options.pause_seconds > 0.0
+          ? fmt::format(" after {:.0f} ms of rest", options.pause_seconds * 1e3)
+          : "");
   if (recorded) text += "* recorded on another day, microseconds: bench/baselines/README.md.\n";
   return text;
 }
@@ -176,7 +179,8 @@ json::Object GemmReport::to_json() const {
                       {"date", today()},
                       {"group_size", options.group_size},
                       {"output", std::string(cuda_output_name(options.output))},
-                      {"rounds", options.check_only ? 0 : options.rounds}};
+                      {"rounds", options.check_only ? 0 : options.rounds},
+                      {"pause_ms", options.pause_seconds * 1e3}};
   if (!options.check_only) {
     object["read_tb_per_second"] = ceilings.read_bytes_per_second / 1e12;
     object["int8_tops"] = ceilings.int8_operations_per_second / 1e12;

@@ -1,8 +1,10 @@
 #include "bench/gemm_bench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #include "bench/cuda/contender.h"
 #include "bench/cuda/cublaslt.h"
@@ -252,6 +254,9 @@ Status GemmBench::State::run_rounds(std::vector<Contender*>& contenders, const C
           clocks.push_back(nvml->clock_mhz());
           powers.push_back(nvml->power_watts());
         };
+      }
+      if (options.pause_seconds > 0.0) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(options.pause_seconds));
       }
       LIQUIDGEMM_RETURN_IF_ERROR(contender->run_round(watch, meanwhile));
     }
