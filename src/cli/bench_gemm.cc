@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "base/atomic_file.h"
@@ -64,13 +65,25 @@ std::vector<std::string> split_schedules(const std::string& text) {
   }
 }
 
+// The program's own command line, without the folder it was started from.
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline");
+  std::string command, argument;
+  while (std::getline(file, argument, '\0')) {
+    if (command.empty()) argument = std::filesystem::path(argument).filename().string();
+    const bool quote = argument.find_first_of(" ;") != std::string::npos || argument.empty();
+    command += (command.empty() ? "" : " ") + (quote ? "'" + argument + "'" : argument);
+  }
+  return command;
+}
+
 Status write_records(const Options& options, const GemmReport& report) {
   for (const std::string& path : options.record) {
     const std::string extension = std::filesystem::path(path).extension().string();
-    const std::string text = extension == ".json" ? json::dump_pretty(report.to_json())
-                             : extension == ".csv"
-                                 ? report.csv()
-                                 : report.table().markdown() + "\n" + report.caption();
+    const std::string text = extension == ".json"  ? json::dump_pretty(report.to_json())
+                             : extension == ".csv" ? report.csv()
+                                                   : report.table().markdown() + "\n" +
+                                                         report.caption() + report.provenance();
     LIQUIDGEMM_RETURN_IF_ERROR(write_file_atomically(path, text));
   }
   return ok_status();
@@ -103,6 +116,7 @@ Status measure(const Options& options) {
   }
   GemmReport report;
   report.options = options.bench;
+  report.command = command_line();
   report.options.rivals = !options.no_rivals && !options.bench.check_only;
   report.options.programmatic = !options.no_programmatic;
   report.options.pause_seconds = options.pause_ms * 1e-3;

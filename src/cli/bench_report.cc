@@ -124,6 +124,11 @@ std::string GemmReport::caption() const {
   return text;
 }
 
+std::string GemmReport::provenance() const {
+  return fmt::format("\nRecorded {} by liquid {}, commit {}:\n\n    {}\n", today(),
+                     LIQUIDGEMM_VERSION, LIQUIDGEMM_COMMIT, command);
+}
+
 json::Object GemmReport::to_json() const {
   json::Array cells;
   for (const GemmRow& row : rows) {
@@ -177,6 +182,7 @@ json::Object GemmReport::to_json() const {
                       {"version", LIQUIDGEMM_VERSION},
                       {"commit", LIQUIDGEMM_COMMIT},
                       {"date", today()},
+                      {"command", command},
                       {"group_size", options.group_size},
                       {"output", std::string(cuda_output_name(options.output))},
                       {"rounds", options.check_only ? 0 : options.rounds},

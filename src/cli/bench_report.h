@@ -21,11 +21,14 @@ struct GemmReport {
   std::vector<bench::GemmRow> rows;
   std::vector<std::string> refused;
   std::optional<bench::Recorded> recorded;  // only when this run agrees with it
+  std::string command;                      // that made it
 
   // One row for each measured one.
   Table table() const;
   // What was measured on what, and how to read it.
   std::string caption() const;
+  // When, by which commit and with which command: for files that are kept.
+  std::string provenance() const;
   json::Object to_json() const;
   std::string csv() const;
 };
