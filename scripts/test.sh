@@ -54,6 +54,7 @@ if [[ $install == 1 ]]; then
   step "Packages"
   distribution=$(detect_distribution /etc/os-release)
   mapfile -t packages < <(base_packages "$distribution")
+  packages+=(gnuplot-nox)
   if [[ $fuzz != 0 ]]; then
     clang=$(fuzz_clang "$distribution")
     packages+=("clang-$clang" "libclang-rt-$clang-dev")

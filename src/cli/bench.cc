@@ -11,9 +11,11 @@ void add_bench(CLI::App& app, Globals&, Action& action) {
       "Examples:\n"
       "  liquid bench device\n"
       "  liquid bench gemm --device cuda\n"
-      "  liquid bench gemm --device cuda --full --record results.json");
+      "  liquid bench gemm --device cuda --full --record results.json\n"
+      "  liquid bench plot results.json -o results.svg");
   add_bench_gemm(*verb, action);
   add_bench_device(*verb, action);
+  add_bench_plot(*verb, action);
 }
 
 }  // namespace liquidgemm::cli

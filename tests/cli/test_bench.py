@@ -1,5 +1,8 @@
 """`liquid bench` where there is no GPU: wrong usage is told from a machine that cannot."""
 
+import pathlib
+import shutil
+
 import pytest
 
 
@@ -60,3 +63,34 @@ def test_missing_recorded_rivals_are_named(liquid, tmp_path):
 def test_a_broken_table_of_recorded_rivals_is_named(liquid, tmp_path):
     (tmp_path / "h200-gemm-us.csv").write_text("shape,N,K\nx,1,2\n")
     liquid.fails("bench", "gemm", "--recorded", tmp_path, naming=["h200-gemm-us.csv", "column"])
+
+
+RECORDED = pathlib.Path(__file__).parents[2] / "bench" / "results" / "h200-gemm.json"
+
+
+@pytest.mark.skipif(shutil.which("gnuplot") is None, reason="gnuplot is not installed")
+def test_a_recorded_result_becomes_a_picture(liquid, tmp_path):
+    picture = tmp_path / "picture.svg"
+    liquid.ok("bench", "plot", RECORDED, "-o", picture)
+    text = picture.read_text()
+    assert text.startswith("<?xml") and "</svg>" in text
+    for shape in ("57344 x 8192", "4096 x 4096"):
+        assert shape in text
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "JSON"),
+        ("[]", "object"),
+        ("{}", "rows"),
+        ('{"rows": [1]}', "rows[0]"),
+        ('{"rows": [{"n": 0, "k": 1, "m": 1}]}', "n"),
+        ('{"rows": [{"n": 8, "k": 32, "m": 1}]}', "best_rival_over_ours"),
+    ],
+)
+def test_what_is_no_result_is_refused(liquid, tmp_path, text, said):
+    results, picture = tmp_path / "results.json", tmp_path / "picture.svg"
+    results.write_text(text)
+    liquid.fails("bench", "plot", results, "-o", picture, naming=[said])
+    assert not picture.exists()
