@@ -52,12 +52,12 @@ struct W4A8Config {
   static constexpr int kChunk = kTokenUnits < 4 ? kTokenUnits : 4;
   static constexpr int kOutputBytes = kChunk * 8 * kBlockRows * 2;
   static constexpr int kStagingBytes = kDepthGroups == 1 ? kRowGroups * 2 * kOutputBytes : 0;
-  // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
-  // every row (w4a8_epilogue.cuh).
   // A stage of the ring takes so many units of every row group when a finisher fetches the sums
   // that another worker left (0: they are few and loaded directly).
   static constexpr int kPartialUnits = kXBytes / (kRowGroups * kUnitBytes);
   static_assert(kUnits % (kPartialUnits > 0 ? kPartialUnits : 1) == 0);
+  // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
+  // every row (w4a8_epilogue.cuh).
   static constexpr int kScaleBytes = 8 * (kTokens + kRowBlocks * kBlockRows);
 };
 
