@@ -265,6 +265,35 @@ TEST_F(CudaGemmUsage, APlanComesBackFromItsSchedule) {
   }
 }
 
+// Two plans may run the same kernel with rings of different length.
+TEST_F(CudaGemmUsage, PlansOfOneKernelDoNotDisturbEachOther) {
+  Random random(fresh_seed());
+  const Stream stream;
+  const TestLayer layer(random, random_liquid4(random, 520, 4128, 64), false, stream);
+  const Tokens tokens = random_tokens(random, 16, layer.k());
+  const CudaGemmDesc desc = layer.desc(CudaOutput::kFloat16, false);
+  const DeviceTokens device_tokens(random, tokens);
+  const auto expected = layer.expected(desc, tokens, layer.sums(tokens));
+  std::vector<CudaGemmPlan> plans;
+  for (const char* stages : {"10", "3", "7"}) {
+    auto plan = CudaGemmPlan::make(desc, tokens.m, device_,
+                                   std::string("tokens=16,groups=4,stages=") + stages);
+    ASSERT_TRUE(is_ok(plan.status()));
+    plans.push_back(std::move(*plan));
+  }
+  for (const CudaGemmPlan& plan : plans) {
+    const DeviceOutput output(desc, tokens.m, 1);
+    const Workspace workspace(plan);
+    CudaGemmArguments arguments;
+    layer.set(arguments, false);
+    device_tokens.set(arguments);
+    output.set(arguments);
+    workspace.set(arguments);
+    ASSERT_TRUE(is_ok(plan.launch(arguments, stream))) << plan.describe();
+    ASSERT_TRUE(output.equals(expected)) << plan.describe();
+  }
+}
+
 TEST_F(CudaGemmUsage, RefusesBadSchedules) {
   CudaGemmDesc desc;
   desc.n = 1024;

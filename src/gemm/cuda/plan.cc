@@ -123,9 +123,12 @@ Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m
                             ": no kernel has these tokens, blocks, groups and depth");
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(state->encode, find_encoder());
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(
-      reinterpret_cast<const void*>(state->kernel->kernel),
-      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(state->work.shared_bytes)));
+  // The attribute is the kernel's, not the plan's: always the most, or a later plan with fewer
+  // stages would take it away from this one.
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(state->kernel->kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(device.shared_bytes_per_block)));
 
   W4A8Parameters& p = state->parameters;
   p.n = static_cast<int>(desc.n);
