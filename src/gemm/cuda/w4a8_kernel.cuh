@@ -1,10 +1,10 @@
 // The kernel: the pipeline, the sharing of one tile among blocks, and the epilogue put together.
 //
-// A tile's sums may lie with several contributors, because INT32 sums can be cut anywhere:
+// A tile's sums may lie in several places, because INT32 sums can be cut anywhere:
 //
-//   depth groups of a block, blocks of a cluster   exchange through shared memory: contributor c
-//                                                  finishes the units [c U / C, (c + 1) U / C)
-//   stream-K (SegmentIterator)                     partials in global memory, one finisher
+//   depth groups of a block, blocks of a cluster   Exchange: through shared memory, each finishes
+//                                                  its share of the tile's units
+//   workers of a stream (segments.cuh)             Partial: in global memory, one worker finishes
 #pragma once
 
 #include "gemm/cuda/w4a8_epilogue.cuh"
