@@ -10,7 +10,6 @@ Result<DeviceBuffer> DeviceBuffer::allocate(std::size_t bytes, const std::string
   const Status status =
       cuda::cuda_status(cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)), "cudaMalloc");
   if (!status.ok()) {
-    (void)cudaGetLastError();  // a refused allocation is not left behind for the next launch
     return status.with_context(what + " (" + std::to_string(bytes >> 20) + " MiB)");
   }
   DeviceBuffer buffer;

@@ -21,30 +21,6 @@ constexpr int kTokenBytes = 256 * 128;  // B: up to 256 tokens of 128 columns
 constexpr int kAShared = 2 * 64 * 128;  // A of the two warp groups, from shared memory
 constexpr int kFeedShared = kTokenBytes + kWeightBlocks * cuda::block_bytes(kGroupSize);
 
-// clang-format off
-#define LIQUIDGEMM_OUT4(i) "+r"(d[i]), "+r"(d[(i) + 1]), "+r"(d[(i) + 2]), "+r"(d[(i) + 3])
-#define LIQUIDGEMM_OUT16(i) \
-  LIQUIDGEMM_OUT4(i), LIQUIDGEMM_OUT4((i) + 4), LIQUIDGEMM_OUT4((i) + 8), LIQUIDGEMM_OUT4((i) + 12)
-
-// d[64, 256] += a[64, 32] * b[256, 32]^T, both in shared memory.
-__device__ __forceinline__ void wgmma_s8s8_n256(int (&d)[128], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-      "}, %128, %129, 1;"
-      : LIQUIDGEMM_OUT16(0), LIQUIDGEMM_OUT16(16), LIQUIDGEMM_OUT16(32), LIQUIDGEMM_OUT16(48),
-        LIQUIDGEMM_OUT16(64), LIQUIDGEMM_OUT16(80), LIQUIDGEMM_OUT16(96), LIQUIDGEMM_OUT16(112)
-      : "l"(a), "l"(b));
-}
-// clang-format on
-
 // Random bytes: products of zeros would run faster than real ones.
 __device__ std::uint32_t random_word(std::uint32_t i) {
   i = (i ^ 61) ^ (i >> 16);
@@ -90,7 +66,7 @@ __global__ void __launch_bounds__(kRateThreads, 1) wgmma_only(int steps, int* ou
     for (int i = 0; i < 4; ++i) {
       const std::uint64_t k32 = i * kDescriptorK32;
       if constexpr (kAFromShared) {
-        wgmma_s8s8_n256(sums, a_shared + k32, b + k32);
+        wgmma_s8s8_shared_n256(sums, a_shared + k32, b + k32);
       } else {
         wgmma_u8s8<256>(sums, a, b + k32, 1);
       }

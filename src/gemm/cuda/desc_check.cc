@@ -43,15 +43,6 @@ Status check_desc(const CudaGemmDesc& desc) {
 
 }  // namespace cuda
 
-std::string_view cuda_output_name(CudaOutput output) {
-  switch (output) {
-    case CudaOutput::kFloat16: return "f16";
-    case CudaOutput::kBFloat16: return "bf16";
-    case CudaOutput::kInt32: return "i32";
-  }
-  return "unknown";
-}
-
 Status can_implement(const CudaGemmDesc& desc, const CudaDevice& device) {
   constexpr std::size_t kSharedBytes = 227 * 1024;
   constexpr int kDriver = 12040;

@@ -168,7 +168,6 @@ double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivi
   const double memory = static_cast<double>(packed_weight_bytes(desc)) * kMemory *
                         std::max(1.0, kEnoughBlocks / active);
   double rest = kLaunch + units * finished * kStore;
-  constexpr double kUnitBytes = 2048.0;
   if (s.split > 1) {
     rest += kCluster + s.groups * units * kUnitBytes * (s.split - 1) / s.split * kAcross;
   }

@@ -9,7 +9,7 @@ namespace liquidgemm::cuda {
 template <int kTokens, int kBlocks, int kGroups, int kDepth, int kGroupSize>
 KernelEntry kernel_entry() {
   using Config = W4A8Config<kTokens, kBlocks, kGroups, kDepth, kGroupSize>;
-  return {kTokens, kBlocks, kGroups, kDepth, kGroupSize, Config::kThreads, w4a8_kernel<Config>};
+  return {kTokens, kBlocks, kGroups, kDepth, Config::kThreads, w4a8_kernel<Config>};
 }
 
 }  // namespace liquidgemm::cuda

@@ -8,7 +8,7 @@
 namespace liquidgemm::cuda {
 
 struct KernelEntry {
-  int tokens, blocks, groups, depth, group_size;
+  int tokens, blocks, groups, depth;
   int threads;
   void (*kernel)(W4A8Parameters);
 };

@@ -220,10 +220,11 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
       state_->encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, desc.k, p.m, a.ld_x, cuda::kBlockColumns,
       state_->schedule.tokens / p.multicast, CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
   if (!sums) {
-    LIQUIDGEMM_RETURN_IF_ERROR(encode_map(
-        state_->encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
-        desc.gated ? cuda::kBlockRows / 2 : cuda::kBlockRows, cuda::chunk_tokens(state_->schedule),
-        desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        encode_map(state_->encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
+                   desc.gated ? cuda::kBlockRows / 2 : cuda::kBlockRows,
+                   8 * cuda::tile_sizes(state_->schedule, desc.group_size).chunk_units(),
+                   desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
   p.ahead = a.programmatic_launch ? p.stages : 1;

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int kMostStages = 32;
 constexpr int kLargestCluster = 8;
-constexpr std::size_t kUnitBytes = 128 * 16;  // 64 rows x 8 tokens of sums
 
 struct Field {
   std::string_view name;
@@ -68,13 +67,9 @@ Result<Schedule> parse_schedule(std::string_view text) {
   return schedule;
 }
 
-std::size_t stage_bytes(const Schedule& schedule, int group_size) {
-  const auto tokens = static_cast<std::size_t>(schedule.tokens);
-  const auto blocks = static_cast<std::size_t>(schedule.groups) * schedule.blocks;
-  return tokens * kBlockColumns + blocks * block_bytes(group_size);
+TileSizes tile_sizes(const Schedule& schedule, int group_size) {
+  return {schedule.tokens, schedule.blocks, schedule.groups, schedule.depth, group_size};
 }
-
-int chunk_tokens(const Schedule& schedule) { return std::min(32, schedule.tokens); }
 
 Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& desc, std::int64_t m,
                                  const CudaDevice& device) {
@@ -104,15 +99,12 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   }
   if (s.split > columns) return refuse(s, "more splits than column blocks");
 
-  // Beside the ring: barriers, the scales of every warp group, and where the epilogue
-  // stages a chunk of units (w4a8_pipeline.cuh).
-  const std::size_t stage = stage_bytes(s, desc.group_size);
-  const std::size_t chunk_bytes =
-      static_cast<std::size_t>(chunk_tokens(schedule)) * kBlockRows * sizeof(std::uint16_t);
-  const std::size_t staging = s.depth == 1 ? s.groups * 2 * chunk_bytes : 0;
-  const std::size_t scales =
-      static_cast<std::size_t>(s.groups) * s.depth * 8 * (s.tokens + s.blocks * kBlockRows);
-  const std::size_t fixed = (2 * kMostStages + s.groups) * 8 + staging + scales;
+  // Beside the ring: barriers, the scales of every warp group, and where the epilogue stages a
+  // chunk of units (w4a8_pipeline.cuh).
+  const TileSizes sizes = tile_sizes(s, desc.group_size);
+  const std::size_t stage = sizes.stage_bytes();
+  const std::size_t fixed = (2 * kMostStages + s.groups) * 8 + sizes.staging_bytes() +
+                            sizes.warp_groups() * sizes.scale_bytes();
   const std::size_t room = device.shared_bytes_per_block - fixed;
   const int fitting = static_cast<int>(room / stage);
   const int fewest = std::max(2 * s.depth, 3);
@@ -126,7 +118,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   }
   work.shared_bytes = work.stages * stage + fixed;
 
-  const int units = s.blocks * s.tokens / 8;
+  const int units = sizes.units();
   if (exchanges) {
     // A unit that a block finishes arrives from every other block (w4a8_kernel.cuh).
     work.exchange_most = divide_up(divide_up(units, s.depth), s.split);
@@ -137,7 +129,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
                                            : static_cast<std::size_t>(s.groups) * s.depth *
                                                  work.exchange_most * s.split * kUnitBytes;
     const std::size_t within =
-        s.depth == 1 ? 0 : static_cast<std::size_t>(s.groups) * units * s.depth * kUnitBytes;
+        s.depth == 1 ? 0 : static_cast<std::size_t>(sizes.warp_groups()) * units * kUnitBytes;
     const std::size_t ring = work.stages * stage;
     if (within > ring) {
       return refuse(s, "the sums of the depth groups take " + std::to_string(within) +

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "gemm/cuda/tile_sizes.h"
 #include "liquidgemm/cuda_gemm.h"
 
 namespace liquidgemm::cuda {
@@ -50,11 +51,7 @@ struct WorkDivision {
 Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& desc, std::int64_t m,
                                  const CudaDevice& device);
 
-// Tokens that the epilogue writes at a time.
-int chunk_tokens(const Schedule& schedule);
-
-// Bytes of one stage of the ring.
-std::size_t stage_bytes(const Schedule& schedule, int group_size);
+TileSizes tile_sizes(const Schedule& schedule, int group_size);
 
 // The expected fastest schedule: a table of measured choices, and a cost model elsewhere
 // (heuristics.cc).

@@ -34,8 +34,6 @@ __device__ __forceinline__ void get_unit(const Consumer<Config>& consumer, int u
 template <class Config>
 struct Exchange {
   static constexpr int kDepth = Config::kDepthGroups;
-  // Units that a depth group adds up at most.
-  static constexpr int kShare = (Config::kUnits + kDepth - 1) / kDepth;
 
   const W4A8Parameters& p;
   const Consumer<Config>& consumer;
@@ -47,7 +45,7 @@ struct Exchange {
       : p(parameters), consumer(source), rank(block) {
     const int share = consumer.row_group * kDepth + consumer.depth_group;
     across = consumer.shared.x + p.exchange_offset +
-             share * p.exchange_most * p.split * Config::kUnitBytes + consumer.thread * 16;
+             share * p.exchange_most * p.split * kUnitBytes + consumer.thread * 16;
     arrived = consumer.shared.exchanged + consumer.row_group * 8;
   }
 
@@ -64,13 +62,13 @@ struct Exchange {
 
   __device__ __forceinline__ std::uint32_t within(int unit) const {
     const int index = (consumer.row_group * Config::kUnits + unit) * kDepth;
-    return consumer.shared.x + index * Config::kUnitBytes + consumer.thread * 16;
+    return consumer.shared.x + index * kUnitBytes + consumer.thread * 16;
   }
 
   // The l-th unit of this depth group to the block that finishes it. A block's own stays with the
   // thread that will read it.
   __device__ __forceinline__ void send(int block, int slot, const int (&values)[4]) const {
-    const std::uint32_t place = across + (slot * p.split + rank) * Config::kUnitBytes;
+    const std::uint32_t place = across + (slot * p.split + rank) * kUnitBytes;
     if (block == rank) {
       ptx::store_shared(place, values);
     } else {
@@ -86,7 +84,7 @@ struct Exchange {
 #pragma unroll 4
     for (int c = 0; c < count; ++c) {
       int part[4];
-      ptx::load_shared(address + c * Config::kUnitBytes, part);
+      ptx::load_shared(address + c * kUnitBytes, part);
 #pragma unroll
       for (int i = 0; i < 4; ++i) values[i] += part[i];
     }
@@ -102,7 +100,7 @@ struct Exchange {
       for (int u = 0; u < Config::kUnits; ++u) {
         int values[4];
         get_unit(consumer, u, values);
-        ptx::store_shared(within(u) + d * Config::kUnitBytes, values);
+        ptx::store_shared(within(u) + d * kUnitBytes, values);
       }
       ptx::named_barrier(1, Config::kConsumers);
     }
@@ -143,7 +141,7 @@ struct Exchange {
     slot = 0;
     for (int u = d + rank * kDepth; u < Config::kUnits; u += kDepth * p.split) {
       int values[4];
-      add(across + slot++ * p.split * Config::kUnitBytes, p.split, values);
+      add(across + slot++ * p.split * kUnitBytes, p.split, values);
       finish(u, values);
     }
   }

@@ -19,6 +19,7 @@
 #include "gemm/cuda/ptx/thread.h"
 #include "gemm/cuda/ptx/wgmma.h"
 #include "gemm/cuda/segments.cuh"
+#include "gemm/cuda/tile_sizes.h"
 #include "gemm/cuda/unpack.h"
 
 namespace liquidgemm::cuda {
@@ -26,14 +27,16 @@ namespace liquidgemm::cuda {
 template <int kTokensOfTile, int kRowBlocksOfGroup, int kRowGroupsOfTile, int kDepthGroupsOfTile,
           int kGroup>
 struct W4A8Config {
+  static constexpr TileSizes kSizes{kTokensOfTile, kRowBlocksOfGroup, kRowGroupsOfTile,
+                                    kDepthGroupsOfTile, kGroup};
   static constexpr int kTokens = kTokensOfTile;
   static constexpr int kRowBlocks = kRowBlocksOfGroup;  // 64-row blocks of one warp group
   static constexpr int kRowGroups = kRowGroupsOfTile;
   static constexpr int kDepthGroups = kDepthGroupsOfTile;
   static constexpr int kGroupSize = kGroup;
 
-  static constexpr int kTileBlocks = kRowGroups * kRowBlocks;  // 64-row blocks of the tile
-  static constexpr int kConsumers = kRowGroups * kDepthGroups * 128;
+  static constexpr int kTileBlocks = kSizes.tile_blocks();
+  static constexpr int kConsumers = kSizes.warp_groups() * 128;
   static constexpr int kSums = kRowBlocks * kTokens / 2;  // registers of one thread
   // The loader is one warp. Where the sums need most of the registers, it is a whole warp group,
   // because only a warp group can hand its registers over.
@@ -41,24 +44,18 @@ struct W4A8Config {
   static constexpr int kLoaderRegisters = kConsumers == 256 ? 24 : 56;
   static constexpr int kConsumerRegisters = kConsumers == 256 ? 240 : 152;
   static constexpr int kThreads = kConsumers + (kRedistribute ? 128 : 32);
-  static constexpr int kXBytes = kTokens * kBlockColumns;
+  static constexpr int kXBytes = kSizes.x_bytes();
   static constexpr int kBlockBytes = block_bytes(kGroupSize);
-  static constexpr int kStageBytes = kXBytes + kTileBlocks * kBlockBytes;
-  // A unit is what one wgmma column group of 8 tokens leaves: 64 rows x 8 tokens, 4 sums a thread.
-  static constexpr int kTokenUnits = kTokens / 8;
-  static constexpr int kUnits = kRowBlocks * kTokenUnits;
-  static constexpr int kUnitBytes = 128 * 16;
-  // The epilogue takes so many units at a time, and stages their outputs in two buffers.
-  static constexpr int kChunk = kTokenUnits < 4 ? kTokenUnits : 4;
-  static constexpr int kOutputBytes = kChunk * 8 * kBlockRows * 2;
-  static constexpr int kStagingBytes = kDepthGroups == 1 ? kRowGroups * 2 * kOutputBytes : 0;
+  static constexpr int kTokenUnits = kSizes.token_units();
+  static constexpr int kUnits = kSizes.units();
+  static constexpr int kChunk = kSizes.chunk_units();
+  static constexpr int kOutputBytes = kSizes.output_bytes();
+  static constexpr int kStagingBytes = kSizes.staging_bytes();
+  static constexpr int kScaleBytes = kSizes.scale_bytes();
   // A stage of the ring takes so many units of every row group when a finisher fetches the sums
   // that another worker left (0: they are few and loaded directly).
   static constexpr int kPartialUnits = kXBytes / (kRowGroups * kUnitBytes);
   static_assert(kUnits % (kPartialUnits > 0 ? kPartialUnits : 1) == 0);
-  // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
-  // every row (w4a8_epilogue.cuh).
-  static constexpr int kScaleBytes = 8 * (kTokens + kRowBlocks * kBlockRows);
 };
 
 // Shared memory: X of every stage (1,024-byte aligned), the epilogue's staging, weights of every
@@ -119,7 +116,7 @@ __device__ __forceinline__ Segment split_segment(const W4A8Parameters& p, Segmen
   return {segment.tile, begin(rank), begin(rank + 1)};
 }
 
-// ---- Producer: one warp ------------------------------------------------------------------------
+// ---- Producer: one warp ----------------------------------------------------------------------
 
 // All 32 lanes run this with equal values (ptx/copy.h).
 template <class Config>
@@ -170,7 +167,7 @@ struct Producer {
 
   // The sums that worker `other` left of this tile, as stages of the ring.
   __device__ __forceinline__ void load_partial(RingSlot& at, int other) const {
-    constexpr int kBytes = Config::kPartialUnits * Config::kUnitBytes;
+    constexpr int kBytes = Config::kPartialUnits * kUnitBytes;
     const int group = (other * p.multicast + row_rank) * Config::kRowGroups;
 #pragma unroll 1
     for (int i = 0; i < Config::kRowGroups; ++i) {
@@ -179,7 +176,7 @@ struct Producer {
     }
     ptx::fence_for_bulk_copies();
     const char* sums = reinterpret_cast<const char*>(p.partials) +
-                       std::int64_t{group} * Config::kUnits * Config::kUnitBytes;
+                       std::int64_t{group} * Config::kUnits * kUnitBytes;
 #pragma unroll 1
     for (int stage = 0; stage < Config::kUnits / Config::kPartialUnits; ++stage) {
       ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
@@ -188,8 +185,8 @@ struct Producer {
 #pragma unroll
       for (int i = 0; i < Config::kRowGroups; ++i) {
         ptx::copy_bulk(shared.x_stage(at.slot) + i * kBytes,
-                       sums + i * Config::kUnits * Config::kUnitBytes + stage * kBytes, kBytes,
-                       barrier, ptx::kEvictFirst);
+                       sums + i * Config::kUnits * kUnitBytes + stage * kBytes, kBytes, barrier,
+                       ptx::kEvictFirst);
       }
       at.advance(1, p.stages);
     }
@@ -245,8 +242,7 @@ struct Producer {
   }
 };
 
-// ---- Consumers
-// -----------------------------------------------------------------------------------
+// ---- Consumers -------------------------------------------------------------------------------
 
 template <class Config>
 struct Consumer {
@@ -328,9 +324,9 @@ struct Consumer {
 #pragma unroll
       for (int i = 0; i < kPartialUnits; ++i) {
         int part[4];
-        ptx::load_shared(shared.x_stage(at.slot) +
-                             (row_group * kPartialUnits + i) * Config::kUnitBytes + thread * 16,
-                         part);
+        ptx::load_shared(
+            shared.x_stage(at.slot) + (row_group * kPartialUnits + i) * kUnitBytes + thread * 16,
+            part);
         const int unit = stage * kPartialUnits + i;
         int* const sum = &sums[unit / Config::kTokenUnits][unit % Config::kTokenUnits * 4];
 #pragma unroll

@@ -10,15 +10,6 @@ Status no_cuda() { return unsupported("this build has no CUDA (cmake says why)")
 
 Result<CudaDevice> open_cuda_device(int) { return no_cuda(); }
 
-std::string_view cuda_output_name(CudaOutput output) {
-  switch (output) {
-    case CudaOutput::kFloat16: return "f16";
-    case CudaOutput::kBFloat16: return "bf16";
-    case CudaOutput::kInt32: return "i32";
-  }
-  return "unknown";
-}
-
 Status can_implement(const CudaGemmDesc&, const CudaDevice&) { return no_cuda(); }
 
 std::size_t packed_weight_bytes(const CudaGemmDesc&) { return 0; }

@@ -59,16 +59,6 @@ __device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, std::uint32
       "r"(parity)
       : "memory");
 }
-// The same, seeing what other blocks of the cluster did before they arrived.
-__device__ __forceinline__ void mbarrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
-  asm volatile(
-      "{.reg .pred done;\n"
-      "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again;}" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
-}
-
 // Barrier `id` (1 .. 15) among `threads` threads of the block.
 __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

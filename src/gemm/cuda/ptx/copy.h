@@ -32,10 +32,6 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
       : "memory");
 }
 
-__device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 // One box of a two-dimensional tensor at (column, row); what lies outside reads as zero and still
 // counts its bytes.
 __device__ __forceinline__ void copy_tensor(std::uint32_t shared, const CUtensorMap* map,

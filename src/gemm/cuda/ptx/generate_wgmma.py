@@ -56,7 +56,7 @@ def wrapped(items, each, join):
 
 def specialisation(tokens):
     registers = tokens // 2
-    outputs = wrapped([f"%{i}" for i in range(registers)], 16, ', "\n      "')
+    outputs = wrapped([f"%{i}" for i in range(registers)], 14, ', "\n      "')
     operands = wrapped([f'"+r"(d[{i}])' for i in range(registers)], 6, ",\n        ")
     a = ", ".join(f"%{registers + i}" for i in range(4))
     return f"""
@@ -74,10 +74,29 @@ __device__ __forceinline__ void wgmma_u8s8<{tokens}>(int (&d)[{registers}],
 }}"""
 
 
+def from_shared_memory(tokens):
+    registers = tokens // 2
+    outputs = wrapped([f"%{i}" for i in range(registers)], 14, ', "\n      "')
+    operands = wrapped([f'"+r"(d[{i}])' for i in range(registers)], 6, ",\n        ")
+    return f"""
+// d[64, {tokens}] += a[64, 32] * b[{tokens}, 32]^T, signed bytes, both in shared memory: for the
+// benchmark.
+__device__ __forceinline__ void wgmma_s8s8_shared_n{tokens}(int (&d)[{registers}], std::uint64_t a,
+                                                       std::uint64_t b) {{
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n{tokens}k32.s32.s8.s8 "
+      "{{{outputs}}}, "
+      "%{registers}, %{registers + 1}, 1;"
+      : {operands}
+      : "l"(a), "l"(b));
+}}"""
+
+
 print(HEADER)
 print("// clang-format off")
 for tokens in TOKENS:
     print(specialisation(tokens))
+print(from_shared_memory(256))
 print("""
 // clang-format on
 
