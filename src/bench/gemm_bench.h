@@ -30,6 +30,7 @@ struct GemmBenchOptions {
   bool rivals = true;
   bool programmatic = true;  // time ours with programmatic launches as well
   bool check_only = false;
+  bool ablate = false;  // variants of our kernel in the place of schedules and rivals
   int rounds = 7;
   double pause_seconds = 0.0;    // before each timed replay: lets clocks and power recover
   double replay_seconds = 2e-3;  // each replay lasts at least this long
@@ -54,12 +55,19 @@ struct RivalTiming {
   std::string algorithm;  // "algo 66, tile 15, ..."
 };
 
+// The kernel that serves; two other ways of unpacking (gemm/cuda/unpack_kind.h); and one consumer
+// warp group in the place of several.
+inline constexpr std::array<const char*, 4> kAblationVariants = {"unsigned", "qserve", "xor",
+                                                                 "one group"};
+
 // One cell, one schedule.
 struct GemmRow {
   Shape shape;
   std::int64_t m = 0;
   std::string kernel;    // plan.describe()
   std::string schedule;  // plan.schedule()
+  std::string variant;   // of an ablation, compared with the others of the same tile
+  std::string tile;      // "256 x 16": rows and tokens; of an ablation
   std::optional<Timing> ours;
   std::optional<Timing> programmatic;
   std::array<std::optional<RivalTiming>, 3> rivals;  // in kRivals' order

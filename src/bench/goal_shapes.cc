@@ -32,6 +32,13 @@ const std::array<Shape, 4> kShortShapes = {{
 }};
 constexpr std::array<std::int64_t, 6> kShortTokens = {1, 16, 64, 128, 256, 4096};
 
+// Layers large enough that what goes on inside a multiprocessor shows.
+const std::array<Shape, 2> kAblationShapes = {{
+    {"l2-70b.gate_up", 57344, 8192},
+    {"l3-8b.gate_up", 28672, 4096},
+}};
+constexpr std::array<std::int64_t, 3> kAblationTokens = {16, 64, 128};
+
 bool parse_number(std::string_view text, std::int64_t& number) {
   const char* end = text.data() + text.size();
   const auto parsed = std::from_chars(text.data(), end, number);
@@ -44,6 +51,8 @@ std::span<const Shape> goal_shapes() { return kGoalShapes; }
 std::span<const std::int64_t> goal_tokens() { return kGoalTokens; }
 std::span<const Shape> short_shapes() { return kShortShapes; }
 std::span<const std::int64_t> short_tokens() { return kShortTokens; }
+std::span<const Shape> ablation_shapes() { return kAblationShapes; }
+std::span<const std::int64_t> ablation_tokens() { return kAblationTokens; }
 
 Result<std::vector<Shape>> parse_shape(std::string_view text) {
   std::vector<Shape> shapes;

@@ -23,6 +23,10 @@ std::span<const std::int64_t> goal_tokens();
 // What `liquid bench gemm` measures when nothing is asked for: under a minute on an H200.
 std::span<const Shape> short_shapes();
 std::span<const std::int64_t> short_tokens();
+// What the ablation measures; its kernels are compiled for these token counts and groups alone.
+std::span<const Shape> ablation_shapes();
+std::span<const std::int64_t> ablation_tokens();
+inline constexpr int kAblationGroupSize = 64;
 
 // "4096x14336", a name, or a model ("l2-7b": all of its shapes).
 Result<std::vector<Shape>> parse_shape(std::string_view text);

@@ -15,7 +15,7 @@
 namespace liquidgemm::cli {
 namespace {
 
-constexpr std::int64_t kMeasurements = 11;
+constexpr std::int64_t kMeasurements = 17;
 
 Status bench_device(bool json) {
   interrupt_flag();

@@ -38,8 +38,13 @@ struct Options {
 
 Status choose_cells(const Options& options, std::vector<bench::Shape>& shapes,
                     std::vector<std::int64_t>& tokens) {
-  const auto default_shapes = options.full ? bench::goal_shapes() : bench::short_shapes();
-  const auto default_tokens = options.full ? bench::goal_tokens() : bench::short_tokens();
+  const bool ablate = options.bench.ablate;
+  const auto default_shapes = options.full ? bench::goal_shapes()
+                              : ablate     ? bench::ablation_shapes()
+                                           : bench::short_shapes();
+  const auto default_tokens = options.full ? bench::goal_tokens()
+                              : ablate     ? bench::ablation_tokens()
+                                           : bench::short_tokens();
   if (options.shapes.empty()) shapes.assign(default_shapes.begin(), default_shapes.end());
   for (const std::string& text : options.shapes) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const auto more, bench::parse_shape(text));
@@ -117,8 +122,8 @@ Status measure(const Options& options) {
   GemmReport report;
   report.options = options.bench;
   report.command = command_line();
-  report.options.rivals = !options.no_rivals && !options.bench.check_only;
-  report.options.programmatic = !options.no_programmatic;
+  report.options.rivals = !options.no_rivals && !options.bench.check_only && !options.bench.ablate;
+  report.options.programmatic = !options.no_programmatic && !options.bench.ablate;
   report.options.pause_seconds = options.pause_ms * 1e-3;
   report.options.output = options.output == "bf16" ? CudaOutput::kBFloat16 : CudaOutput::kFloat16;
   report.options.schedules = options.schedules.empty() ? std::vector<std::string>{options.schedule}
@@ -167,6 +172,36 @@ Status measure(const Options& options) {
   }
   LIQUIDGEMM_RETURN_IF_ERROR(write_records(options, report));
   return failure;
+}
+
+// What the variants of the ablation are not compiled for is wrong usage.
+void check_ablation(const Options& options) {
+  if (!options.bench.ablate) return;
+  const auto refuse = [](const std::string& why) { throw CLI::ValidationError("--ablate", why); };
+  const std::pair<bool, const char*> others[] = {{options.full, "--full"},
+                                                 {!options.schedule.empty(), "--schedule"},
+                                                 {!options.schedules.empty(), "--schedules"},
+                                                 {options.bench.check_only, "--check-only"},
+                                                 {!options.recorded.empty(), "--recorded"}};
+  for (const auto& [given, name] : others) {
+    if (given) refuse(std::string(name) + " does not go with it");
+  }
+  if (options.bench.group_size != bench::kAblationGroupSize) {
+    refuse(fmt::format("--group-size {}: its kernels are compiled for groups of {} alone",
+                       options.bench.group_size, bench::kAblationGroupSize));
+  }
+  const auto known = bench::ablation_tokens();
+  for (const std::int64_t m : options.tokens) {
+    if (std::find(known.begin(), known.end(), m) == known.end()) {
+      refuse(
+          fmt::format("--m {}: its kernels are compiled for {} tokens", m, fmt::join(known, ", ")));
+    }
+  }
+  for (const std::string& path : options.record) {
+    if (std::filesystem::path(path).extension() == ".csv") {
+      refuse("--record " + path + ": its results are written as .json or .md");
+    }
+  }
 }
 
 std::string shape_problem(const std::string& text) {
@@ -219,6 +254,8 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
                    "A folder like bench/baselines: show its rivals where cuBLASLt agrees");
   verb->add_option("--record", options->record,
                    "Also write the results to this .json, .csv or .md file; repeatable");
+  verb->add_flag("--ablate", options->bench.ablate,
+                 "Our kernel beside variants: other unpacking, one warp group");
   verb->add_flag("--json", options->json, "Print JSON");
   verb->footer(
       "Without --shape, --m and --full: four layers at six token counts, under a minute.\n"
@@ -227,8 +264,12 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
       "  liquid bench gemm --device cuda\n"
       "  liquid bench gemm --device cuda --full --recorded bench/baselines --record all.csv\n"
       "  liquid bench gemm --shape l3-8b.down --m 16,64 --no-rivals --schedules 'A;B'\n"
-      "  liquid bench gemm --shape 5120x13824 --check-only");
-  verb->callback([options, &action] { action = [options] { return measure(*options); }; });
+      "  liquid bench gemm --shape 5120x13824 --check-only\n"
+      "  liquid bench gemm --ablate --shape l3-8b.gate_up --m 16,128");
+  verb->callback([options, &action] {
+    check_ablation(*options);
+    action = [options] { return measure(*options); };
+  });
 }
 
 }  // namespace liquidgemm::cli

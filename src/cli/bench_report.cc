@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <string_view>
 
 #include "liquidgemm_version.h"
 
@@ -42,9 +43,56 @@ json::Object timing_json(const bench::Timing& timing) {
   return {{"us", timing.seconds * 1e6}, {"spread", timing.spread}};
 }
 
+// The row of `variant` that an ablation compares with `row`, or null.
+const GemmRow* find_variant(const std::vector<GemmRow>& rows, const GemmRow& row,
+                            std::string_view variant) {
+  for (const GemmRow& other : rows) {
+    if (other.variant == variant && other.tile == row.tile && other.m == row.m &&
+        other.shape.name == row.shape.name) {
+      return &other;
+    }
+  }
+  return nullptr;
+}
+
+// How many times as long as the kernel that serves takes, where both are there.
+std::optional<double> over_unsigned(const std::vector<GemmRow>& rows, const GemmRow& row) {
+  const GemmRow* base = find_variant(rows, row, bench::kAblationVariants[0]);
+  if (base == nullptr) return std::nullopt;
+  return row.ours->seconds / base->ours->seconds;
+}
+
+// A line for each tile, its variants beside each other.
+Table ablation_table(const std::vector<GemmRow>& rows) {
+  std::vector<std::string> header{"shape", "N", "K", "M", "tile"};
+  for (const std::string variant : bench::kAblationVariants) {
+    header.push_back(variant + " us");
+    if (variant != bench::kAblationVariants[0]) header.push_back("ratio");
+  }
+  Table table(std::move(header));
+  std::vector<const GemmRow*> shown;
+  for (const GemmRow& row : rows) {
+    const GemmRow* self = find_variant(rows, row, row.variant);
+    if (std::find(shown.begin(), shown.end(), self) != shown.end()) continue;
+    std::vector<std::string> cells{row.shape.name, std::to_string(row.shape.n),
+                                   std::to_string(row.shape.k), std::to_string(row.m), row.tile};
+    for (const char* variant : bench::kAblationVariants) {
+      const GemmRow* found = find_variant(rows, row, variant);
+      shown.push_back(found);
+      cells.push_back(found != nullptr ? microseconds(found->ours->seconds) : "-");
+      if (variant == bench::kAblationVariants[0]) continue;
+      const auto ratio = found != nullptr ? over_unsigned(rows, *found) : std::nullopt;
+      cells.push_back(ratio ? fmt::format("{:.2f}", *ratio) : "-");
+    }
+    table.add(std::move(cells));
+  }
+  return table;
+}
+
 }  // namespace
 
 Table GemmReport::table() const {
+  if (options.ablate) return ablation_table(rows);
   std::vector<std::string> header{"shape", "N", "K", "M"};
   const auto add_header = [&](std::initializer_list<const char*> names) {
     header.insert(header.end(), names.begin(), names.end());
@@ -109,10 +157,17 @@ std::string GemmReport::caption() const {
   if (options.check_only) {
     return text + "Every output equals the reference bit for bit in the tokens checked.\n";
   }
-  text += fmt::format(
-      "Floor: max(weight bytes / {:.2f} TB/s, operations / {:.0f} TOPS), both measured in this "
-      "run.\n",
-      ceilings.read_bytes_per_second / 1e12, ceilings.int8_operations_per_second / 1e12);
+  if (options.ablate) {
+    text +=
+        "Tile: weight rows x tokens. Unsigned: the kernel that serves. Qserve and xor: signed "
+        "weights, unpacked\nin other ways. One group: one consumer warp group in the place of "
+        "several. Ratio: time over unsigned's.\n";
+  } else {
+    text += fmt::format(
+        "Floor: max(weight bytes / {:.2f} TB/s, operations / {:.0f} TOPS), both measured in this "
+        "run.\n",
+        ceilings.read_bytes_per_second / 1e12, ceilings.int8_operations_per_second / 1e12);
+  }
   text += fmt::format(
       "Medians of {} rounds of graph replays, contenders in turn{}; weights from device memory; "
       "outputs checked.\n",
@@ -140,6 +195,11 @@ json::Object GemmReport::to_json() const {
                       {"schedule", row.schedule},
                       {"weight_copies", row.weight_copies},
                       {"checked_tokens", row.checked_tokens}};
+    if (options.ablate) {
+      cell["variant"] = row.variant;
+      cell["tile"] = row.tile;
+      if (const auto ratio = over_unsigned(rows, row)) cell["over_unsigned"] = *ratio;
+    }
     if (row.ours) {
       const double ours = row.ours->seconds;
       cell["ours"] = timing_json(*row.ours);

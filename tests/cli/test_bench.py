@@ -13,7 +13,10 @@ def without_gpu(liquid):
     return liquid
 
 
-@pytest.mark.parametrize("arguments", [["device"], ["gemm"], ["gemm", "--device", "cuda", "--full"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["device"], ["gemm"], ["gemm", "--device", "cuda", "--full"], ["gemm", "--ablate", "--json"]],
+)
 def test_a_machine_without_a_gpu_is_told_so(without_gpu, arguments):
     outcome = without_gpu.fails("bench", *arguments, naming=["CUDA"])
     assert outcome.stdout == b""
@@ -40,6 +43,16 @@ def test_the_reason_keeps_json_empty(without_gpu):
         (["--output", "i32"], "i32"),
         (["--rounds", "0"], "--rounds"),
         (["--schedule", "a", "--schedules", "b;c"], "--schedule"),
+        (["--ablate", "--group-size", "128"], "groups of 64"),
+        (["--group-size", "32", "--ablate"], "groups of 64"),
+        (["--ablate", "--m", "16,32"], "--m 32"),
+        (["--ablate", "--m", "256"], "16, 64, 128"),
+        (["--ablate", "--full"], "--full"),
+        (["--ablate", "--schedule", "a"], "--schedule"),
+        (["--ablate", "--schedules", "a;b"], "--schedules"),
+        (["--ablate", "--check-only"], "--check-only"),
+        (["--ablate", "--recorded", "somewhere"], "--recorded"),
+        (["--ablate", "--record", "a.csv"], "a.csv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -48,6 +61,16 @@ def test_wrong_arguments_exit_with_2_and_say_which(liquid, arguments, said):
     assert outcome.code == 2, outcome.stderr
     assert said in outcome.stderr, outcome.stderr
     assert outcome.stdout == b""
+
+
+def test_an_ablation_takes_shapes_and_its_token_counts(without_gpu, tmp_path):
+    record = tmp_path / "ablation.json"
+    without_gpu.fails(
+        *("bench", "gemm", "--ablate", "--shape", "4096x14336", "--m", "16,64,128"),
+        *("--group-size", "64", "--output", "bf16", "--rounds", "3", "--record", record),
+        naming=["CUDA"],
+    )
+    assert not record.exists()
 
 
 @pytest.mark.parametrize("shape", ["4096x14336", "l2-7b.qkv", "l2-70b"])

@@ -36,8 +36,8 @@ Result<std::vector<DeviceFigure>> measure_device(
   const auto rate = [&](bool shared) {
     return [&, shared] { return wgmma_rate(device, shared, watch); };
   };
-  const auto feed = [&](int tokens) {
-    return [&, tokens] { return unpack_feed(device, tokens, watch); };
+  const auto feed = [&](int tokens, cuda::Unpack unpack = cuda::Unpack::kUnsigned) {
+    return [&, tokens, unpack] { return unpack_feed(device, unpack, tokens, watch); };
   };
   const auto cost = [&](bool programmatic) {
     return [&, programmatic] { return launch_cost(device, programmatic, watch); };
@@ -52,6 +52,18 @@ Result<std::vector<DeviceFigure>> measure_device(
       {"unpacking and wgmma, 8 tokens", "unpack_feed_8", "TB/s of INT4", 1e12, feed(8)},
       {"unpacking and wgmma, 64 tokens", "unpack_feed_64", "TB/s of INT4", 1e12, feed(64)},
       {"unpacking and wgmma, 128 tokens", "unpack_feed_128", "TB/s of INT4", 1e12, feed(128)},
+      {"the same, XOR, 8 tokens", "unpack_feed_8_xor", "TB/s of INT4", 1e12,
+       feed(8, cuda::Unpack::kXor)},
+      {"the same, as in QServe, 8 tokens", "unpack_feed_8_qserve", "TB/s of INT4", 1e12,
+       feed(8, cuda::Unpack::kSubtract)},
+      {"the same, XOR, 64 tokens", "unpack_feed_64_xor", "TB/s of INT4", 1e12,
+       feed(64, cuda::Unpack::kXor)},
+      {"the same, as in QServe, 64 tokens", "unpack_feed_64_qserve", "TB/s of INT4", 1e12,
+       feed(64, cuda::Unpack::kSubtract)},
+      {"the same, XOR, 128 tokens", "unpack_feed_128_xor", "TB/s of INT4", 1e12,
+       feed(128, cuda::Unpack::kXor)},
+      {"the same, as in QServe, 128 tokens", "unpack_feed_128_qserve", "TB/s of INT4", 1e12,
+       feed(128, cuda::Unpack::kSubtract)},
       {"empty kernel in a graph", "launch_strict", "us", 1e-6, cost(false)},
       {"the same, programmatic launch", "launch_programmatic", "us", 1e-6, cost(true)},
   };

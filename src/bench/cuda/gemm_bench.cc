@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <thread>
 
+#include "bench/cuda/ablation.h"
 #include "bench/cuda/contender.h"
 #include "bench/cuda/cublaslt.h"
 #include "bench/cuda/operands.h"
@@ -87,9 +89,16 @@ struct Finalist {
   Contender contender;
 };
 
-// One of our schedules.
+// One of our schedules, or a variant of the ablation.
+struct Planned {
+  std::string variant, tile;
+  std::string kernel, schedule;
+  std::size_t workspace_bytes = 0;
+  std::function<Status(const CudaGemmArguments&, CudaStream)> launch;
+};
+
 struct Ours {
-  CudaGemmPlan plan;
+  Planned planned;
   Contender strict;
   std::optional<Contender> programmatic;
 };
@@ -115,7 +124,9 @@ struct GemmBench::State {
   Result<std::unique_ptr<CublasProduct>> screen(Rival rival, std::int64_t m,
                                                 const ActivationFormats& x, const Copies& y,
                                                 std::vector<Finalist>& finalists);
-  Result<Contender> contend(const CudaGemmPlan& plan, const ActivationFormats& x, const Copies& y,
+  Result<std::vector<Planned>> plan_ours(const Shape& shape, std::int64_t m,
+                                         std::vector<std::string>& refused) const;
+  Result<Contender> contend(const Planned& planned, const ActivationFormats& x, const Copies& y,
                             const Copies& workspaces, bool programmatic);
   Status run_rounds(std::vector<Contender*>& contenders, const Contender* sampled, GemmRow& sample);
   Status check_ours(Contender& contender, const Copies& y, std::size_t y_bytes,
@@ -217,11 +228,44 @@ Result<std::unique_ptr<CublasProduct>> GemmBench::State::screen(Rival rival, std
   return product;
 }
 
-Result<Contender> GemmBench::State::contend(const CudaGemmPlan& plan, const ActivationFormats& x,
+// What is measured of ours; why a schedule is not goes to `refused`.
+Result<std::vector<Planned>> GemmBench::State::plan_ours(const Shape& shape, std::int64_t m,
+                                                         std::vector<std::string>& refused) const {
+  std::vector<Planned> all;
+  if (options.ablate) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(auto variants, plan_ablation(desc(shape), m, device));
+    for (AblationPlan& variant : variants) {
+      const auto plan = std::make_shared<const cuda::KernelPlan>(std::move(variant.plan));
+      const std::string schedule = plan->schedule_text();
+      all.push_back({variant.variant, variant.tile, variant.variant + ", schedule " + schedule,
+                     schedule, plan->workspace_bytes(),
+                     [plan](const CudaGemmArguments& arguments, CudaStream stream) {
+                       return plan->launch(arguments, stream);
+                     }});
+    }
+    return all;
+  }
+  for (const std::string& schedule : options.schedules) {
+    auto made = CudaGemmPlan::make(desc(shape), m, device, schedule);
+    if (!made.ok() && schedule.empty()) return made.status();
+    if (!made.ok()) {
+      refused.push_back(shape.name + ", M " + std::to_string(m) + ", schedule '" + schedule +
+                        "': " + made.status().message());
+      continue;
+    }
+    const auto plan = std::make_shared<const CudaGemmPlan>(std::move(*made));
+    all.push_back({"", "", plan->describe(), plan->schedule(), plan->workspace_bytes(),
+                   [plan](const CudaGemmArguments& arguments, CudaStream stream) {
+                     return plan->launch(arguments, stream);
+                   }});
+  }
+  return all;
+}
+
+Result<Contender> GemmBench::State::contend(const Planned& planned, const ActivationFormats& x,
                                             const Copies& y, const Copies& workspaces,
                                             bool programmatic) {
   const Shape& shape = weights->shape;
-  const CudaGemmPlan* kernel = &plan;
   const Copies* packed = &weights->ours;
   CudaGemmArguments arguments{.x8 = x.int8.as<std::int8_t>(),
                               .ld_x = shape.k,
@@ -229,12 +273,13 @@ Result<Contender> GemmBench::State::contend(const CudaGemmPlan& plan, const Acti
                               .x_sum = x.sum.as<std::int32_t>(),
                               .ld_y = shape.n,
                               .programmatic_launch = programmatic};
-  const auto launch = [=, &y, &workspaces](int index, cudaStream_t stream) {
+  const auto launch = [=, kernel = planned.launch, &y, &workspaces](int index,
+                                                                    cudaStream_t stream) {
     CudaGemmArguments call = arguments;
     call.weights = packed->at(index);
     call.y = y.at(index % packed->count);  // each copy of the weights has an output of its own
     call.workspace = workspaces.at(programmatic ? index : 0);
-    return kernel->launch(call, stream);
+    return kernel(call, stream);
   };
   return Contender::make(packed->count, options.check_only ? 0.0 : options.replay_seconds, launch,
                          watch);
@@ -306,28 +351,23 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
   GemmCell cell;
   std::vector<Ours> ours;
   std::vector<Copies> workspaces;
-  ours.reserve(options.schedules.size());  // contenders point at the plans and workspaces
-  workspaces.reserve(options.schedules.size());
-  for (const std::string& schedule : options.schedules) {
-    auto plan = CudaGemmPlan::make(desc(shape), m, device, schedule);
-    if (!plan.ok() && schedule.empty()) return plan.status();
-    if (!plan.ok()) {
-      cell.refused.push_back(shape.name + ", M " + std::to_string(m) + ", schedule '" + schedule +
-                             "': " + plan.status().message());
-      continue;
-    }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<Planned> all, plan_ours(shape, m, cell.refused));
+  ours.reserve(all.size());
+  workspaces.reserve(all.size());  // contenders point at them
+  for (Planned& planned : all) {
     Copies& workspace = workspaces.emplace_back();
-    workspace.stride = aligned(plan->workspace_bytes());
+    workspace.stride = aligned(planned.workspace_bytes);
     workspace.count = kWorkspaces;
     LIQUIDGEMM_ASSIGN_OR_RETURN(
         workspace.memory, DeviceBuffer::allocate(workspace.stride * kWorkspaces, "workspaces"));
     LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
         cudaMemsetAsync(workspace.memory.as<void>(), 0, workspace.memory.size(), stream));
-    ours.push_back({std::move(*plan), Contender(), std::nullopt});
+    ours.push_back({std::move(planned), Contender(), std::nullopt});
     Ours& entry = ours.back();
-    LIQUIDGEMM_ASSIGN_OR_RETURN(entry.strict, contend(entry.plan, x, y, workspace, false));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(entry.strict, contend(entry.planned, x, y, workspace, false));
     if (options.programmatic) {
-      LIQUIDGEMM_ASSIGN_OR_RETURN(entry.programmatic, contend(entry.plan, x, y, workspace, true));
+      LIQUIDGEMM_ASSIGN_OR_RETURN(entry.programmatic,
+                                  contend(entry.planned, x, y, workspace, true));
     }
   }
 
@@ -381,8 +421,10 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
 
   for (Ours& entry : ours) {
     GemmRow row = common;
-    row.kernel = entry.plan.describe();
-    row.schedule = entry.plan.schedule();
+    row.variant = entry.planned.variant;
+    row.tile = entry.planned.tile;
+    row.kernel = entry.planned.kernel;
+    row.schedule = entry.planned.schedule;
     Status status = check_ours(entry.strict, y, elements * 2, reference);
     if (status.ok() && entry.programmatic) {
       status = check_ours(*entry.programmatic, y, elements * 2, reference)
@@ -393,7 +435,7 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
       LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaPeekAtLastError());
       if (cell.wrong.ok()) {
         cell.wrong = status.with_context(shape.name + ", M " + std::to_string(m) + ", " +
-                                         entry.plan.describe());
+                                         entry.planned.kernel);
       }
       continue;
     }
@@ -414,7 +456,8 @@ GemmBench::~GemmBench() = default;
 Result<GemmBench> GemmBench::open(const GemmBenchOptions& options) {
   auto state = std::make_unique<State>();
   state->options = options;
-  if (options.check_only) state->options.rivals = false;
+  if (options.check_only || options.ablate) state->options.rivals = false;
+  if (options.ablate) state->options.programmatic = false;
   LIQUIDGEMM_ASSIGN_OR_RETURN(state->device, open_cuda_device());
   LIQUIDGEMM_ASSIGN_OR_RETURN(state->watch, Stopwatch::make());
   if (state->options.rivals) {

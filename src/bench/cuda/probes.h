@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bench/cuda/device.h"
+#include "gemm/cuda/unpack_kind.h"
 #include "liquidgemm/cuda_gemm.h"
 #include "liquidgemm/status.h"
 
@@ -29,7 +30,8 @@ Result<Best> wgmma_rate(const CudaDevice& device, bool a_from_shared, Stopwatch&
 
 // How fast packed weights that lie in shared memory go through unpacking and wgmma at `tokens` 8,
 // 64 or 128, two 64-row blocks a warp group: bytes of 4-bit codes a second.
-Result<Best> unpack_feed(const CudaDevice& device, int tokens, Stopwatch& watch);
+Result<Best> unpack_feed(const CudaDevice& device, cuda::Unpack unpack, int tokens,
+                         Stopwatch& watch);
 
 // Seconds from one empty kernel to the next in a captured graph.
 Result<Best> launch_cost(const CudaDevice& device, bool programmatic, Stopwatch& watch);

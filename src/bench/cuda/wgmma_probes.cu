@@ -77,9 +77,16 @@ __global__ void __launch_bounds__(kRateThreads, 1) wgmma_only(int steps, int* ou
   consume(sums, out);
 }
 
+// Keeps the compiler from moving the last step of unpacking down between the wgmma that use it,
+// where the assembler would have to wait.
+__device__ __forceinline__ void keep_here(std::uint32_t (&fragments)[2][4]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) asm volatile("" : "+r"(fragments[i / 4][i % 4]));
+}
+
 // Each warp group has two row blocks. While the tensor cores work on one 64 columns the next are
 // unpacked into the other pair of fragments.
-template <int kTokens, int kThreads>
+template <cuda::Unpack kUnpack, int kTokens, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1) unpack_and_multiply(int steps, int* out) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
   fill_shared(shared, kFeedShared);
@@ -93,9 +100,10 @@ __global__ void __launch_bounds__(kThreads, 1) unpack_and_multiply(int steps, in
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const int block = ((step / 2 * 3 + warp_group) * 2 + row) % kWeightBlocks;
-      cuda::PackedCodes<kGroupSize> codes;
+      cuda::PackedCodes<kGroupSize, kUnpack> codes;
       codes.load(blocks + block * cuda::block_bytes(kGroupSize), step % 2, thread);
       codes.unpack(buffer[row]);
+      if constexpr (kUnpack == cuda::Unpack::kXor) keep_here(buffer[row]);
     }
   };
   const auto multiply = [&](int step, std::uint32_t(&buffer)[2][2][4]) {
@@ -104,7 +112,12 @@ __global__ void __launch_bounds__(kThreads, 1) unpack_and_multiply(int steps, in
     for (int row = 0; row < 2; ++row) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        wgmma_u8s8<kTokens>(sums[row], buffer[row][i], b + (step % 2 * 2 + i) * kDescriptorK32, 1);
+        const std::uint64_t tokens = b + (step % 2 * 2 + i) * kDescriptorK32;
+        if constexpr (kUnpack == cuda::Unpack::kUnsigned) {
+          wgmma_u8s8<kTokens>(sums[row], buffer[row][i], tokens, 1);
+        } else {
+          wgmma_s8s8<kTokens>(sums[row], buffer[row][i], tokens, 1);
+        }
       }
     }
     wgmma_commit();
@@ -136,17 +149,27 @@ Result<double> seconds_of(Kernel kernel, const char* name, int threads, int shar
   return watch.shortest(1, kReplays, launch);
 }
 
-template <int kTokens, int kThreads>
+template <cuda::Unpack kUnpack, int kTokens, int kThreads>
 Result<Best> feed(const CudaDevice& device, Stopwatch& watch) {
   constexpr int kSteps = 8000;
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       const double seconds,
-      seconds_of(unpack_and_multiply<kTokens, kThreads>, "unpack_and_multiply", kThreads,
+      seconds_of(unpack_and_multiply<kUnpack, kTokens, kThreads>, "unpack_and_multiply", kThreads,
                  kFeedShared, kSteps, device, watch));
   const double weights = 1.0 * device.multiprocessors * (kThreads / 128) * 2 * 64 * 64 * kSteps;
   return Best{weights / 2 / seconds,
               std::to_string(kThreads / 128) + " warp groups, " +
                   std::to_string(weights * 2 * kTokens / seconds / 1e12).substr(0, 6) + " TOPS"};
+}
+
+template <cuda::Unpack kUnpack>
+Result<Best> feed(const CudaDevice& device, int tokens, Stopwatch& watch) {
+  switch (tokens) {
+    case 8: return feed<kUnpack, 8, 384>(device, watch);
+    case 64: return feed<kUnpack, 64, 384>(device, watch);
+    case 128: return feed<kUnpack, 128, 256>(device, watch);
+    default: return invalid_argument("the unpack feed is measured at 8, 64 and 128 tokens");
+  }
 }
 
 }  // namespace
@@ -162,13 +185,14 @@ Result<Best> wgmma_rate(const CudaDevice& device, bool a_from_shared, Stopwatch&
   return Best{operations / seconds, a_from_shared ? "s8 x s8" : "u8 x s8"};
 }
 
-Result<Best> unpack_feed(const CudaDevice& device, int tokens, Stopwatch& watch) {
-  switch (tokens) {
-    case 8: return feed<8, 384>(device, watch);
-    case 64: return feed<64, 384>(device, watch);
-    case 128: return feed<128, 256>(device, watch);
-    default: return invalid_argument("the unpack feed is measured at 8, 64 and 128 tokens");
+Result<Best> unpack_feed(const CudaDevice& device, cuda::Unpack unpack, int tokens,
+                         Stopwatch& watch) {
+  switch (unpack) {
+    case cuda::Unpack::kUnsigned: return feed<cuda::Unpack::kUnsigned>(device, tokens, watch);
+    case cuda::Unpack::kXor: return feed<cuda::Unpack::kXor>(device, tokens, watch);
+    case cuda::Unpack::kSubtract: break;
   }
+  return feed<cuda::Unpack::kSubtract>(device, tokens, watch);
 }
 
 }  // namespace liquidgemm::bench

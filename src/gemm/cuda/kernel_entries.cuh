@@ -1,4 +1,4 @@
-// Builds the table of one w4a8_tokens*.cu file.
+// Builds the entries of a table of kernels.
 #pragma once
 
 #include "gemm/cuda/kernel_table.h"
@@ -6,9 +6,10 @@
 
 namespace liquidgemm::cuda {
 
-template <int kTokens, int kBlocks, int kGroups, int kDepth, int kGroupSize>
+template <int kTokens, int kBlocks, int kGroups, int kDepth, int kGroupSize,
+          Unpack kUnpack = Unpack::kUnsigned>
 KernelEntry kernel_entry() {
-  using Config = W4A8Config<kTokens, kBlocks, kGroups, kDepth, kGroupSize>;
+  using Config = W4A8Config<kTokens, kBlocks, kGroups, kDepth, kGroupSize, kUnpack>;
   return {kTokens, kBlocks, kGroups, kDepth, Config::kThreads, w4a8_kernel<Config>};
 }
 

@@ -1,6 +1,5 @@
-// A plan: the kernel, the division of the work and everything about a launch that does not depend
-// on pointers.
-#include <cuda.h>
+#include "gemm/cuda/plan.h"
+
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -8,26 +7,19 @@
 
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/desc_check.h"
-#include "gemm/cuda/kernel_table.h"
 #include "gemm/cuda/layout.h"
 #include "gemm/cuda/ptx/cache_policy.h"
-#include "gemm/cuda/schedule.h"
-#include "liquidgemm/cuda_gemm.h"
 
 namespace liquidgemm {
+namespace cuda {
 namespace {
-
-using cuda::KernelEntry;
-using cuda::Schedule;
-using cuda::W4A8Parameters;
-using cuda::WorkDivision;
 
 template <int kGroupSize>
 const KernelEntry* find_kernel(const Schedule& schedule) {
-  for (const auto table : {cuda::kernels<8, kGroupSize>, cuda::kernels<16, kGroupSize>,
-                           cuda::kernels<32, kGroupSize>, cuda::kernels<64, kGroupSize>,
-                           cuda::kernels<96, kGroupSize>, cuda::kernels<128, kGroupSize>,
-                           cuda::kernels<192, kGroupSize>, cuda::kernels<256, kGroupSize>}) {
+  for (const auto table :
+       {kernels<8, kGroupSize>, kernels<16, kGroupSize>, kernels<32, kGroupSize>,
+        kernels<64, kGroupSize>, kernels<96, kGroupSize>, kernels<128, kGroupSize>,
+        kernels<192, kGroupSize>, kernels<256, kGroupSize>}) {
     for (const KernelEntry& entry : table()) {
       if (entry.tokens == schedule.tokens && entry.blocks == schedule.blocks &&
           entry.groups == schedule.groups && entry.depth == schedule.depth) {
@@ -36,14 +28,6 @@ const KernelEntry* find_kernel(const Schedule& schedule) {
     }
   }
   return nullptr;
-}
-
-const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
-  switch (group_size) {
-    case 32: return find_kernel<32>(schedule);
-    case 64: return find_kernel<64>(schedule);
-    default: return find_kernel<128>(schedule);
-  }
 }
 
 // The driver's encoder of tensor maps, without linking to the driver.
@@ -58,7 +42,7 @@ Result<EncodeTiled> find_encoder() {
   const cudaError_t error =
       cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
 #endif
-  LIQUIDGEMM_RETURN_IF_ERROR(cuda::cuda_status(error, "cudaGetDriverEntryPoint"));
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda_status(error, "cudaGetDriverEntryPoint"));
   if (function == nullptr || found != cudaDriverEntryPointSuccess) {
     return unsupported("CUDA: the driver has no cuTensorMapEncodeTiled");
   }
@@ -88,114 +72,76 @@ bool aligned(const void* pointer, std::size_t bytes) {
 
 }  // namespace
 
-struct CudaGemmPlan::State {
-  CudaGemmDesc desc;
-  Schedule schedule;
-  WorkDivision work;
-  W4A8Parameters parameters;  // without pointers
-  const KernelEntry* kernel = nullptr;
-  EncodeTiled encode = nullptr;
-};
-
-CudaGemmPlan::CudaGemmPlan() = default;
-CudaGemmPlan::~CudaGemmPlan() = default;
-CudaGemmPlan::CudaGemmPlan(CudaGemmPlan&&) noexcept = default;
-CudaGemmPlan& CudaGemmPlan::operator=(CudaGemmPlan&&) noexcept = default;
-
-Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m,
-                                        const CudaDevice& device, std::string_view schedule_text) {
-  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(desc, device));
-  if (m < 1 || m > 0x7FFFFFFF) {
-    return invalid_argument("w4a8 gemm: m is " + std::to_string(m) + ", expected 1 or more tokens");
+const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
+  switch (group_size) {
+    case 32: return find_kernel<32>(schedule);
+    case 64: return find_kernel<64>(schedule);
+    default: return find_kernel<128>(schedule);
   }
-  auto state = std::make_unique<State>();
-  state->desc = desc;
-  if (schedule_text.empty()) {
-    state->schedule = cuda::choose_schedule(desc, m, device);
-  } else {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(state->schedule, cuda::parse_schedule(schedule_text));
-  }
-  const Schedule& schedule = state->schedule;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(state->work, cuda::divide_work(schedule, desc, m, device));
-  state->kernel = find_kernel(schedule, desc.group_size);
-  if (state->kernel == nullptr) {
-    return invalid_argument("schedule " + cuda::format_schedule(schedule) +
+}
+
+Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device,
+                 const Schedule& schedule, const KernelEntry* kernel, KernelPlan& plan) {
+  plan.desc = desc;
+  plan.schedule = schedule;
+  plan.kernel = kernel;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(plan.work, divide_work(schedule, desc, m, device));
+  if (kernel == nullptr) {
+    return invalid_argument("schedule " + format_schedule(schedule) +
                             ": no kernel has these tokens, blocks, groups and depth");
   }
-  LIQUIDGEMM_ASSIGN_OR_RETURN(state->encode, find_encoder());
+  LIQUIDGEMM_ASSIGN_OR_RETURN(plan.encode, find_encoder());
   // The attribute is the kernel's, not the plan's: always the most, or a later plan with fewer
   // stages would take it away from this one.
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(state->kernel->kernel),
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(plan.kernel->kernel),
                            cudaFuncAttributeMaxDynamicSharedMemorySize,
                            static_cast<int>(device.shared_bytes_per_block)));
 
-  W4A8Parameters& p = state->parameters;
+  W4A8Parameters& p = plan.parameters;
   p.n = static_cast<int>(desc.n);
   p.m = static_cast<int>(m);
-  p.row_blocks = static_cast<int>(cuda::row_blocks(desc.n));
-  p.column_blocks = static_cast<int>(cuda::column_blocks(desc.k));
-  p.row_tiles = state->work.row_tiles;
-  p.token_tiles = state->work.token_tiles;
-  p.stages = state->work.stages;
+  p.row_blocks = static_cast<int>(row_blocks(desc.n));
+  p.column_blocks = static_cast<int>(column_blocks(desc.k));
+  p.row_tiles = plan.work.row_tiles;
+  p.token_tiles = plan.work.token_tiles;
+  p.stages = plan.work.stages;
   p.split = schedule.split;
   p.split_share = p.column_blocks / p.split;
   p.split_extra = p.column_blocks % p.split;
-  p.exchange_offset = static_cast<int>(state->work.exchange_offset);
-  p.exchange_apart = state->work.exchange_apart;
-  p.exchange_most = state->work.exchange_most;
+  p.exchange_offset = static_cast<int>(plan.work.exchange_offset);
+  p.exchange_apart = plan.work.exchange_apart;
+  p.exchange_most = plan.work.exchange_most;
   for (int i = 0; i < 8; ++i) {
-    p.exchange_bytes[i] = static_cast<std::uint32_t>(state->work.exchange_bytes[i]);
+    p.exchange_bytes[i] = static_cast<std::uint32_t>(plan.work.exchange_bytes[i]);
   }
   p.multicast = schedule.multicast;
-  p.workers = state->work.workers;
-  p.stream_tiles = state->work.stream_tiles;
+  p.workers = plan.work.workers;
+  p.stream_tiles = plan.work.stream_tiles;
   const int stream = p.stream_tiles * p.column_blocks;
   p.stream_share = stream / p.workers;
   p.stream_extra = stream % p.workers;
   p.gated = desc.gated;
   switch (desc.output) {
-    case CudaOutput::kFloat16: p.output = cuda::OutputType::kFloat16; break;
-    case CudaOutput::kBFloat16: p.output = cuda::OutputType::kBFloat16; break;
-    case CudaOutput::kInt32: p.output = cuda::OutputType::kInt32; break;
+    case CudaOutput::kFloat16: p.output = OutputType::kFloat16; break;
+    case CudaOutput::kBFloat16: p.output = OutputType::kBFloat16; break;
+    case CudaOutput::kInt32: p.output = OutputType::kInt32; break;
   }
   // Weights that are read once leave the L2 to the activations, which every row tile reads.
-  p.weight_policy = p.token_tiles == 1 ? cuda::ptx::kEvictFirst : cuda::ptx::kEvictNormal;
-  p.x_policy = cuda::ptx::kEvictLast;
-  CudaGemmPlan plan;
-  plan.state_ = std::move(state);
-  return plan;
+  p.weight_policy = p.token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictNormal;
+  p.x_policy = ptx::kEvictLast;
+  return ok_status();
 }
 
-std::size_t CudaGemmPlan::workspace_bytes() const {
-  if (state_ == nullptr) return 0;
-  return state_->work.flag_bytes + state_->work.partial_bytes;
-}
-
-std::string CudaGemmPlan::schedule() const {
-  if (state_ == nullptr) return "";
-  Schedule schedule = state_->schedule;
-  schedule.stages = state_->work.stages;
+std::string KernelPlan::schedule_text() const {
+  Schedule chosen = schedule;
+  chosen.stages = work.stages;
   const bool shares = schedule.split > 1 || schedule.depth > 1;
-  schedule.workers = shares ? 0 : state_->work.workers;
-  return cuda::format_schedule(schedule);
+  chosen.workers = shares ? 0 : work.workers;
+  return format_schedule(chosen);
 }
 
-std::string CudaGemmPlan::describe() const {
-  if (state_ == nullptr) return "empty";
-  const Schedule& s = state_->schedule;
-  const WorkDivision& work = state_->work;
-  return "w4a8 sm90 u8s8 g" + std::to_string(state_->desc.group_size) + ", tile " +
-         std::to_string(64 * s.blocks * s.groups) + " rows x " + std::to_string(s.tokens) +
-         " tokens, " + std::to_string(work.grid) + " blocks of " +
-         std::to_string(state_->kernel->threads) + " threads, " +
-         std::to_string(work.row_tiles * work.token_tiles) + " tiles, " +
-         std::to_string(work.stream_tiles) + " of them cut, schedule " + schedule();
-}
-
-Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream stream) const {
-  if (state_ == nullptr) return invalid_argument("w4a8 gemm: the plan is empty");
-  const CudaGemmDesc& desc = state_->desc;
+Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream) const {
   const CudaGemmArguments& a = arguments;
   const bool sums = desc.output == CudaOutput::kInt32;
   if (a.weights == nullptr || a.x8 == nullptr || a.x_sum == nullptr || a.y == nullptr ||
@@ -215,22 +161,22 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
                             std::to_string(desc.k) + " or more and a multiple of 8 of " +
                             std::to_string(width) + " or more");
   }
-  W4A8Parameters p = state_->parameters;
-  LIQUIDGEMM_RETURN_IF_ERROR(encode_map(
-      state_->encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, desc.k, p.m, a.ld_x, cuda::kBlockColumns,
-      state_->schedule.tokens / p.multicast, CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
+  W4A8Parameters p = parameters;
+  LIQUIDGEMM_RETURN_IF_ERROR(encode_map(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, desc.k, p.m,
+                                        a.ld_x, kBlockColumns, schedule.tokens / p.multicast,
+                                        CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
   if (!sums) {
     LIQUIDGEMM_RETURN_IF_ERROR(
-        encode_map(state_->encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
-                   desc.gated ? cuda::kBlockRows / 2 : cuda::kBlockRows,
-                   8 * cuda::tile_sizes(state_->schedule, desc.group_size).chunk_units(),
+        encode_map(encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
+                   desc.gated ? kBlockRows / 2 : kBlockRows,
+                   8 * tile_sizes(schedule, desc.group_size).chunk_units(),
                    desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
   p.ahead = a.programmatic_launch ? p.stages : 1;
   p.weights = static_cast<const std::uint8_t*>(a.weights);
   p.channel_scale = reinterpret_cast<const float*>(
-      p.weights + cuda::channel_scale_offset(desc.n, desc.k, desc.group_size));
+      p.weights + channel_scale_offset(desc.n, desc.k, desc.group_size));
   // For the bare sums nobody looks at the scales; the kernel still loads them.
   p.x_scale = a.x_scale != nullptr ? a.x_scale : reinterpret_cast<const float*>(a.x_sum);
   p.x_sum = a.x_sum;
@@ -239,15 +185,15 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
   p.ld_y = a.ld_y;
   if (a.workspace != nullptr) {
     p.flags = static_cast<unsigned*>(a.workspace);
-    p.partials = reinterpret_cast<int4*>(static_cast<char*>(a.workspace) + state_->work.flag_bytes);
+    p.partials = reinterpret_cast<int4*>(static_cast<char*>(a.workspace) + work.flag_bytes);
   }
 
   cudaLaunchAttribute attributes[2];
   std::memset(attributes, 0, sizeof attributes);
   int count = 0;
-  if (state_->work.cluster > 1) {
+  if (work.cluster > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count].val.clusterDim = {static_cast<unsigned>(state_->work.cluster), 1, 1};
+    attributes[count].val.clusterDim = {static_cast<unsigned>(work.cluster), 1, 1};
     ++count;
   }
   if (a.programmatic_launch) {
@@ -256,16 +202,73 @@ Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream strea
     ++count;
   }
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(state_->work.grid));
-  config.blockDim = dim3(static_cast<unsigned>(state_->kernel->threads));
-  config.dynamicSmemBytes = state_->work.shared_bytes;
+  config.gridDim = dim3(static_cast<unsigned>(work.grid));
+  config.blockDim = dim3(static_cast<unsigned>(kernel->threads));
+  config.dynamicSmemBytes = work.shared_bytes;
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = static_cast<unsigned>(count);
   void* pointers[] = {&p};
-  return cuda::cuda_status(
-      cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(state_->kernel->kernel), pointers),
+  return cuda_status(
+      cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel->kernel), pointers),
       "launch of the w4a8 gemm");
+}
+
+}  // namespace cuda
+
+struct CudaGemmPlan::State {
+  cuda::KernelPlan plan;
+};
+
+CudaGemmPlan::CudaGemmPlan() = default;
+CudaGemmPlan::~CudaGemmPlan() = default;
+CudaGemmPlan::CudaGemmPlan(CudaGemmPlan&&) noexcept = default;
+CudaGemmPlan& CudaGemmPlan::operator=(CudaGemmPlan&&) noexcept = default;
+
+Result<CudaGemmPlan> CudaGemmPlan::make(const CudaGemmDesc& desc, std::int64_t m,
+                                        const CudaDevice& device, std::string_view schedule_text) {
+  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(desc, device));
+  if (m < 1 || m > 0x7FFFFFFF) {
+    return invalid_argument("w4a8 gemm: m is " + std::to_string(m) + ", expected 1 or more tokens");
+  }
+  cuda::Schedule schedule;
+  if (schedule_text.empty()) {
+    schedule = cuda::choose_schedule(desc, m, device);
+  } else {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(schedule, cuda::parse_schedule(schedule_text));
+  }
+  auto state = std::make_unique<State>();
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::make_plan(
+      desc, m, device, schedule, cuda::find_kernel(schedule, desc.group_size), state->plan));
+  CudaGemmPlan plan;
+  plan.state_ = std::move(state);
+  return plan;
+}
+
+std::size_t CudaGemmPlan::workspace_bytes() const {
+  return state_ == nullptr ? 0 : state_->plan.workspace_bytes();
+}
+
+std::string CudaGemmPlan::schedule() const {
+  return state_ == nullptr ? "" : state_->plan.schedule_text();
+}
+
+std::string CudaGemmPlan::describe() const {
+  if (state_ == nullptr) return "empty";
+  const cuda::KernelPlan& plan = state_->plan;
+  const cuda::Schedule& s = plan.schedule;
+  const cuda::WorkDivision& work = plan.work;
+  return "w4a8 sm90 u8s8 g" + std::to_string(plan.desc.group_size) + ", tile " +
+         std::to_string(64 * s.blocks * s.groups) + " rows x " + std::to_string(s.tokens) +
+         " tokens, " + std::to_string(work.grid) + " blocks of " +
+         std::to_string(plan.kernel->threads) + " threads, " +
+         std::to_string(work.row_tiles * work.token_tiles) + " tiles, " +
+         std::to_string(work.stream_tiles) + " of them cut, schedule " + schedule();
+}
+
+Status CudaGemmPlan::launch(const CudaGemmArguments& arguments, CudaStream stream) const {
+  if (state_ == nullptr) return invalid_argument("w4a8 gemm: the plan is empty");
+  return state_->plan.launch(arguments, stream);
 }
 
 }  // namespace liquidgemm

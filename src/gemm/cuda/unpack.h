@@ -1,17 +1,19 @@
 // Four LiquidQuant weights with one multiply-add: q * s + a for the four bytes of a word at once.
 // No byte carries into the next, because q * s + a <= 255 for every code in use (pack.cu checks).
-// The result is unsigned, 128 above the weight; the epilogue takes 128 * sum(x8) off.
+// The result is unsigned, 128 above the weight; the epilogue takes 128 * sum(x8) off. The other
+// ways of unpacking (unpack_kind.h) give signed weights and cost more instructions.
 #pragma once
 
 #include <cstdint>
 
 #include "gemm/cuda/layout.h"
 #include "gemm/cuda/ptx/thread.h"
+#include "gemm/cuda/unpack_kind.h"
 
 namespace liquidgemm::cuda {
 
 // A thread's 64 columns of a 64-row block: 16 bytes of codes and the steps they need (layout.h).
-template <int kGroupSize>
+template <int kGroupSize, Unpack kUnpack = Unpack::kUnsigned>
 struct PackedCodes {
   static constexpr int kStepWords = kGroupSize == 32 ? 2 : 1;  // for 64 columns
   uint4 codes;
@@ -44,14 +46,37 @@ struct PackedCodes {
  private:
   static __device__ __forceinline__ void unpack_step(std::uint32_t row, std::uint32_t row_plus_8,
                                                      std::uint32_t step, std::uint32_t (&a)[4]) {
+    // z in the place of a. Byte 2, whose step is not needed here, lends to byte 1.
+    if constexpr (kUnpack == Unpack::kSubtract) {
+      const std::uint32_t z = 0x80018000u - (step & 0xFF00FF00u);
+      unpack_rows(row, row_plus_8, step, z, a);
+    } else {
+      unpack_rows(row, row_plus_8, step, step, a);
+    }
+  }
+  // Steps are bytes 0 and 2 of `step`, offsets bytes 1 and 3 of `offset`.
+  static __device__ __forceinline__ void unpack_rows(std::uint32_t row, std::uint32_t row_plus_8,
+                                                     std::uint32_t step, std::uint32_t offset,
+                                                     std::uint32_t (&a)[4]) {
     const std::uint32_t s0 = ptx::permute_bytes<0x4440>(step);
-    const std::uint32_t a0 = ptx::permute_bytes<0x1111>(step);
+    const std::uint32_t a0 = ptx::permute_bytes<0x1111>(offset);
     const std::uint32_t s1 = ptx::permute_bytes<0x4442>(step);
-    const std::uint32_t a1 = ptx::permute_bytes<0x3333>(step);
-    a[0] = (row & 0x0F0F0F0Fu) * s0 + a0;
-    a[1] = (row_plus_8 & 0x0F0F0F0Fu) * s1 + a1;
-    a[2] = (row >> 4 & 0x0F0F0F0Fu) * s0 + a0;
-    a[3] = (row_plus_8 >> 4 & 0x0F0F0F0Fu) * s1 + a1;
+    const std::uint32_t a1 = ptx::permute_bytes<0x3333>(offset);
+    a[0] = weights(row & 0x0F0F0F0Fu, s0, a0);
+    a[1] = weights(row_plus_8 & 0x0F0F0F0Fu, s1, a1);
+    a[2] = weights(row >> 4 & 0x0F0F0F0Fu, s0, a0);
+    a[3] = weights(row_plus_8 >> 4 & 0x0F0F0F0Fu, s1, a1);
+  }
+  // Four codes, one a byte, to four weights.
+  static __device__ __forceinline__ std::uint32_t weights(std::uint32_t word, std::uint32_t step,
+                                                          std::uint32_t offset) {
+    if constexpr (kUnpack == Unpack::kSubtract) {
+      return __vsub4(word * step, offset);
+    } else if constexpr (kUnpack == Unpack::kXor) {
+      return (word * step + offset) ^ 0x80808080u;
+    } else {
+      return word * step + offset;
+    }
   }
 };
 

@@ -47,8 +47,11 @@ __device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t
 // A warp group's scales in shared memory, fetched while its main loop runs:
 //
 //   token scale [kTokens] | token sum [kTokens] | row scale [64 kRowBlocks] | row bias [the same]
-template <int kTokens, int kRowBlocks>
+//
+// kCorrected: the sums are of unsigned weights and need the tokens' own.
+template <int kTokens, int kRowBlocks, bool kCorrected>
 struct TileScales {
+  static constexpr bool kCorrectsSums = kCorrected;
   static constexpr int kRows = kRowBlocks * kBlockRows;
   std::uint32_t base;
 
@@ -69,7 +72,7 @@ struct TileScales {
     for (int i = origin.thread; i < kTokens; i += 128) {
       const int token = min(origin.token + i, p.m - 1);
       ptx::copy_word(token_scale(i), p.x_scale + token);
-      ptx::copy_word(token_sum(i), p.x_sum + token);
+      if constexpr (kCorrectsSums) ptx::copy_word(token_sum(i), p.x_sum + token);
     }
 #pragma unroll 1
     for (int i = origin.thread; i < kRows; i += 128) {
@@ -125,9 +128,10 @@ __device__ __forceinline__ UnitOutputs unit_outputs(const W4A8Parameters& p, con
   return {pack_outputs(p.output, value[0], value[1]), pack_outputs(p.output, value[2], value[3])};
 }
 
-// Takes 128 times the tokens' sums off.
+// Takes 128 times the tokens' sums off, where weights are unsigned.
 template <class Scales>
 __device__ __forceinline__ void correct_sums(const Scales& scales, int token, int (&sums)[4]) {
+  if constexpr (!Scales::kCorrectsSums) return;
   int x_sum[2];
   ptx::load_shared(scales.token_sum(token), x_sum);
 #pragma unroll

@@ -302,7 +302,8 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
   Consumer<Config> consumer(p, shared, split_rank + row_rank);
   const bool exchanges = Config::kDepthGroups > 1 || p.split > 1;
   if (p.split > 1) Exchange<Config>(p, consumer, split_rank).expect();
-  const TileScales<Config::kTokens, Config::kRowBlocks> scales{consumer.scales()};
+  constexpr bool kCorrected = Config::kUnpack == Unpack::kUnsigned;
+  const TileScales<Config::kTokens, Config::kRowBlocks, kCorrected> scales{consumer.scales()};
   SegmentIterator segments(p, worker);
   Segment segment;
   bool first = true;

@@ -25,7 +25,7 @@
 namespace liquidgemm::cuda {
 
 template <int kTokensOfTile, int kRowBlocksOfGroup, int kRowGroupsOfTile, int kDepthGroupsOfTile,
-          int kGroup>
+          int kGroup, Unpack kUnpackOfTile = Unpack::kUnsigned>
 struct W4A8Config {
   static constexpr TileSizes kSizes{kTokensOfTile, kRowBlocksOfGroup, kRowGroupsOfTile,
                                     kDepthGroupsOfTile, kGroup};
@@ -34,13 +34,14 @@ struct W4A8Config {
   static constexpr int kRowGroups = kRowGroupsOfTile;
   static constexpr int kDepthGroups = kDepthGroupsOfTile;
   static constexpr int kGroupSize = kGroup;
+  static constexpr Unpack kUnpack = kUnpackOfTile;
 
   static constexpr int kTileBlocks = kSizes.tile_blocks();
   static constexpr int kConsumers = kSizes.warp_groups() * 128;
   static constexpr int kSums = kRowBlocks * kTokens / 2;  // registers of one thread
   // The loader is one warp. Where the sums need most of the registers, it is a whole warp group,
-  // because only a warp group can hand its registers over.
-  static constexpr bool kRedistribute = kSums >= 64;
+  // because only a warp group can hand its registers over; a lone consumer has all it can name.
+  static constexpr bool kRedistribute = kSums >= 64 && kConsumers > 128;
   static constexpr int kLoaderRegisters = kConsumers == 256 ? 24 : 56;
   static constexpr int kConsumerRegisters = kConsumers == 256 ? 240 : 152;
   static constexpr int kThreads = kConsumers + (kRedistribute ? 128 : 32);
@@ -248,7 +249,7 @@ template <class Config>
 struct Consumer {
   static constexpr int kRowBlocks = Config::kRowBlocks;
   static constexpr int kTokens = Config::kTokens;
-  using Codes = PackedCodes<Config::kGroupSize>;
+  using Codes = PackedCodes<Config::kGroupSize, Config::kUnpack>;
 
   const W4A8Parameters& p;
   const SharedMemory<Config>& shared;
@@ -309,7 +310,12 @@ struct Consumer {
     for (int step = 0; step < 2; ++step) {
 #pragma unroll
       for (int r = 0; r < kRowBlocks; ++r) {
-        ptx::wgmma_u8s8<kTokens>(sums[r], fragments[r][step], b + step * ptx::kDescriptorK32, 1);
+        const std::uint64_t tokens = b + step * ptx::kDescriptorK32;
+        if constexpr (Config::kUnpack == Unpack::kUnsigned) {
+          ptx::wgmma_u8s8<kTokens>(sums[r], fragments[r][step], tokens, 1);
+        } else {
+          ptx::wgmma_s8s8<kTokens>(sums[r], fragments[r][step], tokens, 1);
+        }
       }
     }
     ptx::wgmma_commit();

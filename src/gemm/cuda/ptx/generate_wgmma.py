@@ -5,13 +5,15 @@
 """
 
 TOKENS = (8, 16, 32, 64, 96, 128, 192, 256)
+SIGNED_TOKENS = (8, 16, 64, 128)  # of the kernels that are only measured
 
 HEADER = """\
 // Warp group matrix multiply-accumulate (sm_90a), written by generate_wgmma.py.
 //
 // wgmma_u8s8<N>: d[64, N] (+)= a[64, 32] * b[N, 32]^T, INT32. a: unsigned bytes in registers; b:
 // signed bytes in shared memory, K-major, through a descriptor. With accumulate = 0 the old d is
-// not read. Asynchronous: fence, multiply, commit, wait<pending groups>.
+// not read. Asynchronous: fence, multiply, commit, wait<pending groups>. wgmma_s8s8<N>: the same
+// with signed bytes in a.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +48,9 @@ inline constexpr std::uint64_t kDescriptorK32 = 32 >> 4;
 template <int kTokens>
 __device__ __forceinline__ void wgmma_u8s8(int (&d)[kTokens / 2], const std::uint32_t (&a)[4],
                                            std::uint64_t b, int accumulate);
+template <int kTokens>
+__device__ __forceinline__ void wgmma_s8s8(int (&d)[kTokens / 2], const std::uint32_t (&a)[4],
+                                           std::uint64_t b, int accumulate);
 """
 
 
@@ -54,19 +59,19 @@ def wrapped(items, each, join):
     return join.join(lines)
 
 
-def specialisation(tokens):
+def specialisation(tokens, sign="u"):
     registers = tokens // 2
     outputs = wrapped([f"%{i}" for i in range(registers)], 14, ', "\n      "')
     operands = wrapped([f'"+r"(d[{i}])' for i in range(registers)], 6, ",\n        ")
     a = ", ".join(f"%{registers + i}" for i in range(4))
     return f"""
 template <>
-__device__ __forceinline__ void wgmma_u8s8<{tokens}>(int (&d)[{registers}],
+__device__ __forceinline__ void wgmma_{sign}8s8<{tokens}>(int (&d)[{registers}],
                                                const std::uint32_t (&a)[4], std::uint64_t b,
                                                int accumulate) {{
   asm volatile(
       "{{.reg .pred p; setp.ne.b32 p, %{registers + 5}, 0;\\n"
-      "wgmma.mma_async.sync.aligned.m64n{tokens}k32.s32.u8.s8 "
+      "wgmma.mma_async.sync.aligned.m64n{tokens}k32.s32.{sign}8.s8 "
       "{{{outputs}}}, "
       "{{{a}}}, %{registers + 4}, p;}}"
       : {operands}
@@ -96,6 +101,8 @@ print(HEADER)
 print("// clang-format off")
 for tokens in TOKENS:
     print(specialisation(tokens))
+for tokens in SIGNED_TOKENS:
+    print(specialisation(tokens, "s"))
 print(from_shared_memory(256))
 print("""
 // clang-format on
