@@ -169,7 +169,7 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
     LIQUIDGEMM_RETURN_IF_ERROR(
         encode_map(encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
                    desc.gated ? kBlockRows / 2 : kBlockRows,
-                   8 * tile_sizes(schedule, desc.group_size).chunk_units(),
+                   8 * tile_sizes(schedule, desc.group_size).chunk_units(desc.gated),
                    desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.

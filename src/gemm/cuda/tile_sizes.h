@@ -26,11 +26,16 @@ struct TileSizes {
   LIQUIDGEMM_LAYOUT int token_units() const { return tokens / 8; }
   // Of a warp group.
   LIQUIDGEMM_LAYOUT int units() const { return blocks * token_units(); }
-  // The epilogue writes so many units at a time, and stages their outputs in two buffers.
-  LIQUIDGEMM_LAYOUT int chunk_units() const { return token_units() < 4 ? token_units() : 4; }
-  LIQUIDGEMM_LAYOUT int output_bytes() const { return chunk_units() * 8 * kBlockRows * 2; }
+  // The epilogue writes so many units at a time, all of the same rows, and stages their outputs in
+  // two buffers by turns, or in one if it is the whole tile. Gated units take more registers.
+  LIQUIDGEMM_LAYOUT int chunk_units(bool gated) const {
+    const int most = gated ? 4 : 8;
+    return token_units() <= most ? token_units() : token_units() % most == 0 ? most : 4;
+  }
+  LIQUIDGEMM_LAYOUT int output_buffers() const { return units() == chunk_units(true) ? 1 : 2; }
+  LIQUIDGEMM_LAYOUT int output_bytes() const { return chunk_units(false) * 8 * kBlockRows * 2; }
   LIQUIDGEMM_LAYOUT int staging_bytes() const {
-    return depth == 1 ? groups * 2 * output_bytes() : 0;
+    return depth == 1 ? groups * output_buffers() * output_bytes() : 0;
   }
   // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
   // every row (w4a8_epilogue.cuh).

@@ -17,15 +17,6 @@
 
 namespace liquidgemm::cuda {
 
-__device__ __forceinline__ std::uint32_t pack_outputs(OutputType type, float low, float high) {
-  if (type == OutputType::kBFloat16) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const std::uint32_t*>(&pair);
-  }
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
-}
-
 // Where sums belong.
 struct OutputOrigin {
   int row_block;  // of the warp group's first 64 rows
@@ -33,20 +24,9 @@ struct OutputOrigin {
   int thread;     // of the warp group
 };
 
-// The bare sums of one unit, corrected, each to its channel. For tests: not coalesced.
-__device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t row, int token,
-                                           const int (&sums)[4]) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const std::int64_t channel = source_row(row + i / 2 * 8, p.n, p.gated);
-    if (channel < 0 || token + i % 2 >= p.m) continue;
-    static_cast<std::int32_t*>(p.y)[(token + i % 2) * p.ld_y + channel] = sums[i];
-  }
-}
-
 // A warp group's scales in shared memory, fetched while its main loop runs:
 //
-//   token scale [kTokens] | token sum [kTokens] | row scale [64 kRowBlocks] | row bias [the same]
+//   for each pair of tokens: scales of both, sums of both | row scale [64 kRowBlocks] | row bias
 //
 // kCorrected: the sums are of unsigned weights and need the tokens' own.
 template <int kTokens, int kRowBlocks, bool kCorrected>
@@ -55,10 +35,8 @@ struct TileScales {
   static constexpr int kRows = kRowBlocks * kBlockRows;
   std::uint32_t base;
 
-  __device__ __forceinline__ std::uint32_t token_scale(int token) const { return base + token * 4; }
-  __device__ __forceinline__ std::uint32_t token_sum(int token) const {
-    return base + (kTokens + token) * 4;
-  }
+  // `token`: of the tile; even.
+  __device__ __forceinline__ std::uint32_t token_pair(int token) const { return base + token * 8; }
   __device__ __forceinline__ std::uint32_t row_scale(int row) const {
     return base + (2 * kTokens + row) * 4;
   }
@@ -71,8 +49,9 @@ struct TileScales {
 #pragma unroll 1
     for (int i = origin.thread; i < kTokens; i += 128) {
       const int token = min(origin.token + i, p.m - 1);
-      ptx::copy_word(token_scale(i), p.x_scale + token);
-      if constexpr (kCorrectsSums) ptx::copy_word(token_sum(i), p.x_sum + token);
+      const std::uint32_t place = token_pair(i & ~1) + i % 2 * 4;
+      ptx::copy_word(place, p.x_scale + token);
+      if constexpr (kCorrectsSums) ptx::copy_word(place + 8, p.x_sum + token);
     }
 #pragma unroll 1
     for (int i = origin.thread; i < kRows; i += 128) {
@@ -84,12 +63,6 @@ struct TileScales {
       if (channel >= 0) ptx::copy_word(row_bias(i), p.bias + channel);
     }
   }
-};
-
-// The outputs of one unit as pairs of tokens 2t, 2t + 1: of row g and of row g + 8; a gated layer
-// has the first alone.
-struct UnitOutputs {
-  std::uint32_t low, high;
 };
 
 // The scales of a thread's two rows.
@@ -108,58 +81,119 @@ struct RowScales {
   }
 };
 
-// `token`: of the tile, the first of the pair.
-template <bool kGated, class Scales>
-__device__ __forceinline__ UnitOutputs unit_outputs(const W4A8Parameters& p, const Scales& scales,
-                                                    const RowScales& rows, int token,
-                                                    const int (&corrected)[4]) {
-  float x_scale[2];
-  ptx::load_shared(scales.token_scale(token), x_scale);
-  float value[4];
+// Scales and sums of a thread's two tokens of a unit.
+struct TokenPair {
+  int words[4];
+
+  template <class Scales>
+  __device__ __forceinline__ void load(const Scales& scales, int token) {
+    ptx::load_shared(scales.token_pair(token), words);
+  }
+  __device__ __forceinline__ float scale(int i) const { return __int_as_float(words[i]); }
+  // Takes 128 times the token's sum off, where weights are unsigned.
+  template <class Scales>
+  __device__ __forceinline__ int corrected(int sum, int i) const {
+    return Scales::kCorrectsSums ? sum - 128 * words[2 + i] : sum;
+  }
+};
+
+// The outputs of a unit as pairs of tokens 2t, 2t + 1: of row g and of row g + 8; a gated layer has
+// the first alone.
+struct UnitOutputs {
+  std::uint32_t low, high;
+};
+
+// The outputs of several units of the same rows, step by step for all of them: each step depends on
+// the one before, and only many of a kind keep a warp busy. What is the same for all units is
+// decided once for all.
+template <bool kGated, class Scales, int kUnits>
+__device__ __forceinline__ void units_outputs(const W4A8Parameters& p, const RowScales& rows,
+                                              const TokenPair (&tokens)[kUnits],
+                                              const int (&sums)[kUnits][4],
+                                              UnitOutputs (&outputs)[kUnits]) {
+  float values[kUnits][4];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    value[i] = numerics::scale_output(corrected[i], x_scale[i % 2], rows.scale[i / 2]);
-    if (p.bias != nullptr) value[i] = value[i] + rows.bias[i / 2];
+  for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      values[u][i] = numerics::scale_output(tokens[u].template corrected<Scales>(sums[u][i], i % 2),
+                                            tokens[u].scale(i % 2), rows.scale[i / 2]);
+    }
+  }
+  if (p.bias != nullptr) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) values[u][i] = values[u][i] + rows.bias[i / 2];
+    }
   }
   if constexpr (kGated) {
-    value[0] = numerics::silu(value[0]) * value[2];
-    value[1] = numerics::silu(value[1]) * value[3];
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      values[u][0] = numerics::silu(values[u][0]) * values[u][2];
+      values[u][1] = numerics::silu(values[u][1]) * values[u][3];
+    }
   }
-  return {pack_outputs(p.output, value[0], value[1]), pack_outputs(p.output, value[2], value[3])};
+  const auto pack = [&](auto to_word) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      outputs[u].low = to_word(values[u][0], values[u][1]);
+      outputs[u].high = kGated ? 0 : to_word(values[u][2], values[u][3]);
+    }
+  };
+  if (p.output == OutputType::kBFloat16) {
+    pack([](float low, float high) {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+      return *reinterpret_cast<const std::uint32_t*>(&pair);
+    });
+  } else {
+    pack([](float low, float high) {
+      const __half2 pair = __floats2half2_rn(low, high);
+      return *reinterpret_cast<const std::uint32_t*>(&pair);
+    });
+  }
 }
 
-// Takes 128 times the tokens' sums off, where weights are unsigned.
+// The bare sums of one unit, corrected, each to its channel. For tests: not coalesced.
 template <class Scales>
-__device__ __forceinline__ void correct_sums(const Scales& scales, int token, int (&sums)[4]) {
-  if constexpr (!Scales::kCorrectsSums) return;
-  int x_sum[2];
-  ptx::load_shared(scales.token_sum(token), x_sum);
+__device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t row, int token,
+                                           const TokenPair& tokens, const int (&sums)[4]) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) sums[i] -= 128 * x_sum[i % 2];
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t channel = source_row(row + i / 2 * 8, p.n, p.gated);
+    if (channel < 0 || token + i % 2 >= p.m) continue;
+    static_cast<std::int32_t*>(p.y)[(token + i % 2) * p.ld_y + channel] =
+        tokens.corrected<Scales>(sums[i], i % 2);
+  }
 }
 
 // One unit by itself, straight to Y. `row_block` of the warp group's, `first_token` of the tile's.
 template <class Scales>
 __device__ __forceinline__ void write_unit(const W4A8Parameters& p, const OutputOrigin& origin,
                                            const Scales& scales, int row_block, int first_token,
-                                           int (&sums)[4]) {
+                                           const int (&sums)[1][4]) {
   const int block = origin.row_block + row_block;
   const int token = origin.token + first_token;
   if (block >= p.row_blocks || token >= p.m) return;
   const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
   const int row = row_block * kBlockRows + warp * 16 + g;
-  correct_sums(scales, first_token + 2 * t, sums);
+  TokenPair tokens[1];
+  tokens[0].load(scales, first_token + 2 * t);
   if (p.output == OutputType::kInt32) {
-    write_sums(p, std::int64_t{origin.row_block} * kBlockRows + row, token + 2 * t, sums);
+    write_sums<Scales>(p, std::int64_t{origin.row_block} * kBlockRows + row, token + 2 * t,
+                       tokens[0], sums[0]);
     return;
   }
   const RowScales rows(p, scales, row);
-  const UnitOutputs outputs = p.gated
-                                  ? unit_outputs<true>(p, scales, rows, first_token + 2 * t, sums)
-                                  : unit_outputs<false>(p, scales, rows, first_token + 2 * t, sums);
+  UnitOutputs outputs[1];
+  if (p.gated) {
+    units_outputs<true, Scales>(p, rows, tokens, sums, outputs);
+  } else {
+    units_outputs<false, Scales>(p, rows, tokens, sums, outputs);
+  }
   // After the transposes: channels 2t, 2t + 1 of token g.
-  const std::uint32_t low = ptx::transpose_8x8(outputs.low);
-  const std::uint32_t high = ptx::transpose_8x8(outputs.high);
+  const std::uint32_t low = ptx::transpose_8x8(outputs[0].low);
+  const std::uint32_t high = ptx::transpose_8x8(outputs[0].high);
   if (token + g >= p.m) return;
   const int channel = (p.gated ? block * 32 + warp * 8 : block * 64 + warp * 16) + 2 * t;
   const int channels = p.gated ? p.n / 2 : p.n;
@@ -170,15 +204,20 @@ __device__ __forceinline__ void write_unit(const W4A8Parameters& p, const Output
 
 // The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
 // channels) for each token, its 16-byte pieces in the order of the copy engine's swizzle, which
-// keeps the transposed stores free of bank conflicts. Offset of the row piece that this lane gives
-// for a unit's matrices; the next unit lies kStagedUnit bytes further.
-__device__ __forceinline__ std::uint32_t staged_row(bool gated, int warp, int lane) {
-  const int token = lane % 8;
-  if (gated) return token * 64 + ((warp ^ (token / 2)) * 16);
-  const int piece = warp * 2 + lane / 8 % 2;
-  return token * 128 + ((piece ^ token) * 16);
-}
+// keeps the transposed stores free of bank conflicts.
 template <bool kGated>
-inline constexpr int kStagedUnit = kGated ? 8 * 64 : 8 * 128;
+struct Staging {
+  static constexpr int kMatrices = kGated ? 1 : 2;               // 8 channels x 8 tokens, of a unit
+  static constexpr int kUnitStaged = kGated ? 8 * 64 : 8 * 128;  // bytes
+
+  // Where this lane's row of the matrices of its units goes, when `kUnits` are stored at once.
+  template <int kUnits>
+  static __device__ __forceinline__ std::uint32_t row(int warp, int lane) {
+    const int matrix = lane / 8 % (kUnits * kMatrices), token = lane % 8;
+    const int unit = matrix / kMatrices, piece = warp * kMatrices + matrix % kMatrices;
+    const int swizzled = kGated ? piece ^ (token / 2) : piece ^ token;
+    return unit * kUnitStaged + token * (kGated ? 64 : 128) + swizzled * 16;
+  }
+};
 
 }  // namespace liquidgemm::cuda

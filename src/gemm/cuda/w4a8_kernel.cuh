@@ -118,12 +118,12 @@ struct Exchange {
     };
     if constexpr (kDepth > 1) {
       for (int u = d; u < Config::kUnits; u += kDepth) {
-        int values[4];
-        add(within(u), kDepth, values);
+        int values[1][4];
+        add(within(u), kDepth, values[0]);
         if (p.split == 1) {
           finish(u, values);
         } else {
-          send(block, slot, values);
+          send(block, slot, values[0]);
           next();
         }
       }
@@ -140,8 +140,8 @@ struct Exchange {
     ptx::mbarrier_wait(arrived, 0);
     slot = 0;
     for (int u = d + rank * kDepth; u < Config::kUnits; u += kDepth * p.split) {
-      int values[4];
-      add(across + slot++ * p.split * kUnitBytes, p.split, values);
+      int values[1][4];
+      add(across + slot++ * p.split * kUnitBytes, p.split, values[0]);
       finish(u, values);
     }
   }
@@ -208,46 +208,53 @@ __device__ __forceinline__ void write_tile_sums(const W4A8Parameters& p, const O
 #pragma unroll
   for (int u = 0; u < Config::kUnits; ++u) {
     const int row_block = u / Config::kTokenUnits, token = u % Config::kTokenUnits * 8 + 2 * t;
+    TokenPair tokens;
+    tokens.load(scales, token);
     int sums[4];
     get_unit(consumer, u, sums);
-    correct_sums(scales, token, sums);
     const int row = (origin.row_block + row_block) * kBlockRows + warp * 16 + g;
-    write_sums(p, row, origin.token + token, sums);
+    write_sums<Scales>(p, row, origin.token + token, tokens, sums);
   }
 }
 
 // A chunk of units: staged in shared memory, then one box for the copy engine, which runs on while
 // the next chunk is made in the other buffer.
-template <bool kGated, class Config, class Scales>
+template <bool kGated, class Config, class Scales, int kChunk>
 __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const OutputOrigin& origin,
                                             const Scales& scales, const Consumer<Config>& consumer,
                                             const RowScales& rows, int row_block, int token,
-                                            std::uint32_t staged_lane,
-                                            int (&sums)[Config::kChunk][4], int& buffer) {
-  const int t = origin.thread % 4;
-  const std::uint32_t staged =
-      consumer.shared.staging + (consumer.row_group * 2 + buffer) * Config::kOutputBytes;
+                                            const int (&sums)[kChunk][4], int& buffer) {
+  using Stage = Staging<kGated>;
+  constexpr int kAtOnce = kChunk % (4 / Stage::kMatrices) == 0 ? 4 / Stage::kMatrices : 1;
+  const int warp = origin.thread / 32, lane = origin.thread % 32;
+  TokenPair tokens[kChunk];
 #pragma unroll
-  for (int u = 0; u < Config::kChunk; ++u) {
-    const int pair = token + u * 8 + 2 * t;
-    correct_sums(scales, pair, sums[u]);
-    const UnitOutputs outputs = unit_outputs<kGated>(p, scales, rows, pair, sums[u]);
-    const std::uint32_t address = staged + staged_lane + u * kStagedUnit<kGated>;
-    if constexpr (kGated) {
-      ptx::store_transposed(address, outputs.low);
-    } else {
-      ptx::store_transposed(address, outputs.low, outputs.high);
+  for (int u = 0; u < kChunk; ++u) tokens[u].load(scales, token + u * 8 + 2 * (lane % 4));
+  UnitOutputs outputs[kChunk];
+  units_outputs<kGated, Scales>(p, rows, tokens, sums, outputs);
+  const std::uint32_t staged =
+      consumer.shared.staging +
+      (consumer.row_group * Config::kBuffers + buffer) * Config::kOutputBytes;
+  const std::uint32_t staged_row = staged + Stage::template row<kAtOnce>(warp, lane);
+#pragma unroll
+  for (int u = 0; u < kChunk; u += kAtOnce) {
+    std::uint32_t matrices[kAtOnce * Stage::kMatrices];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      matrices[i * Stage::kMatrices] = outputs[u + i].low;
+      if constexpr (!kGated) matrices[i * 2 + 1] = outputs[u + i].high;
     }
+    ptx::store_transposed(staged_row + u * Stage::kUnitStaged, matrices);
   }
   ptx::fence_shared_for_bulk_copies();
   // The box before this one has been read: its buffer is the next chunk's.
-  if (origin.thread == 0) ptx::wait_for_stores_read();
+  if (Config::kBuffers > 1 && origin.thread == 0) ptx::wait_for_stores_read();
   consumer.group_barrier();
   if (origin.thread == 0) {
     const int channel = (origin.row_block + row_block) * (kGated ? 32 : 64);
     ptx::store_tensor(&p.y_map, channel, origin.token + token, staged);
   }
-  buffer ^= 1;
+  if constexpr (Config::kBuffers > 1) buffer ^= 1;
 }
 
 // Writes all units of a warp group. Unrolled, because registers cannot be indexed; but gated
@@ -257,12 +264,11 @@ template <class Config, class Scales>
 __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
                                            const Scales& scales, const Consumer<Config>& consumer,
                                            int& buffer) {
-  constexpr int kChunk = Config::kChunk, kChunks = Config::kUnits / kChunk;
-  static_assert(Config::kTokenUnits % kChunk == 0);
   if (p.output == OutputType::kInt32) return write_tile_sums(p, origin, scales, consumer);
   const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4;
-  const std::uint32_t staged_lane = staged_row(p.gated, warp, lane);
   if (p.gated) {
+    constexpr int kChunk = Config::template kChunk<true>, kChunks = Config::kUnits / kChunk;
+    static_assert(Config::kTokenUnits % kChunk == 0);
 #pragma unroll 1
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       const int row_block = chunk * kChunk / Config::kTokenUnits;
@@ -276,11 +282,12 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
         for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
       }
       const RowScales rows(p, scales, row_block * kBlockRows + warp * 16 + g);
-      write_chunk<true>(p, origin, scales, consumer, rows, row_block, token, staged_lane, sums,
-                        buffer);
+      write_chunk<true>(p, origin, scales, consumer, rows, row_block, token, sums, buffer);
     }
     return;
   }
+  constexpr int kChunk = Config::template kChunk<false>;
+  static_assert(Config::kTokenUnits % kChunk == 0);
 #pragma unroll
   for (int r = 0; r < Config::kRowBlocks; ++r) {
     if (origin.row_block + r >= p.row_blocks) break;
@@ -291,7 +298,7 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
       int sums[kChunk][4];
 #pragma unroll
       for (int u = 0; u < kChunk; ++u) get_unit(consumer, r * Config::kTokenUnits + j + u, sums[u]);
-      write_chunk<false>(p, origin, scales, consumer, rows, r, j * 8, staged_lane, sums, buffer);
+      write_chunk<false>(p, origin, scales, consumer, rows, r, j * 8, sums, buffer);
     }
   }
 }
@@ -314,7 +321,11 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
     const TileOrigin tile = tile_origin<Config>(p, segment.tile, row_rank);
     const OutputOrigin origin{tile.row_block + consumer.row_group * Config::kRowBlocks, tile.token,
                               consumer.thread};
-    if (!first) consumer.group_barrier();  // the last tile's scales are no longer read
+    // The last tile's scales, and its outputs where there is one buffer, are no longer read.
+    if (!first) {
+      if (Config::kBuffers == 1 && consumer.thread == 0) ptx::wait_for_stores_read();
+      consumer.group_barrier();
+    }
     first = false;
     scales.fetch(p, origin);
     const Segment part = split_segment(p, segment, split_rank);
@@ -322,7 +333,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
     ptx::wait_for_words();
     consumer.group_barrier();
     if (exchanges) {
-      Exchange<Config>(p, consumer, split_rank).run([&](int unit, int(&sums)[4]) {
+      Exchange<Config>(p, consumer, split_rank).run([&](int unit, const int(&sums)[1][4]) {
         write_unit(p, origin, scales, unit / Config::kTokenUnits, unit % Config::kTokenUnits * 8,
                    sums);
       });

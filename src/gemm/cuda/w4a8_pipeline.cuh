@@ -49,8 +49,10 @@ struct W4A8Config {
   static constexpr int kBlockBytes = block_bytes(kGroupSize);
   static constexpr int kTokenUnits = kSizes.token_units();
   static constexpr int kUnits = kSizes.units();
-  static constexpr int kChunk = kSizes.chunk_units();
+  template <bool kGated>
+  static constexpr int kChunk = kSizes.chunk_units(kGated);
   static constexpr int kOutputBytes = kSizes.output_bytes();
+  static constexpr int kBuffers = kSizes.output_buffers();
   static constexpr int kStagingBytes = kSizes.staging_bytes();
   static constexpr int kScaleBytes = kSizes.scale_bytes();
   // A stage of the ring takes so many units of every row group when a finisher fetches the sums

@@ -32,15 +32,23 @@ __device__ __forceinline__ std::uint32_t transpose_8x8(std::uint32_t pair) {
 }
 
 // Stores 8x8 matrices of 16-bit elements, held as for transpose_8x8, transposed: columns become the
-// rows of 16 bytes whose addresses lanes 0 .. 7 (and 8 .. 15 for the second matrix) give.
-__device__ __forceinline__ void store_transposed(std::uint32_t row, std::uint32_t matrix) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(row), "r"(matrix)
+// rows of 16 bytes whose addresses lanes 0 .. 7 give for the first matrix, 8 .. 15 for the second.
+__device__ __forceinline__ void store_transposed(std::uint32_t row,
+                                                 const std::uint32_t (&matrices)[1]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(row),
+               "r"(matrices[0])
                : "memory");
 }
-__device__ __forceinline__ void store_transposed(std::uint32_t row, std::uint32_t first,
-                                                 std::uint32_t second) {
+__device__ __forceinline__ void store_transposed(std::uint32_t row,
+                                                 const std::uint32_t (&matrices)[2]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(row),
-               "r"(first), "r"(second)
+               "r"(matrices[0]), "r"(matrices[1])
+               : "memory");
+}
+__device__ __forceinline__ void store_transposed(std::uint32_t row,
+                                                 const std::uint32_t (&matrices)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row),
+               "r"(matrices[0]), "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
                : "memory");
 }
 
