@@ -28,8 +28,16 @@ std::span<const Shape> ablation_shapes();
 std::span<const std::int64_t> ablation_tokens();
 inline constexpr int kAblationGroupSize = 64;
 
-// "4096x14336", a name, or a model ("l2-7b": all of its shapes).
+// Where no schedule was tuned by hand: layers and token counts that are not the goals'. A kernel
+// that is fast only where it was tuned falls behind here.
+std::span<const Shape> other_shapes();
+std::span<const std::int64_t> between_tokens();
+
+// "4096x14336", a name, a model ("l2-7b": all of its shapes) or "others".
 Result<std::vector<Shape>> parse_shape(std::string_view text);
+
+// "64", "1-512" (both ends belong to it), "32-64:8" (in steps of 8) or "between".
+Result<std::vector<std::int64_t>> parse_tokens(std::string_view text);
 
 // The two speeds that bound a W4A8 product on one chip.
 struct Ceilings {

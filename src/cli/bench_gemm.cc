@@ -23,7 +23,7 @@ struct Options {
   bench::GemmBenchOptions bench;
   std::string device = "cuda";
   std::vector<std::string> shapes;
-  std::vector<std::int64_t> tokens;
+  std::vector<std::string> tokens;
   std::string output = "f16";
   std::string schedule;
   std::string schedules;
@@ -50,7 +50,12 @@ Status choose_cells(const Options& options, std::vector<bench::Shape>& shapes,
     LIQUIDGEMM_ASSIGN_OR_RETURN(const auto more, bench::parse_shape(text));
     shapes.insert(shapes.end(), more.begin(), more.end());
   }
-  tokens = options.tokens;
+  for (const std::string& text : options.tokens) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const auto more, bench::parse_tokens(text));
+    for (const std::int64_t m : more) {
+      if (std::find(tokens.begin(), tokens.end(), m) == tokens.end()) tokens.push_back(m);
+    }
+  }
   if (tokens.empty()) tokens.assign(default_tokens.begin(), default_tokens.end());
   return ok_status();
 }
@@ -191,10 +196,13 @@ void check_ablation(const Options& options) {
                        options.bench.group_size, bench::kAblationGroupSize));
   }
   const auto known = bench::ablation_tokens();
-  for (const std::int64_t m : options.tokens) {
-    if (std::find(known.begin(), known.end(), m) == known.end()) {
-      refuse(
-          fmt::format("--m {}: its kernels are compiled for {} tokens", m, fmt::join(known, ", ")));
+  for (const std::string& text : options.tokens) {
+    const auto tokens = bench::parse_tokens(text);
+    if (!tokens.ok()) refuse(tokens.status().message());
+    for (const std::int64_t m : *tokens) {
+      if (std::find(known.begin(), known.end(), m) != known.end()) continue;
+      refuse(fmt::format("--m {}: its kernels are compiled for {} tokens, not for {}", text,
+                         fmt::join(known, ", "), m));
     }
   }
   for (const std::string& path : options.record) {
@@ -209,6 +217,11 @@ std::string shape_problem(const std::string& text) {
   return shapes.ok() ? "" : shapes.status().message();
 }
 
+std::string tokens_problem(const std::string& text) {
+  const auto tokens = bench::parse_tokens(text);
+  return tokens.ok() ? "" : tokens.status().message();
+}
+
 }  // namespace
 
 void add_bench_gemm(CLI::App& bench, Action& action) {
@@ -218,12 +231,13 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
       ->check(CLI::IsMember({"cuda"}))
       ->capture_default_str();
   verb->add_option("--shape", options->shapes,
-                   "NxK, a layer (l3-8b.gate_up) or a model (l2-7b); repeatable")
+                   "NxK, a layer (l3-8b.gate_up), a model (l2-7b) or others; repeatable")
       ->delimiter(',')
       ->check(CLI::Validator(shape_problem, ""));
-  verb->add_option("--m", options->tokens, "Tokens, comma-separated")
+  verb->add_option("--m", options->tokens,
+                   "Tokens, comma-separated: 64, 1-512, 32-64:8 (FROM-TO:STEP) or between")
       ->delimiter(',')
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20).description(""));
+      ->check(CLI::Validator(tokens_problem, ""));
   verb->add_flag("--full", options->full, "All 11 goal shapes at all 12 token counts");
   verb->add_option("--group-size", options->bench.group_size, "Weights of one step and offset")
       ->check(CLI::IsMember({32, 64, 128}))
@@ -259,11 +273,14 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
   verb->add_flag("--json", options->json, "Print JSON");
   verb->footer(
       "Without --shape, --m and --full: four layers at six token counts, under a minute.\n"
+      "--shape others and --m between are layers and token counts that no goal names.\n"
       "\n"
       "Examples:\n"
       "  liquid bench gemm --device cuda\n"
       "  liquid bench gemm --device cuda --full --recorded bench/baselines --record all.csv\n"
       "  liquid bench gemm --shape l3-8b.down --m 16,64 --no-rivals --schedules 'A;B'\n"
+      "  liquid bench gemm --shape l2-7b.o --m 1-512 --no-rivals --no-pdl --rounds 3\n"
+      "  liquid bench gemm --shape others --m between\n"
       "  liquid bench gemm --shape 5120x13824 --check-only\n"
       "  liquid bench gemm --ablate --shape l3-8b.gate_up --m 16,128");
   verb->callback([options, &action] {

@@ -38,7 +38,20 @@ def test_the_reason_keeps_json_empty(without_gpu):
         (["--shape", "99999999999999999999x8"], "99999999999999999999x8"),
         (["--shape", "l9-7b.qkv"], "l3-8b.gate_up"),
         (["--m", "0"], "--m"),
-        (["--m", "16,many"], "--m"),
+        (["--m", "16,many"], "many"),
+        (["--m", "1048577"], "1048576"),
+        (["--m", "1-1048577:4096"], "1048576"),
+        (["--m", "0-8"], "0-8"),
+        (["--m", "64-8"], "ends before it begins"),
+        (["--m", "1-"], "1-512"),
+        (["--m", "1-2-3"], "1-2-3"),
+        (["--m", "8:2"], "8:2"),
+        (["--m", "8:2-16"], "8:2-16"),
+        (["--m", "1-512:"], "1-512:"),
+        (["--m", "1-512:0"], "step must be 1 or more"),
+        (["--m", "1-8,1-512:-1"], "step must be 1 or more"),
+        (["--m", "1-8,9-99999"], "take a larger step"),
+        (["--m", "1-99999999999999999999"], "1-99999999999999999999"),
         (["--group-size", "48"], "48"),
         (["--output", "i32"], "i32"),
         (["--rounds", "0"], "--rounds"),
@@ -47,6 +60,8 @@ def test_the_reason_keeps_json_empty(without_gpu):
         (["--group-size", "32", "--ablate"], "groups of 64"),
         (["--ablate", "--m", "16,32"], "--m 32"),
         (["--ablate", "--m", "256"], "16, 64, 128"),
+        (["--ablate", "--m", "16-128"], "not for 17"),
+        (["--ablate", "--m", "16,between"], "--m between"),
         (["--ablate", "--full"], "--full"),
         (["--ablate", "--schedule", "a"], "--schedule"),
         (["--ablate", "--schedules", "a;b"], "--schedules"),
@@ -63,10 +78,12 @@ def test_wrong_arguments_exit_with_2_and_say_which(liquid, arguments, said):
     assert outcome.stdout == b""
 
 
-def test_an_ablation_takes_shapes_and_its_token_counts(without_gpu, tmp_path):
+@pytest.mark.parametrize("tokens", ["16,64,128", "16,64-128:64"])
+@pytest.mark.parametrize("shape", ["4096x14336", "others"])
+def test_an_ablation_takes_shapes_and_its_token_counts(without_gpu, tmp_path, shape, tokens):
     record = tmp_path / "ablation.json"
     without_gpu.fails(
-        *("bench", "gemm", "--ablate", "--shape", "4096x14336", "--m", "16,64,128"),
+        *("bench", "gemm", "--ablate", "--shape", shape, "--m", tokens),
         *("--group-size", "64", "--output", "bf16", "--rounds", "3", "--record", record),
         naming=["CUDA"],
     )
@@ -76,6 +93,13 @@ def test_an_ablation_takes_shapes_and_its_token_counts(without_gpu, tmp_path):
 @pytest.mark.parametrize("shape", ["4096x14336", "l2-7b.qkv", "l2-70b"])
 def test_shapes_and_names_are_taken(without_gpu, shape):
     without_gpu.fails("bench", "gemm", "--shape", shape, "--m", "1,16", naming=["CUDA"])
+
+
+@pytest.mark.parametrize(
+    "tokens", ["1-512", "1-8,16,32-64:8", "1-2:9223372036854775807", "between"]
+)
+def test_ranges_of_tokens_are_taken(without_gpu, tokens):
+    without_gpu.fails("bench", "gemm", "--shape", "others", "--m", tokens, naming=["CUDA"])
 
 
 def test_missing_recorded_rivals_are_named(liquid, tmp_path):
