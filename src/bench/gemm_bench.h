@@ -64,10 +64,11 @@ inline constexpr std::array<const char*, 4> kAblationVariants = {"unsigned", "qs
 struct GemmRow {
   Shape shape;
   std::int64_t m = 0;
-  std::string kernel;    // plan.describe()
-  std::string schedule;  // plan.schedule()
-  std::string variant;   // of an ablation, compared with the others of the same tile
-  std::string tile;      // "256 x 16": rows and tokens; of an ablation
+  std::string kernel;      // plan.describe()
+  std::string schedule;    // plan.schedule()
+  int schedule_index = 0;  // which of the options' schedules this was; 0 in an ablation
+  std::string variant;     // of an ablation, compared with the others of the same tile
+  std::string tile;        // "256 x 16": rows and tokens; of an ablation
   std::optional<Timing> ours;
   std::optional<Timing> programmatic;
   std::array<std::optional<RivalTiming>, 3> rivals;  // in kRivals' order
@@ -95,7 +96,7 @@ class GemmBench {
   std::string cublas_version() const;  // "13.1.0 (libcublasLt.so.13)"; empty without rivals
   std::string driver_version() const;  // NVIDIA's own number; empty when unknown
 
-  // Weights are kept from one call to the next while the shape stays the same.
+  // Weights and scratch memory are kept from one call to the next while the shape stays the same.
   Result<GemmCell> measure(const Shape& shape, std::int64_t m);
 
   GemmBench(GemmBench&&) noexcept;

@@ -21,6 +21,9 @@ namespace {
 constexpr int kCandidates = 40;  // algorithms asked of cuBLASLt for each product
 constexpr int kFinalists = 3;    // of them, in the rounds
 constexpr double kScreeningSeconds = 200e-6;
+// Clock and power are read in the last rounds only: the driver's answer may take longer than a
+// replay.
+constexpr int kSampledRounds = 3;
 constexpr std::size_t kAlignment = 1024;
 // Launches that may overlap (programmatic ones) must not share a workspace.
 constexpr int kWorkspaces = 4;
@@ -49,6 +52,15 @@ Result<Copies> allocate_copies(std::size_t bytes, const CudaDevice& device, bool
   return copies;
 }
 
+// Makes `memory` at least `bytes` large, with room to grow; or anew and exactly as large.
+Status reserve(DeviceBuffer& memory, std::size_t bytes, bool exact, const std::string& what) {
+  if (!exact && memory.size() >= bytes) return ok_status();
+  memory = DeviceBuffer();  // gives back the old one first
+  const std::size_t room = exact ? 0 : std::min(bytes, std::size_t{256} << 20);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(memory, DeviceBuffer::allocate(bytes + room, what));
+  return ok_status();
+}
+
 // Fills copies first.. from `source`.
 Status spread(const Copies& copies, const void* source, std::size_t bytes, int first,
               cudaStream_t stream) {
@@ -65,6 +77,16 @@ struct Weights {
   WeightFormats formats;
   Copies ours;
   std::array<Copies, 3> rivals;
+};
+
+// What the cells of one shape share, so that a sweep over many token counts does not allocate and
+// release it for each. A run that only checks has memory of the exact size instead, where a memory
+// checker sees every step past the end.
+struct Scratch {
+  ActivationFormats x;
+  std::int64_t x_tokens = 0;
+  Copies y;  // one set of outputs for all contenders: they are checked one after the other
+  std::vector<Copies> workspaces;  // of each schedule or variant
 };
 
 RivalOutput output_of(Rival rival) {
@@ -93,6 +115,7 @@ struct Finalist {
 struct Planned {
   std::string variant, tile;
   std::string kernel, schedule;
+  int schedule_index = 0;  // in the options' schedules; 0 in an ablation
   std::size_t workspace_bytes = 0;
   std::function<Status(const CudaGemmArguments&, CudaStream)> launch;
 };
@@ -113,6 +136,7 @@ struct GemmBench::State {
   std::unique_ptr<CublasLt> cublas;
   std::optional<Nvml> nvml;
   std::optional<Weights> weights;
+  Scratch scratch;  // for this shape
   std::mt19937_64 random{std::random_device{}()};
 
   CudaGemmDesc desc(const Shape& shape) const {
@@ -120,6 +144,7 @@ struct GemmBench::State {
   }
 
   Status use_shape(const Shape& shape);
+  Status use_tokens(std::int64_t m);
   std::vector<std::int32_t> pick_tokens(std::int64_t m);
   Result<std::unique_ptr<CublasProduct>> screen(Rival rival, std::int64_t m,
                                                 const ActivationFormats& x, const Copies& y,
@@ -140,6 +165,7 @@ Status GemmBench::State::use_shape(const Shape& shape) {
     return ok_status();
   }
   weights.reset();
+  scratch = {};
   const CudaGemmDesc layer = desc(shape);
   LIQUIDGEMM_RETURN_IF_ERROR(can_implement(layer, device));
   const cudaStream_t stream = watch.stream();
@@ -172,6 +198,30 @@ Status GemmBench::State::use_shape(const Shape& shape) {
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
   weights = std::move(made);
   return ok_status();
+}
+
+// Activations and outputs for m tokens.
+Status GemmBench::State::use_tokens(std::int64_t m) {
+  const Shape& shape = weights->shape;
+  // Each row of X comes from its own numbers and has a scale of its own, so a longer X serves fewer
+  // tokens. Only the rivals' FP8 scale belongs to the whole matrix.
+  const bool exact = options.rivals || options.check_only;
+  if (scratch.x_tokens < m || (exact && scratch.x_tokens != m)) {
+    constexpr std::int64_t kStep = 128;
+    const std::int64_t tokens = exact ? m : (m + kStep - 1) / kStep * kStep;
+    scratch.x_tokens = 0;
+    scratch.x = {};
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        scratch.x, make_activations(tokens, shape.k, options.rivals, options.seed, watch.stream()));
+    scratch.x_tokens = tokens;
+  }
+  Copies& y = scratch.y;
+  y.stride = aligned(static_cast<std::size_t>(m * shape.n) * (options.rivals ? 4 : 2));
+  y.count = weights->ours.count;
+  if (options.rivals) {
+    for (const Copies& copies : weights->rivals) y.count = std::max(y.count, copies.count);
+  }
+  return reserve(y.memory, y.stride * y.count, options.check_only, "outputs");
 }
 
 // Up to Reference::kTokens different tokens.
@@ -238,14 +288,15 @@ Result<std::vector<Planned>> GemmBench::State::plan_ours(const Shape& shape, std
       const auto plan = std::make_shared<const cuda::KernelPlan>(std::move(variant.plan));
       const std::string schedule = plan->schedule_text();
       all.push_back({variant.variant, variant.tile, variant.variant + ", schedule " + schedule,
-                     schedule, plan->workspace_bytes(),
+                     schedule, 0, plan->workspace_bytes(),
                      [plan](const CudaGemmArguments& arguments, CudaStream stream) {
                        return plan->launch(arguments, stream);
                      }});
     }
     return all;
   }
-  for (const std::string& schedule : options.schedules) {
+  for (std::size_t i = 0; i < options.schedules.size(); ++i) {
+    const std::string& schedule = options.schedules[i];
     auto made = CudaGemmPlan::make(desc(shape), m, device, schedule);
     if (!made.ok() && schedule.empty()) return made.status();
     if (!made.ok()) {
@@ -254,7 +305,8 @@ Result<std::vector<Planned>> GemmBench::State::plan_ours(const Shape& shape, std
       continue;
     }
     const auto plan = std::make_shared<const CudaGemmPlan>(std::move(*made));
-    all.push_back({"", "", plan->describe(), plan->schedule(), plan->workspace_bytes(),
+    all.push_back({"", "", plan->describe(), plan->schedule(), static_cast<int>(i),
+                   plan->workspace_bytes(),
                    [plan](const CudaGemmArguments& arguments, CudaStream stream) {
                      return plan->launch(arguments, stream);
                    }});
@@ -291,10 +343,11 @@ Status GemmBench::State::run_rounds(std::vector<Contender*>& contenders, const C
   std::vector<unsigned> clocks;
   std::vector<double> powers;
   for (int round = 0; round < options.rounds; ++round) {
+    const bool sampling = nvml && round + kSampledRounds >= options.rounds;
     for (std::size_t i = 0; i < contenders.size(); ++i) {
       Contender* contender = contenders[(i + round) % contenders.size()];
       std::function<void()> meanwhile;
-      if (nvml && contender == sampled) {
+      if (sampling && contender == sampled) {
         meanwhile = [&] {
           clocks.push_back(nvml->clock_mhz());
           powers.push_back(nvml->power_watts());
@@ -331,38 +384,28 @@ Status GemmBench::State::check_ours(Contender& contender, const Copies& y, std::
 
 Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
   LIQUIDGEMM_RETURN_IF_ERROR(use_shape(shape));
+  LIQUIDGEMM_RETURN_IF_ERROR(use_tokens(m));
   const cudaStream_t stream = watch.stream();
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const ActivationFormats x,
-                              make_activations(m, shape.k, options.rivals, options.seed, stream));
+  const ActivationFormats& x = scratch.x;
+  const Copies& y = scratch.y;
+  const std::size_t elements = static_cast<std::size_t>(m * shape.n);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Reference reference,
                               Reference::make(shape, options.group_size, options.output,
                                               weights->formats, x, pick_tokens(m), stream));
 
-  // One set of outputs for all contenders: they are checked one after the other.
-  const std::size_t elements = static_cast<std::size_t>(m * shape.n);
-  Copies y;
-  y.stride = aligned(elements * (options.rivals ? 4 : 2));
-  y.count = weights->ours.count;
-  if (options.rivals) {
-    for (const Copies& copies : weights->rivals) y.count = std::max(y.count, copies.count);
-  }
-  LIQUIDGEMM_ASSIGN_OR_RETURN(y.memory, DeviceBuffer::allocate(y.stride * y.count, "outputs"));
-
   GemmCell cell;
   std::vector<Ours> ours;
-  std::vector<Copies> workspaces;
   LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<Planned> all, plan_ours(shape, m, cell.refused));
-  ours.reserve(all.size());
-  workspaces.reserve(all.size());  // contenders point at them
-  for (Planned& planned : all) {
-    Copies& workspace = workspaces.emplace_back();
-    workspace.stride = aligned(planned.workspace_bytes);
+  ours.reserve(all.size());  // the rounds point at these, and these at the workspaces
+  if (scratch.workspaces.size() < all.size()) scratch.workspaces.resize(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    Copies& workspace = scratch.workspaces[i];
+    workspace.stride = std::max(aligned(all[i].workspace_bytes), kAlignment);
     workspace.count = kWorkspaces;
-    LIQUIDGEMM_ASSIGN_OR_RETURN(
-        workspace.memory, DeviceBuffer::allocate(workspace.stride * kWorkspaces, "workspaces"));
-    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
-        cudaMemsetAsync(workspace.memory.as<void>(), 0, workspace.memory.size(), stream));
-    ours.push_back({std::move(planned), Contender(), std::nullopt});
+    const std::size_t bytes = workspace.stride * kWorkspaces;
+    LIQUIDGEMM_RETURN_IF_ERROR(reserve(workspace.memory, bytes, options.check_only, "workspaces"));
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(workspace.memory.as<void>(), 0, bytes, stream));
+    ours.push_back({std::move(all[i]), Contender(), std::nullopt});
     Ours& entry = ours.back();
     LIQUIDGEMM_ASSIGN_OR_RETURN(entry.strict, contend(entry.planned, x, y, workspace, false));
     if (options.programmatic) {
@@ -425,6 +468,7 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
     row.tile = entry.planned.tile;
     row.kernel = entry.planned.kernel;
     row.schedule = entry.planned.schedule;
+    row.schedule_index = entry.planned.schedule_index;
     Status status = check_ours(entry.strict, y, elements * 2, reference);
     if (status.ok() && entry.programmatic) {
       status = check_ours(*entry.programmatic, y, elements * 2, reference)
