@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -88,12 +89,19 @@ std::string command_line() {
 }
 
 Status write_records(const Options& options, const GemmReport& report) {
+  const std::string conclusions = report.conclusions();
   for (const std::string& path : options.record) {
     const std::string extension = std::filesystem::path(path).extension().string();
-    const std::string text = extension == ".json"  ? json::dump_pretty(report.to_json())
-                             : extension == ".csv" ? report.csv()
-                                                   : report.table().markdown() + "\n" +
-                                                         report.caption() + report.provenance();
+    std::string text;
+    if (extension == ".json") {
+      text = json::dump_pretty(report.to_json());
+    } else if (extension == ".csv") {
+      text = report.csv();
+    } else {
+      text = report.table().markdown() + "\n" + report.caption();
+      if (!conclusions.empty()) text += "\n" + conclusions;
+      text += report.provenance();
+    }
     LIQUIDGEMM_RETURN_IF_ERROR(write_file_atomically(path, text));
   }
   return ok_status();
@@ -133,6 +141,7 @@ Status measure(const Options& options) {
   report.options.output = options.output == "bf16" ? CudaOutput::kBFloat16 : CudaOutput::kFloat16;
   report.options.schedules = options.schedules.empty() ? std::vector<std::string>{options.schedule}
                                                        : split_schedules(options.schedules);
+  const auto begin = std::chrono::steady_clock::now();
   LIQUIDGEMM_ASSIGN_OR_RETURN(bench::GemmBench bench, bench::GemmBench::open(report.options));
   report.device = bench.device();
   report.ceilings = bench.ceilings();
@@ -164,6 +173,7 @@ Status measure(const Options& options) {
     }
   }
   progress.finish();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   for (const std::string& reason : report.refused) log_warning("refused: " + reason);
   if (report.rows.empty() && failure.ok()) {
     failure = unsupported("no schedule runs in any of the cells asked for");
@@ -173,7 +183,8 @@ Status measure(const Options& options) {
   if (options.json) {
     std::printf("%s", json::dump_pretty(report.to_json()).c_str());
   } else {
-    std::printf("%s\n%s", report.table().text().c_str(), report.caption().c_str());
+    std::printf("%s\n%s%s", report.table().text().c_str(), report.caption().c_str(),
+                report.conclusions().c_str());
   }
   LIQUIDGEMM_RETURN_IF_ERROR(write_records(options, report));
   return failure;

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <string_view>
 
+#include "bench/summary.h"
 #include "liquidgemm_version.h"
 
 namespace liquidgemm::cli {
@@ -26,17 +27,13 @@ std::string optional_text(const std::optional<double>& value) {
   return value ? fmt::format("{:.1f}", *value) : "-";
 }
 
-std::optional<double> best_rival(const GemmRow& row) {
-  std::optional<double> best;
-  for (const auto& rival : row.rivals) {
-    if (rival) best = std::min(best.value_or(rival->timing.seconds), rival->timing.seconds);
-  }
-  return best;
-}
-
 double operations(const GemmRow& row) {
   return 2.0 * static_cast<double>(row.m) * static_cast<double>(row.shape.n) *
          static_cast<double>(row.shape.k);
+}
+
+json::Object place_json(const bench::Shape& shape, std::int64_t m) {
+  return {{"shape", shape.name}, {"n", shape.n}, {"k", shape.k}, {"m", m}};
 }
 
 json::Object timing_json(const bench::Timing& timing) {
@@ -123,7 +120,7 @@ Table GemmReport::table() const {
         }
       }
       cells.push_back(microseconds(ours));
-      const auto best = best_rival(row);
+      const auto best = bench::best_rival_seconds(row);
       if (options.rivals) cells.push_back(best ? fmt::format("{:.2f}", *best / ours) : "-");
       cells.push_back(microseconds(row.floor_seconds));
       cells.push_back(fmt::format("{:.2f}", ours / row.floor_seconds));
@@ -179,6 +176,23 @@ std::string GemmReport::caption() const {
   return text;
 }
 
+std::string GemmReport::conclusions() const {
+  std::string text;
+  for (const bench::Step& step : bench::largest_steps(rows)) {
+    text += fmt::format(
+        "{}: no M takes more than {:.3f} times the time of the next larger: M = {}, then {}.\n",
+        step.shape.name, step.ratio, step.m, step.next_m);
+  }
+  if (const auto summary = bench::summarize(rows)) {
+    text += fmt::format(
+        "Ahead of the best rival in {} of {} cells; geometric mean {:.2f}, worst {:.2f} at M = {} "
+        "of {}.\n",
+        summary->ahead, summary->cells, summary->geometric_mean, summary->worst, summary->worst_m,
+        summary->worst_shape.name);
+  }
+  return text;
+}
+
 std::string GemmReport::provenance() const {
   return fmt::format("\nRecorded {} by liquid {}, commit {}:\n\n    {}\n", today(),
                      LIQUIDGEMM_VERSION, LIQUIDGEMM_COMMIT, command);
@@ -210,7 +224,9 @@ json::Object GemmReport::to_json() const {
       cell["tops"] = operations(row) / ours / 1e12;
       if (row.clock_mhz > 0) cell["sm_mhz"] = row.clock_mhz;
       if (row.power_watts > 0) cell["power_watts"] = row.power_watts;
-      if (const auto best = best_rival(row)) cell["best_rival_over_ours"] = *best / ours;
+      if (const auto best = bench::best_rival_seconds(row)) {
+        cell["best_rival_over_ours"] = *best / ours;
+      }
     }
     for (const bench::Rival rival : bench::kRivals) {
       const auto& timing = row.rivals[static_cast<int>(rival)];
@@ -245,6 +261,7 @@ json::Object GemmReport::to_json() const {
                       {"command", command},
                       {"group_size", options.group_size},
                       {"output", std::string(cuda_output_name(options.output))},
+                      {"seconds", seconds},
                       {"rounds", options.check_only ? 0 : options.rounds},
                       {"pause_ms", options.pause_seconds * 1e3}};
   if (!options.check_only) {
@@ -253,6 +270,25 @@ json::Object GemmReport::to_json() const {
   }
   object["refused"] = json::Array(refused.begin(), refused.end());
   object["rows"] = std::move(cells);
+  const std::vector<bench::Step> largest = bench::largest_steps(rows);
+  if (!largest.empty()) {
+    json::Array steps;
+    for (const bench::Step& step : largest) {
+      json::Object entry = place_json(step.shape, step.m);
+      entry["next_m"] = step.next_m;
+      entry["ratio"] = step.ratio;
+      steps.push_back(std::move(entry));
+    }
+    object["steps"] = std::move(steps);
+  }
+  if (const auto summary = bench::summarize(rows)) {
+    json::Object worst = place_json(summary->worst_shape, summary->worst_m);
+    worst["ratio"] = summary->worst;
+    object["summary"] = json::Object{{"cells", summary->cells},
+                                     {"ahead", summary->ahead},
+                                     {"geometric_mean", summary->geometric_mean},
+                                     {"worst", std::move(worst)}};
+  }
   return object;
 }
 

@@ -22,11 +22,14 @@ struct GemmReport {
   std::vector<std::string> refused;
   std::optional<bench::Recorded> recorded;  // only when this run agrees with it
   std::string command;                      // that made it
+  double seconds = 0.0;                     // that it took
 
   // One row for each measured one.
   Table table() const;
   // What was measured on what, and how to read it.
   std::string caption() const;
+  // What all cells together say: the largest step of each shape, the cells ahead of the rivals.
+  std::string conclusions() const;
   // When, by which commit and with which command: for files that are kept.
   std::string provenance() const;
   json::Object to_json() const;
