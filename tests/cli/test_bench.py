@@ -1,5 +1,6 @@
 """`liquid bench` where there is no GPU: wrong usage is told from a machine that cannot."""
 
+import json
 import pathlib
 import shutil
 
@@ -123,6 +124,60 @@ def test_a_recorded_result_becomes_a_picture(liquid, tmp_path):
     assert text.startswith("<?xml") and "</svg>" in text
     for shape in ("57344 x 8192", "4096 x 4096"):
         assert shape in text
+
+
+def rows_of(tokens, rivals):
+    """Two shapes whose times grow with the tokens, as bench gemm --record writes them."""
+    rows = []
+    for n, k in ((4096, 4096), (57344, 8192)):
+        for m in tokens:
+            row = {"shape": f"{n}x{k}", "n": n, "k": k, "m": m, "floor_us": n * k / 1e7}
+            row["ours"] = {"us": n * k * (1 + m / 100) / 5e6, "spread": 0.01}
+            if rivals:
+                row["best_rival_over_ours"] = 1.2
+            rows.append(row)
+    return rows
+
+
+@pytest.mark.skipif(shutil.which("gnuplot") is None, reason="gnuplot is not installed")
+@pytest.mark.parametrize("rivals", [True, False], ids=["rivals", "ours alone"])
+@pytest.mark.parametrize("tokens", [range(1, 513), [1, 64, 4096]], ids=["sweep", "wide"])
+def test_times_become_a_picture(liquid, tmp_path, tokens, rivals):
+    results, picture = tmp_path / "results.json", tmp_path / "picture.svg"
+    results.write_text(json.dumps({"rows": rows_of(tokens, rivals)}))
+    liquid.ok("bench", "plot", results, "-o", picture, "--kind", "time")
+    text = picture.read_text()
+    assert text.startswith("<?xml") and "</svg>" in text
+    for said in ("57344 x 8192", "4096 x 4096", "microseconds", "floor"):
+        assert said in text
+    assert ("best rival" in text) == rivals
+    assert "stroke-dasharray" in text
+    # Up to 512 tokens the axis has even steps; a wider one doubles.
+    assert (">300<" in text.replace(" ", "")) == (max(tokens) <= 512)
+    assert (">1024<" in text.replace(" ", "")) == (max(tokens) > 512)
+
+
+def test_a_kind_that_is_none_is_refused(liquid, tmp_path):
+    outcome = liquid("bench", "plot", tmp_path / "x.json", "-o", tmp_path / "x.svg", "--kind", "us")
+    assert outcome.code == 2
+    assert "--kind" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        ('{"n": 8, "k": 32, "m": 1}', "ours.us"),
+        ('{"n": 8, "k": 32, "m": 1, "ours": 3}', "ours"),
+        ('{"n": 8, "k": 32, "m": 1, "ours": {}}', "rows[0].ours.us"),
+        ('{"n": 8, "k": 32, "m": 1, "ours": {"us": -1}}', "rows[0].ours.us"),
+        ('{"n": 8, "k": 32, "m": 1, "ours": {"us": 1}, "floor_us": "2"}', "floor_us"),
+    ],
+)
+def test_results_without_times_are_refused(liquid, tmp_path, row, said):
+    results, picture = tmp_path / "results.json", tmp_path / "picture.svg"
+    results.write_text('{"rows": [' + row + "]}")
+    liquid.fails("bench", "plot", results, "-o", picture, "--kind", "time", naming=[said])
+    assert not picture.exists()
 
 
 @pytest.mark.parametrize(
