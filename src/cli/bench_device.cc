@@ -15,7 +15,7 @@
 namespace liquidgemm::cli {
 namespace {
 
-constexpr std::int64_t kMeasurements = 17;
+constexpr std::int64_t kMeasurements = 18;
 
 Status bench_device(bool json) {
   interrupt_flag();
@@ -58,8 +58,8 @@ Status bench_device(bool json) {
 }  // namespace
 
 void add_bench_device(CLI::App& bench, Action& action) {
-  CLI::App* verb =
-      bench.add_subcommand("device", "Ceilings of the GPU: memory, L2, tensor cores, unpacking");
+  CLI::App* verb = bench.add_subcommand(
+      "device", "Ceilings of the GPU: memory, L2, tensor cores, unpacking, repacking");
   auto json = std::make_shared<bool>(false);
   verb->add_flag("--json", *json, "Print JSON");
   verb->footer("Example:\n  liquid bench device --json > device.json");

@@ -75,6 +75,13 @@ Result<std::vector<DeviceFigure>> measure_device(
     figures.push_back({measurement.name, measurement.key, best->value / measurement.unit_per_second,
                        measurement.unit, best->detail});
   }
+  const char* repacking = "repacking weights, read + written";
+  LIQUIDGEMM_RETURN_IF_ERROR(step(repacking));
+  const auto packing = packing_speed(watch);
+  if (!packing.ok()) return packing.status().with_context(repacking);
+  figures.push_back({repacking, "pack_best", packing->best / 1e9, "GB/s", packing->detail});
+  figures.push_back(
+      {"the same, the median call", "pack_median", packing->median / 1e9, "GB/s", packing->detail});
   return figures;
 }
 

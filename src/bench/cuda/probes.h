@@ -36,4 +36,12 @@ Result<Best> unpack_feed(const CudaDevice& device, cuda::Unpack unpack, int toke
 // Seconds from one empty kernel to the next in a captured graph.
 Result<Best> launch_cost(const CudaDevice& device, bool programmatic, Stopwatch& watch);
 
+// Bytes a second that are read and written when a large layer is repacked.
+struct PackingSpeed {
+  double best = 0.0;
+  double median = 0.0;
+  std::string detail;
+};
+Result<PackingSpeed> packing_speed(Stopwatch& watch);
+
 }  // namespace liquidgemm::bench
