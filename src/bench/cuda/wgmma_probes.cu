@@ -53,9 +53,9 @@ __global__ void __launch_bounds__(kRateThreads, 1) wgmma_only(int steps, int* ou
   extern __shared__ __align__(1024) std::uint8_t shared[];
   fill_shared(shared, kTokenBytes + kAShared);
   const int warp_group = threadIdx.x / 128;
-  const std::uint64_t b = swizzled_descriptor(shared_address(shared));
-  const std::uint64_t a_shared =
-      swizzled_descriptor(shared_address(shared + kTokenBytes + warp_group * 64 * 128));
+  const std::uint64_t b = swizzled_descriptor(swizzled_descriptor_low(shared_address(shared)));
+  const std::uint64_t a_shared = swizzled_descriptor(
+      swizzled_descriptor_low(shared_address(shared + kTokenBytes + warp_group * 64 * 128)));
   std::uint32_t a[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) a[i] = random_word(threadIdx.x * 4 + i);
@@ -92,16 +92,17 @@ __global__ void __launch_bounds__(kThreads, 1) unpack_and_multiply(int steps, in
   fill_shared(shared, kFeedShared);
   const int warp_group = threadIdx.x / 128;
   const int thread = threadIdx.x % 128;
+  using Codes = cuda::PackedCodes<kGroupSize, kUnpack>;
   const std::uint32_t blocks = shared_address(shared + kTokenBytes);
-  const std::uint64_t b = swizzled_descriptor(shared_address(shared));
+  const std::uint64_t b = swizzled_descriptor(swizzled_descriptor_low(shared_address(shared)));
   int sums[2][kTokens / 2] = {};
   std::uint32_t fragments[2][2][2][4];  // buffer, row block, k32
   const auto unpack = [&](int step, std::uint32_t(&buffer)[2][2][4]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const int block = ((step / 2 * 3 + warp_group) * 2 + row) % kWeightBlocks;
-      cuda::PackedCodes<kGroupSize, kUnpack> codes;
-      codes.load(blocks + block * cuda::block_bytes(kGroupSize), step % 2, thread);
+      Codes codes;
+      codes.load(Codes::place(blocks, thread), block * cuda::block_bytes(kGroupSize), step % 2);
       codes.unpack(buffer[row]);
       if constexpr (kUnpack == cuda::Unpack::kXor) keep_here(buffer[row]);
     }

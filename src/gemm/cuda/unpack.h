@@ -19,13 +19,21 @@ struct PackedCodes {
   uint4 codes;
   std::uint32_t steps[kStepWords];
 
-  __device__ __forceinline__ void load(std::uint32_t block, int half, int thread) {
-    const std::uint32_t address = block + half * kHalfBlockBytes + thread * 16;
+  // Where a thread's codes and steps of a block lie in shared memory.
+  struct Place {
+    std::uint32_t codes, steps;
+  };
+  static __device__ __forceinline__ Place place(std::uint32_t block, int thread) {
+    return {block + thread * 16,
+            block + 2 * kHalfBlockBytes + thread / 4 * 4 * step_words(kGroupSize)};
+  }
+
+  // `offset`: of the block from the place's.
+  __device__ __forceinline__ void load(const Place& place, std::uint32_t offset, int half) {
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(codes.x), "=r"(codes.y), "=r"(codes.z), "=r"(codes.w)
-                 : "r"(address));
-    constexpr int kWordsOfPair = step_words(kGroupSize);
-    const std::uint32_t pair = block + 2 * kHalfBlockBytes + thread / 4 * 4 * kWordsOfPair;
+                 : "r"(place.codes + offset + half * kHalfBlockBytes));
+    const std::uint32_t pair = place.steps + offset;
     if constexpr (kGroupSize == 32) {
       asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
                    : "=r"(steps[0]), "=r"(steps[1])

@@ -375,13 +375,13 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
     if constexpr (Config::kRedistribute) ptx::decrease_registers<Config::kLoaderRegisters>();
     if (warp == Config::kConsumers / 32) {
       const Producer<Config> producer{p, shared, row_rank};
-      producer.initialize_barriers();
-      if (p.multicast > 1) {
-        ptx::cluster_barrier();
-      } else {
-        ptx::named_barrier_arrive(0, kPartners);
-      }
-      producer.run(worker, split_rank);
+      producer.run(worker, split_rank, [&] {
+        if (p.multicast > 1) {
+          ptx::cluster_barrier();
+        } else {
+          ptx::named_barrier_arrive(0, kPartners);
+        }
+      });
     } else if (p.multicast > 1) {
       ptx::cluster_barrier();
     }

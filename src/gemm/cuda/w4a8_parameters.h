@@ -12,10 +12,28 @@ namespace liquidgemm::cuda {
 enum class OutputType : int { kFloat16, kBFloat16, kInt32 };
 
 struct W4A8Parameters {
+  // What the loader needs for its first copies comes first: a launch finds its parameters in no
+  // cache, and fetches them line by line.
+  const std::uint8_t* weights = nullptr;  // layout.h
+  std::uint64_t weight_policy = 0;
+  std::uint64_t x_policy = 0;
+  int stages = 0;
+  int row_blocks = 0;     // of 64 rows
+  int column_blocks = 0;  // of 128 columns of K
+  int row_tiles = 0;      // of all blocks of a cluster together
+  int token_tiles = 0;
+  int split = 1;         // blocks of a cluster that share one tile along K:
+  int split_share = 0;   // column blocks for each,
+  int split_extra = 0;   // and one more for the first of them
+  int multicast = 1;     // blocks of a cluster whose tiles lie beside each other along the rows
+  int workers = 0;       // clusters, or blocks without one
+  int stream_tiles = 0;  // the first tiles, cut at any column block and shared out evenly:
+  int stream_share = 0;  // column blocks for every worker,
+  int stream_extra = 0;  // and one more for the first of them
+  int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
   CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x (tokens of a tile / multicast)
   CUtensorMap y_map;  // Y, boxes of the outputs of 64 rows x the tokens of a chunk, swizzled
-  const std::uint8_t* weights = nullptr;  // layout.h
-  const float* channel_scale = nullptr;   // in the layout's row order
+  const float* channel_scale = nullptr;  // in the layout's row order
   const float* x_scale = nullptr;
   const std::int32_t* x_sum = nullptr;
   const float* bias = nullptr;  // in channel order, or null
@@ -25,29 +43,13 @@ struct W4A8Parameters {
   unsigned* flags = nullptr;  // 1: the partial is there
   int n = 0;
   int m = 0;
-  int row_blocks = 0;     // of 64 rows
-  int column_blocks = 0;  // of 128 columns of K
-  int row_tiles = 0;      // of all blocks of a cluster together
-  int token_tiles = 0;
-  int stages = 0;
-  int split = 1;        // blocks of a cluster that share one tile along K:
-  int split_share = 0;  // column blocks for each,
-  int split_extra = 0;  // and one more for the first of them
   // The exchange of sums among contributors (w4a8_kernel.cuh).
   int exchange_offset = 0;               // where in shared memory
   bool exchange_apart = false;           // not in the ring
   int exchange_most = 0;                 // units that a depth group of a block finishes at most
   std::uint32_t exchange_bytes[8] = {};  // that arrive for a row group of the block of each rank
-  int multicast = 1;     // blocks of a cluster whose tiles lie beside each other along the rows
-  int workers = 0;       // clusters, or blocks without one
-  int stream_tiles = 0;  // the first tiles, cut at any column block and shared out evenly:
-  int stream_share = 0;  // column blocks for every worker,
-  int stream_extra = 0;  // and one more for the first of them
-  int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
   OutputType output = OutputType::kFloat16;
   bool gated = false;  // rows are gates and ups (layout.h); y = SiLU(gate) * up
-  std::uint64_t weight_policy = 0;
-  std::uint64_t x_policy = 0;
 };
 
 }  // namespace liquidgemm::cuda

@@ -157,10 +157,9 @@ struct Producer {
                                column, token + row_rank * share, barrier, everyone, p.x_policy);
   }
 
-  // Afterwards the block may use the barriers.
-  __device__ __forceinline__ void initialize_barriers() const {
+  __device__ __forceinline__ void initialize_barriers(int begin, int end) const {
 #pragma unroll 1
-    for (int slot = 0; slot < p.stages; ++slot) {
+    for (int slot = begin; slot < end; ++slot) {
       ptx::mbarrier_init(shared.full + slot * 8, 1);
       ptx::mbarrier_init(shared.empty + slot * 8, Config::kRowGroups * 4 * p.multicast);
     }
@@ -195,7 +194,10 @@ struct Producer {
     }
   }
 
-  __device__ __forceinline__ void run(int worker, int split_rank) const {
+  // `release_block`: called when the barriers are there for the others to use.
+  template <class ReleaseBlock>
+  __device__ __forceinline__ void run(int worker, int split_rank,
+                                      const ReleaseBlock& release_block) const {
     const std::int64_t row_stride = std::int64_t{p.column_blocks} * Config::kBlockBytes;
     RingSlot at;
     at.parity = 1;  // the ring starts empty
@@ -210,10 +212,17 @@ struct Producer {
                                     std::int64_t{segment.begin} * Config::kBlockBytes;
       int column = segment.begin;
       if (first) {
-        // The weights of the first stages do not depend on the kernel before; the tokens do.
+        // The weights of the first stages do not depend on the kernel before; the tokens do. The
+        // very first are asked for before all else: whatever comes before costs every launch.
+        initialize_barriers(0, 1);
+        load_weights(0, weights, row_stride, blocks);
+        weights += Config::kBlockBytes;
+        ptx::prefetch_map(&p.x_map);
+        initialize_barriers(1, p.stages);
+        release_block();
         const int ahead = min(p.ahead, segment.end - segment.begin);
 #pragma unroll 1
-        for (int i = 0; i < ahead; ++i) {
+        for (int i = 1; i < ahead; ++i) {
           load_weights(i, weights, row_stride, blocks);
           weights += Config::kBlockBytes;
         }
@@ -259,6 +268,7 @@ struct Consumer {
   RingSlot at;
   std::uint32_t remote_empty;  // with multicast: the empty barriers of block `lane` of the cluster
   bool releases_own, releases_remote;
+  typename Codes::Place place;  // of this thread in the first stage
   int sums[kRowBlocks][kTokens / 2];
 
   __device__ Consumer(const W4A8Parameters& parameters, const SharedMemory<Config>& memory,
@@ -273,6 +283,10 @@ struct Consumer {
     releases_own = lane == 0 && p.multicast == 1;
     releases_remote = lane < p.multicast && p.multicast > 1;
     remote_empty = ptx::remote_address(shared.empty, releases_remote ? lane : own_rank);
+    // Through a shuffle, or the assembler derives them anew in every stage.
+    place = Codes::place(shared.block(0, row_group * kRowBlocks), thread);
+    place.codes = __shfl_sync(0xFFFFFFFF, place.codes, lane);
+    place.steps = __shfl_sync(0xFFFFFFFF, place.steps, lane);
   }
 
   __device__ __forceinline__ void clear() {
@@ -297,22 +311,23 @@ struct Consumer {
     ptx::mbarrier_arrive_remote(remote_empty + slot * 8, releases_remote && slot >= 0);
   }
   __device__ __forceinline__ void load_codes(Codes (&codes)[kRowBlocks], int half) const {
+    const std::uint32_t stage = at.slot * (Config::kTileBlocks * Config::kBlockBytes);
 #pragma unroll
     for (int r = 0; r < kRowBlocks; ++r) {
-      codes[r].load(shared.block(at.slot, row_group * kRowBlocks + r), half, thread);
+      codes[r].load(place, stage + r * Config::kBlockBytes, half);
     }
   }
   // The wgmma of half a stage, 64 columns, as one group.
   __device__ __forceinline__ void multiply(const std::uint32_t (&fragments)[kRowBlocks][2][4],
                                            int half) {
-    const std::uint64_t b = ptx::swizzled_descriptor(shared.x_stage(at.slot)) +
-                            static_cast<std::uint64_t>(half) * 2 * ptx::kDescriptorK32;
+    const std::uint32_t b =
+        ptx::swizzled_descriptor_low(shared.x_stage(at.slot)) + half * 2 * ptx::kDescriptorK32;
     ptx::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
 #pragma unroll
       for (int r = 0; r < kRowBlocks; ++r) {
-        const std::uint64_t tokens = b + step * ptx::kDescriptorK32;
+        const std::uint64_t tokens = ptx::swizzled_descriptor(b + step * ptx::kDescriptorK32);
         if constexpr (Config::kUnpack == Unpack::kUnsigned) {
           ptx::wgmma_u8s8<kTokens>(sums[r], fragments[r][step], tokens, 1);
         } else {

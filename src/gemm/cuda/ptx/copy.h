@@ -44,6 +44,10 @@ __device__ __forceinline__ void copy_tensor(std::uint32_t shared, const CUtensor
       "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
       : "memory");
 }
+// Fetches a tensor map before its first use.
+__device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 // The same box to the same place of every block in `block_mask`, each on its own barrier.
 __device__ __forceinline__ void copy_tensor_multicast(std::uint32_t shared, const CUtensorMap* map,
                                                       int column, int row, std::uint32_t barrier,

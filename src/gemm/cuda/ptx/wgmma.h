@@ -23,17 +23,20 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// A K-major operand in shared memory, 128-byte rows with the 128-byte swizzle: groups of 8 rows lie
-// 1,024 bytes apart. `address` is the shared address of the first row, a multiple of 1,024 plus 32
-// bytes for each k32 step.
-__device__ __forceinline__ std::uint64_t swizzled_descriptor(std::uint32_t address) {
-  constexpr std::uint64_t kStride = std::uint64_t{1024 >> 4} << 32;
-  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-  constexpr std::uint64_t kUnusedLeading = std::uint64_t{1} << 16;
-  return std::uint64_t{(address & 0x3FFFF) >> 4} | kUnusedLeading | kStride | kSwizzle128;
+// The descriptor of a K-major operand in shared memory, 128-byte rows with the 128-byte swizzle:
+// groups of 8 rows lie 1,024 bytes apart. `address` is the shared address of the first row, a
+// multiple of 1,024. Its upper word is a constant: arithmetic on the lower one alone is cheaper.
+__device__ __forceinline__ std::uint32_t swizzled_descriptor_low(std::uint32_t address) {
+  constexpr std::uint32_t kUnusedLeading = 1 << 16;
+  return (address & 0x3FFFF) >> 4 | kUnusedLeading;
 }
-// What one k32 step adds to a descriptor.
-inline constexpr std::uint64_t kDescriptorK32 = 32 >> 4;
+__device__ __forceinline__ std::uint64_t swizzled_descriptor(std::uint32_t low) {
+  constexpr std::uint64_t kStride = 1024 >> 4;
+  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 30;
+  return (kSwizzle128 | kStride) << 32 | low;
+}
+// What one k32 step, 32 bytes of a row, adds to a descriptor.
+inline constexpr std::uint32_t kDescriptorK32 = 32 >> 4;
 
 template <int kTokens>
 __device__ __forceinline__ void wgmma_u8s8(int (&d)[kTokens / 2], const std::uint32_t (&a)[4],
