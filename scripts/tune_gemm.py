@@ -41,7 +41,7 @@ def suits(tokens, m):
         return tokens == 8
     if m > 256:
         return tokens >= 128
-    return m <= tokens < 2 * m or (m >= 128 and tokens <= m <= 2 * tokens)
+    return m <= tokens < 2 * m or (m >= 64 and tokens <= m <= 2 * tokens)
 
 
 def candidates(n, k, m, multiprocessors):

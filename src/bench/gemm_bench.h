@@ -32,7 +32,10 @@ struct GemmBenchOptions {
   bool check_only = false;
   bool ablate = false;  // variants of our kernel in the place of schedules and rivals
   int rounds = 7;
-  double pause_seconds = 0.0;    // before each timed replay: lets clocks and power recover
+  double pause_seconds = 0.0;  // before each timed replay: lets clocks and power recover
+  // Where the clock is below its largest: replays of the contender itself before each timed one, so
+  // that it runs at its own clock and not at the one that the contender before it has left.
+  double settle_seconds = 0.0;
   double replay_seconds = 2e-3;  // each replay lasts at least this long
   std::string cublas_path;       // cuBLASLt's library or its folder; empty: searched for
   std::uint64_t seed = 1;
@@ -47,6 +50,9 @@ constexpr const char* rival_name(Rival rival) {
 struct Timing {
   double seconds = 0.0;  // median of the rounds
   double spread = 0.0;   // (largest - smallest) / median
+  // Medians while it ran; 0: not known.
+  unsigned clock_mhz = 0;  // of the multiprocessors
+  double power_watts = 0.0;
 };
 
 struct RivalTiming {
@@ -75,8 +81,7 @@ struct GemmRow {
   double floor_seconds = 0.0;
   int weight_copies = 0;
   std::int64_t checked_tokens = 0;
-  unsigned clock_mhz = 0;    // SM clock while ours ran; 0: unknown
-  double power_watts = 0.0;  // 0: unknown
+  bool settled = false;  // the contenders were (GemmBenchOptions::settle_seconds)
 };
 
 // What one cell gave: a row for each schedule that ran and was right, and why others have none.

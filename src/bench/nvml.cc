@@ -48,6 +48,11 @@ unsigned Nvml::clock_mhz() const {
   return call(find("nvmlDeviceGetClockInfo"), device_, kClockSm, &mhz) ? mhz : 0;
 }
 
+unsigned Nvml::largest_clock_mhz() const {
+  unsigned mhz = 0;
+  return call(find("nvmlDeviceGetMaxClockInfo"), device_, kClockSm, &mhz) ? mhz : 0;
+}
+
 double Nvml::power_watts() const {
   unsigned milliwatts = 0;
   return call(find("nvmlDeviceGetPowerUsage"), device_, &milliwatts) ? milliwatts / 1000.0 : 0.0;

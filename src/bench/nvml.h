@@ -17,6 +17,7 @@ class Nvml {
   ~Nvml();
 
   unsigned clock_mhz() const;          // the SM clock now; 0: not known
+  unsigned largest_clock_mhz() const;  // that the SM clock may have; 0: not known
   double power_watts() const;          // 0: not known
   std::string driver_version() const;  // "580.159.04"; empty: not known
 

@@ -29,6 +29,7 @@ struct Options {
   std::string schedule;
   std::string schedules;
   int pause_ms = 0;
+  int settle_ms = 0;
   bool full = false;
   bool no_rivals = false;
   bool no_programmatic = false;
@@ -138,6 +139,7 @@ Status measure(const Options& options) {
   report.options.rivals = !options.no_rivals && !options.bench.check_only && !options.bench.ablate;
   report.options.programmatic = !options.no_programmatic && !options.bench.ablate;
   report.options.pause_seconds = options.pause_ms * 1e-3;
+  report.options.settle_seconds = options.settle_ms * 1e-3;
   report.options.output = options.output == "bf16" ? CudaOutput::kBFloat16 : CudaOutput::kFloat16;
   report.options.schedules = options.schedules.empty() ? std::vector<std::string>{options.schedule}
                                                        : split_schedules(options.schedules);
@@ -269,6 +271,11 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
       ->capture_default_str();
   verb->add_option("--pause", options->pause_ms,
                    "Milliseconds of rest before each timed replay, in which clocks recover")
+      ->check(CLI::Range(0, 10000).description(""))
+      ->capture_default_str();
+  verb->add_option("--settle", options->settle_ms,
+                   "Milliseconds of a contender's own replays before each timed one, where the "
+                   "clock goes down: about 100 until power has settled")
       ->check(CLI::Range(0, 10000).description(""))
       ->capture_default_str();
   verb->add_flag("--check-only", options->bench.check_only,

@@ -37,7 +37,10 @@ json::Object place_json(const bench::Shape& shape, std::int64_t m) {
 }
 
 json::Object timing_json(const bench::Timing& timing) {
-  return {{"us", timing.seconds * 1e6}, {"spread", timing.spread}};
+  json::Object object{{"us", timing.seconds * 1e6}, {"spread", timing.spread}};
+  if (timing.clock_mhz > 0) object["sm_mhz"] = timing.clock_mhz;
+  if (timing.power_watts > 0) object["power_watts"] = timing.power_watts;
+  return object;
 }
 
 // The row of `variant` that an ablation compares with `row`, or null.
@@ -166,9 +169,13 @@ std::string GemmReport::caption() const {
         ceilings.read_bytes_per_second / 1e12, ceilings.int8_operations_per_second / 1e12);
   }
   text += fmt::format(
-      "Medians of {} rounds of graph replays, contenders in turn{}; weights from device memory; "
+      "Medians of {} rounds of graph replays, contenders in turn{}{}; weights from device memory; "
       "outputs checked.\n",
       options.rounds,
+      options.settle_seconds > 0.0
+          ? fmt::format(", where the clock goes down after {:.0f} ms of its own replays each",
+                        options.settle_seconds * 1e3)
+          : "",
       options.pause_seconds > 0.0
           ? fmt::format(" after {:.0f} ms of rest", options.pause_seconds * 1e3)
           : "");
@@ -222,8 +229,7 @@ json::Object GemmReport::to_json() const {
       cell["ours_over_floor"] = ours / row.floor_seconds;
       cell["tb_per_second"] = bench::weight_bytes(row.shape, options.group_size) / ours / 1e12;
       cell["tops"] = operations(row) / ours / 1e12;
-      if (row.clock_mhz > 0) cell["sm_mhz"] = row.clock_mhz;
-      if (row.power_watts > 0) cell["power_watts"] = row.power_watts;
+      cell["settled"] = row.settled;
       if (const auto best = bench::best_rival_seconds(row)) {
         cell["best_rival_over_ours"] = *best / ours;
       }
@@ -263,7 +269,8 @@ json::Object GemmReport::to_json() const {
                       {"output", std::string(cuda_output_name(options.output))},
                       {"seconds", seconds},
                       {"rounds", options.check_only ? 0 : options.rounds},
-                      {"pause_ms", options.pause_seconds * 1e3}};
+                      {"pause_ms", options.pause_seconds * 1e3},
+                      {"settle_ms", options.settle_seconds * 1e3}};
   if (!options.check_only) {
     object["read_tb_per_second"] = ceilings.read_bytes_per_second / 1e12;
     object["int8_tops"] = ceilings.int8_operations_per_second / 1e12;
@@ -306,8 +313,8 @@ std::string GemmReport::csv() const {
     }
     add(row.ours);
     add(row.programmatic);
-    text += fmt::format(",{:.2f},{},{:.0f},\"{}\"\n", row.floor_seconds * 1e6, row.clock_mhz,
-                        row.power_watts, row.schedule);
+    text += fmt::format(",{:.2f},{},{:.0f},\"{}\"\n", row.floor_seconds * 1e6, row.ours->clock_mhz,
+                        row.ours->power_watts, row.schedule);
   }
   return text;
 }

@@ -3,7 +3,7 @@
 //
 // LIQUIDGEMM_TEST_CASES      how many random cases (default 300)
 // LIQUIDGEMM_TEST_SCHEDULES  schedule strings, separated by semicolons: every random case also runs
-//                            each of them that takes the case
+//                            each of them that takes the case, beside four of all schedules
 #include <cstdlib>
 #include <map>
 
@@ -51,6 +51,29 @@ class CudaGemm : public CudaTest {
   std::unique_ptr<Stream> stream_;
 };
 
+// Every compiled tile with every way of dividing the work that it has.
+std::vector<std::string> all_schedules(const CudaDevice& device) {
+  const CudaGemmDesc desc{.n = 8192, .k = 4096, .group_size = 64};
+  std::vector<std::string> all;
+  for (const int tokens : {8, 16, 32, 64, 96, 128, 192, 256}) {
+    for (const char* blocks : {"1", "2"}) {
+      for (const char* groups : {"1", "2", "3", "4"}) {
+        for (const char* depth : {"1", "2", "4"}) {
+          const std::string tile = "tokens=" + std::to_string(tokens) + ",blocks=" + blocks +
+                                   ",groups=" + groups + ",depth=" + depth;
+          for (const char* division : {"", ",split=2", ",split=3", ",split=8", ",multicast=2",
+                                       ",stream=1", ",stream=1,multicast=2"}) {
+            if (CudaGemmPlan::make(desc, tokens, device, tile + division).ok()) {
+              all.push_back(tile + division);
+            }
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
 std::vector<std::string> schedules_to_test() {
   std::vector<std::string> schedules{""};
   const char* list = std::getenv("LIQUIDGEMM_TEST_SCHEDULES");
@@ -92,8 +115,14 @@ TEST_F(CudaGemm, RandomShapesAreExact) {
   const std::uint64_t seed = fresh_seed();
   Random random(seed);
   schedules_ = schedules_to_test();
+  const std::vector<std::string> forced = schedules_;
+  const std::vector<std::string> all = all_schedules(device_);
+  ASSERT_GT(all.size(), 100u);
   const int cases = cases_to_test();
   for (int i = 0; i < cases; ++i) {
+    // Beside the default and the forced ones a few of all, in turn.
+    schedules_ = forced;
+    for (int j = 0; j < 4; ++j) schedules_.push_back(all[(i * 4 + j) % all.size()]);
     const bool gated = random() % 4 == 0;
     const auto kind = random() % 10;
     const Extreme extreme = kind == 0   ? Extreme::kHighest
@@ -112,7 +141,7 @@ TEST_F(CudaGemm, RandomShapesAreExact) {
     const bool bias = output != CudaOutput::kInt32 && random() % 2;
     ASSERT_TRUE(check(random, layer, output, bias, tokens)) << "seed " << seed << ", case " << i;
   }
-  for (const std::string& schedule : schedules_) {
+  for (const std::string& schedule : forced) {
     EXPECT_GT(runs_[schedule], 0) << "no case ran the schedule " << schedule;
     if (!schedule.empty()) std::printf("%6d cases ran %s\n", runs_[schedule], schedule.c_str());
   }

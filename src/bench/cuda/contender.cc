@@ -1,12 +1,21 @@
 #include "bench/cuda/contender.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 namespace liquidgemm::bench {
 namespace {
 
 constexpr int kMaxLaunches = 5000;  // nodes of one graph
+
+// 0 of none.
+template <class T>
+T median(std::vector<T> values) {
+  if (values.empty()) return {};
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
 
 }  // namespace
 
@@ -31,23 +40,38 @@ Result<Contender> Contender::make(int copies, double replay_seconds, const Launc
   return contender;
 }
 
-Status Contender::run_round(Stopwatch& watch, const std::function<void()>& meanwhile) {
+Status Contender::run_round(Stopwatch& watch, const Nvml* nvml) {
+  std::function<void()> meanwhile;
+  if (nvml != nullptr) {
+    meanwhile = [&] {
+      clocks_.push_back(nvml->clock_mhz());
+      powers_.push_back(nvml->power_watts());
+    };
+  }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const double seconds, watch.replay(graph_, meanwhile));
   seconds_.push_back(seconds / launches_);
   return ok_status();
 }
 
-Status Contender::replay_once(Stopwatch& watch) {
-  auto seconds = watch.replay(graph_);
+Status Contender::replay_once(Stopwatch& watch, const std::function<void()>& meanwhile) {
+  auto seconds = watch.replay(graph_, meanwhile);
   return seconds.ok() ? ok_status() : seconds.status();
+}
+
+Status Contender::replay_for(double seconds, Stopwatch& watch) {
+  const auto begin = std::chrono::steady_clock::now();
+  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() <
+         seconds) {
+    LIQUIDGEMM_RETURN_IF_ERROR(replay_once(watch));
+  }
+  return ok_status();
 }
 
 Timing Contender::timing() const {
   if (seconds_.empty()) return {};
-  std::vector<double> sorted = seconds_;
-  std::sort(sorted.begin(), sorted.end());
-  const double median = sorted[sorted.size() / 2];
-  return {median, (sorted.back() - sorted.front()) / median};
+  const auto [least, most] = std::minmax_element(seconds_.begin(), seconds_.end());
+  const double seconds = median(seconds_);
+  return {seconds, (*most - *least) / seconds, median(clocks_), median(powers_)};
 }
 
 }  // namespace liquidgemm::bench

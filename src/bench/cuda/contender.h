@@ -6,6 +6,7 @@
 
 #include "bench/cuda/device.h"
 #include "bench/gemm_bench.h"
+#include "bench/nvml.h"
 #include "liquidgemm/status.h"
 
 namespace liquidgemm::bench {
@@ -18,8 +19,10 @@ class Contender {
   static Result<Contender> make(int copies, double replay_seconds, const Launch& launch,
                                 Stopwatch& watch);
 
-  Status run_round(Stopwatch& watch, const std::function<void()>& meanwhile);
-  Status replay_once(Stopwatch& watch);
+  // Times one replay. With `nvml`, clock and power are read while it runs.
+  Status run_round(Stopwatch& watch, const Nvml* nvml);
+  Status replay_once(Stopwatch& watch, const std::function<void()>& meanwhile = nullptr);
+  Status replay_for(double seconds, Stopwatch& watch);
   // Of one launch, over the rounds so far.
   Timing timing() const;
   int copies() const { return copies_; }
@@ -29,6 +32,8 @@ class Contender {
   int copies_ = 0;
   int launches_ = 0;
   std::vector<double> seconds_;  // of one launch, by round
+  std::vector<unsigned> clocks_;
+  std::vector<double> powers_;
 };
 
 }  // namespace liquidgemm::bench

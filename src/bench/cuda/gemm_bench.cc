@@ -18,8 +18,11 @@
 namespace liquidgemm::bench {
 namespace {
 
-constexpr int kCandidates = 40;  // algorithms asked of cuBLASLt for each product
-constexpr int kFinalists = 3;    // of them, in the rounds
+constexpr int kCandidates = 40;      // algorithms asked of cuBLASLt for each product
+constexpr int kFinalists = 3;        // of them, in the rounds: at most so many, of those whose time
+constexpr double kClose = 1.05;      // is at most so many times the fastest one's
+constexpr double kMayBeBest = 1.25;  // a rival whose screening took longer is not the best one
+constexpr double kUnthrottled = 0.97;  // of the largest clock
 constexpr double kScreeningSeconds = 200e-6;
 // Clock and power are read in the last rounds only: the driver's answer may take longer than a
 // replay.
@@ -108,6 +111,7 @@ struct Finalist {
   Rival rival;
   int candidate = 0;
   int candidates = 0;
+  double screened = 0.0;  // seconds of a launch when all candidates were timed
   Contender contender;
 };
 
@@ -153,7 +157,10 @@ struct GemmBench::State {
                                          std::vector<std::string>& refused) const;
   Result<Contender> contend(const Planned& planned, const ActivationFormats& x, const Copies& y,
                             const Copies& workspaces, bool programmatic);
-  Status run_rounds(std::vector<Contender*>& contenders, const Contender* sampled, GemmRow& sample);
+  Result<bool> throttles(const std::vector<Contender*>& contenders);
+  // `settling`: of the contenders, those that settle where the clock goes down; `settled`: it does.
+  Status run_rounds(const std::vector<Contender*>& contenders,
+                    const std::vector<Contender*>& settling, const Contender* ours, bool& settled);
   Status check_ours(Contender& contender, const Copies& y, std::size_t y_bytes,
                     const Reference& reference);
   Result<GemmCell> measure(const Shape& shape, std::int64_t m);
@@ -269,11 +276,13 @@ Result<std::unique_ptr<CublasProduct>> GemmBench::State::screen(Rival rival, std
   }
   std::sort(times.begin(), times.end());
   for (std::size_t i = 0; i < std::min<std::size_t>(kFinalists, times.size()); ++i) {
+    if (times[i].first > kClose * times[0].first) break;
     const int candidate = times[i].second;
     LIQUIDGEMM_ASSIGN_OR_RETURN(
         Contender contender,
         Contender::make(w.count, options.replay_seconds, launch_of(candidate), watch));
-    finalists.push_back({rival, candidate, static_cast<int>(times.size()), std::move(contender)});
+    finalists.push_back(
+        {rival, candidate, static_cast<int>(times.size()), times[i].first, std::move(contender)});
   }
   return product;
 }
@@ -338,32 +347,41 @@ Result<Contender> GemmBench::State::contend(const Planned& planned, const Activa
 }
 
 // Every contender once a round, each round beginning with another one.
-Status GemmBench::State::run_rounds(std::vector<Contender*>& contenders, const Contender* sampled,
-                                    GemmRow& sample) {
-  std::vector<unsigned> clocks;
-  std::vector<double> powers;
+// Whether the clock goes down while the contenders run.
+Result<bool> GemmBench::State::throttles(const std::vector<Contender*>& contenders) {
+  if (!nvml || nvml->largest_clock_mhz() == 0) return true;
+  for (Contender* contender : contenders) {
+    unsigned clock = 0;
+    LIQUIDGEMM_RETURN_IF_ERROR(contender->replay_once(watch, [&] { clock = nvml->clock_mhz(); }));
+    if (clock < kUnthrottled * nvml->largest_clock_mhz()) return true;
+  }
+  return false;
+}
+
+Status GemmBench::State::run_rounds(const std::vector<Contender*>& contenders,
+                                    const std::vector<Contender*>& settling, const Contender* ours,
+                                    bool& settled) {
+  settled = false;
+  if (options.settle_seconds > 0.0) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(settled, throttles(contenders));
+  }
   for (int round = 0; round < options.rounds; ++round) {
     const bool sampling = nvml && round + kSampledRounds >= options.rounds;
     for (std::size_t i = 0; i < contenders.size(); ++i) {
       Contender* contender = contenders[(i + round) % contenders.size()];
-      std::function<void()> meanwhile;
-      if (sampling && contender == sampled) {
-        meanwhile = [&] {
-          clocks.push_back(nvml->clock_mhz());
-          powers.push_back(nvml->power_watts());
-        };
-      }
       if (options.pause_seconds > 0.0) {
         std::this_thread::sleep_for(std::chrono::duration<double>(options.pause_seconds));
       }
-      LIQUIDGEMM_RETURN_IF_ERROR(contender->run_round(watch, meanwhile));
+      const bool settles =
+          settled && std::find(settling.begin(), settling.end(), contender) != settling.end();
+      if (settles) {
+        LIQUIDGEMM_RETURN_IF_ERROR(contender->replay_for(options.settle_seconds, watch));
+      }
+      // A reading takes about as long as a replay.
+      const bool read = sampling && (settles || contender == ours);
+      LIQUIDGEMM_RETURN_IF_ERROR(contender->run_round(watch, read ? &*nvml : nullptr));
     }
   }
-  if (clocks.empty()) return ok_status();
-  std::sort(clocks.begin(), clocks.end());
-  std::sort(powers.begin(), powers.end());
-  sample.clock_mhz = clocks[clocks.size() / 2];
-  sample.power_watts = powers[powers.size() / 2];
   return ok_status();
 }
 
@@ -434,9 +452,16 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
       contenders.push_back(&entry.strict);
       if (entry.programmatic) contenders.push_back(&*entry.programmatic);
     }
-    for (Finalist& finalist : finalists) contenders.push_back(&finalist.contender);
+    // Of the rivals only those settle that may be the best.
+    std::vector<Contender*> settling = contenders;
+    double fastest = INFINITY;
+    for (const Finalist& finalist : finalists) fastest = std::min(fastest, finalist.screened);
+    for (Finalist& finalist : finalists) {
+      contenders.push_back(&finalist.contender);
+      if (finalist.screened <= kMayBeBest * fastest) settling.push_back(&finalist.contender);
+    }
     LIQUIDGEMM_RETURN_IF_ERROR(
-        run_rounds(contenders, ours.empty() ? nullptr : &ours[0].strict, common));
+        run_rounds(contenders, settling, ours.empty() ? nullptr : &ours[0].strict, common.settled));
   }
 
   for (Finalist& finalist : finalists) {

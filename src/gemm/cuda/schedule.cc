@@ -76,7 +76,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   const Schedule& s = schedule;
   const auto in = [](int value, int low, int high) { return value >= low && value <= high; };
   if (!in(s.tokens, 8, 256) || !in(s.blocks, 1, 4) || !in(s.groups, 1, 4) || !in(s.depth, 1, 4) ||
-      !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) || !in(s.multicast, 1, 2) ||
+      !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) || !in(s.multicast, 1, kLargestMulticast) ||
       !in(s.stream, 0, 1) || !in(s.workers, 0, 1 << 20)) {
     return refuse(s, "a number is outside its range");
   }

@@ -10,6 +10,10 @@ namespace liquidgemm::cuda {
 // threads.
 inline constexpr int kUnitBytes = 128 * 16;
 
+// Blocks whose tiles lie beside each other along the rows and that load their tokens together: this
+// many or one alone.
+inline constexpr int kLargestMulticast = 2;
+
 struct TileSizes {
   int tokens;
   int blocks;  // 64-row blocks of a consumer warp group

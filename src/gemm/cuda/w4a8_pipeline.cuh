@@ -150,9 +150,9 @@ struct Producer {
       ptx::copy_tensor(shared.x_stage(slot), &p.x_map, column, token, barrier, p.x_policy);
       return;
     }
-    // Each block of the cluster fetches its share of the tokens for all of them.
-    const int share = Config::kTokens / p.multicast;
-    const auto everyone = static_cast<std::uint16_t>((1 << p.multicast) - 1);
+    // Each block of the cluster fetches its half of the tokens for both.
+    constexpr int share = Config::kTokens / kLargestMulticast;
+    constexpr std::uint16_t everyone = (1 << kLargestMulticast) - 1;
     ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * share * kBlockColumns, &p.x_map,
                                column, token + row_rank * share, barrier, everyone, p.x_policy);
   }
