@@ -8,6 +8,7 @@
 // A build without the CUDA toolkit has the same interface; every call then returns kUnsupported.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -33,6 +34,9 @@ struct CudaDevice {
   std::size_t l2_bytes = 0;
   std::size_t shared_bytes_per_block = 0;  // the opt-in limit
   int driver_version = 0;                  // 13000 is CUDA 13.0
+  // clusters[c]: how many clusters of c blocks, each block alone on a multiprocessor, run at once.
+  // Fewer than multiprocessors / c, because a cluster lies in one part of the chip. 0: not known.
+  std::array<int, 9> clusters{};
 };
 
 // The device, made current for this thread. kUnsupported when there is no driver, no such device

@@ -452,8 +452,9 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
       contenders.push_back(&entry.strict);
       if (entry.programmatic) contenders.push_back(&*entry.programmatic);
     }
-    // Of the rivals only those settle that may be the best.
-    std::vector<Contender*> settling = contenders;
+    // Programmatic launches follow ours; of the rivals only those settle that may be the best.
+    std::vector<Contender*> settling;
+    for (Ours& entry : ours) settling.push_back(&entry.strict);
     double fastest = INFINITY;
     for (const Finalist& finalist : finalists) fastest = std::min(fastest, finalist.screened);
     for (Finalist& finalist : finalists) {

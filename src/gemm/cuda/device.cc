@@ -3,7 +3,9 @@
 
 #include <string>
 
+#include "base/status_macros.h"
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/kernel_table.h"
 #include "liquidgemm/cuda_gemm.h"
 
 namespace liquidgemm {
@@ -12,6 +14,33 @@ namespace {
 // 13020 -> "13.2"
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// With blocks that take all the shared memory of a multiprocessor, as those of the GEMM do.
+Status count_clusters(CudaDevice& device) {
+  const auto kernels = cuda::kernels<8, 32>();
+  if (kernels.empty()) return ok_status();
+  const cuda::KernelEntry& entry = kernels[0];
+  const void* kernel = reinterpret_cast<const void*>(entry.kernel);
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(device.shared_bytes_per_block)));
+  for (std::size_t size = 1; size < device.clusters.size(); ++size) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(size));
+    config.blockDim = dim3(static_cast<unsigned>(entry.threads));
+    config.dynamicSmemBytes = device.shared_bytes_per_block;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    if (cudaOccupancyMaxActiveClusters(&device.clusters[size], kernel, &config) != cudaSuccess) {
+      device.clusters[size] = 0;
+      static_cast<void>(cudaGetLastError());
+    }
+  }
+  return ok_status();
 }
 
 }  // namespace
@@ -50,6 +79,7 @@ Result<CudaDevice> open_cuda_device(int index) {
   device.memory_bytes = properties.totalGlobalMem;
   device.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   device.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
+  if (device.compute_major == 9) LIQUIDGEMM_RETURN_IF_ERROR(count_clusters(device));
   return device;
 }
 

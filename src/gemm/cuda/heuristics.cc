@@ -121,27 +121,30 @@ constexpr TileShape kTiles[] = {
     {192, 1, 1, 2}, {256, 1, 2, 1}, {256, 1, 1, 2},
 };
 
-// Microseconds for a unit of work on one multiprocessor, fitted to 3,000 measurements on an H200:
-// the model's choice is 5 % slower than the best one on average over the table's cells. Only their
+// Microseconds for a unit of work on one multiprocessor, fitted to 3,700 measurements on an H200:
+// the model's choice is 4 % slower than the best one on average over the table's cells. Only their
 // proportions matter here.
-constexpr double kMultiply = 0.6918 / 4096e3;  // one multiply-add
-constexpr double kUnpack = 0.03306;            // 64 x 128 codes
-constexpr double kLoad = 0.006693e-3;          // a byte into shared memory
-constexpr double kContention = 0.3079;         // of the lesser of multiplying and loading
-constexpr double kMemory = 0.2835e-6;          // a byte of weights, all multiprocessors
-constexpr double kEnoughBlocks = 82.0;         // that keep the memory busy
-constexpr double kOverlap = 0.1747;            // of the lesser of main loop and memory
-constexpr double kLaunch = 4.118;              // launch, first bytes, drain
-constexpr double kStore = 0.01381;             // outputs of 64 rows x 8 tokens
-constexpr double kCluster = 0.4804;            // exchange across a cluster,
-constexpr double kAcross = 0.03088 / 1024;     // a byte of sums received
-constexpr double kDepth = 0.05538;             // exchange within a block,
-constexpr double kWithin = 0.00574 / 1024;     // a byte of sums
-constexpr double kStream = 3.467;              // a cut tile,
-constexpr double kPartial = 0.01145;           // its sums of 64 rows x 8 tokens through the L2
+constexpr double kMultiply = 0.5845 / 4096e3;  // one multiply-add
+constexpr double kUnpack = 0.01929;            // 64 x 128 codes
+constexpr double kLoad = 0.01048e-3;           // a byte into shared memory
+constexpr double kSerialBlock =
+    0.1232;  // 128 columns of a warp group's row block, one after another,
+constexpr double kSerialToken = 0.0007946;   // and for each token
+constexpr double kContention = 0.3268;       // of the lesser of multiplying and loading
+constexpr double kMemory = 0.2327e-6;        // a byte of weights, all multiprocessors
+constexpr double kEnoughBlocks = 88.62;      // that keep the memory busy
+constexpr double kOverlap = 0.1911;          // of the lesser of main loop and memory
+constexpr double kLaunch = 4.633;            // launch, first bytes, drain
+constexpr double kStore = 0.008302;          // outputs of 64 rows x 8 tokens
+constexpr double kCluster = 0.1664;          // exchange across a cluster,
+constexpr double kAcross = 0.02636 / 1024;   // a byte of sums received
+constexpr double kDepth = 0.093;             // exchange within a block,
+constexpr double kWithin = 0.009153 / 1024;  // a byte of sums
+constexpr double kStream = 3.91;             // a cut tile,
+constexpr double kPartial = 0.03011;         // its sums of 64 rows x 8 tokens through the L2
 
 double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivision& work,
-                     int multiprocessors) {
+                     const CudaDevice& device) {
   const double columns = static_cast<double>(column_blocks(desc.k));
   const double tiles = static_cast<double>(work.row_tiles) * work.token_tiles;
   const int tile_blocks = s.blocks * s.groups;
@@ -150,10 +153,10 @@ double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivi
   // A step is one column block of one tile.
   double steps = 0.0, finished = 0.0, active = 0.0;
   if (exchanges) {
-    const double waves = std::ceil(tiles / std::max(1, multiprocessors / work.cluster));
+    const double waves = std::ceil(tiles / clusters_at_once(device, work.cluster));
     steps = waves * std::ceil(columns / s.split);
     finished = waves / (s.split * s.depth);
-    active = std::min<double>(multiprocessors, tiles * work.cluster);
+    active = std::min<double>(device.multiprocessors, tiles * work.cluster);
   } else {
     finished = std::ceil(tiles / work.workers);
     steps = work.stream_tiles > 0 ? tiles * columns / work.workers : finished * columns;
@@ -163,8 +166,9 @@ double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivi
   const double unpack = tile_blocks * kUnpack;
   const double load =
       (tile_blocks * block_bytes(desc.group_size) + s.tokens * kBlockColumns / s.multicast) * kLoad;
+  const double serial = s.blocks * (kSerialBlock + kSerialToken * s.tokens) / s.depth;
   const double loop =
-      steps * (std::max({multiply, unpack, load}) + kContention * std::min(multiply, load));
+      steps * (std::max({multiply, unpack, load, serial}) + kContention * std::min(multiply, load));
   const double memory = static_cast<double>(packed_weight_bytes(desc)) * kMemory *
                         std::max(1.0, kEnoughBlocks / active);
   double rest = kLaunch + units * finished * kStore;
@@ -182,7 +186,7 @@ Schedule expect_fastest(const CudaGemmDesc& desc, std::int64_t m, const CudaDevi
   const auto consider = [&](const Schedule& schedule) {
     const auto work = divide_work(schedule, desc, m, device);
     if (!work.ok()) return;
-    const double time = expected_time(schedule, desc, *work, device.multiprocessors);
+    const double time = expected_time(schedule, desc, *work, device);
     if (time < best_time) {
       best = schedule;
       best_time = time;

@@ -67,6 +67,13 @@ Result<Schedule> parse_schedule(std::string_view text) {
   return schedule;
 }
 
+int clusters_at_once(const CudaDevice& device, int cluster) {
+  const int known = cluster < static_cast<int>(device.clusters.size())
+                        ? device.clusters[static_cast<std::size_t>(cluster)]
+                        : 0;
+  return known > 0 ? known : std::max(1, device.multiprocessors / cluster);
+}
+
 TileSizes tile_sizes(const Schedule& schedule, int group_size) {
   return {schedule.tokens, schedule.blocks, schedule.groups, schedule.depth, group_size};
 }
@@ -76,8 +83,8 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   const Schedule& s = schedule;
   const auto in = [](int value, int low, int high) { return value >= low && value <= high; };
   if (!in(s.tokens, 8, 256) || !in(s.blocks, 1, 4) || !in(s.groups, 1, 4) || !in(s.depth, 1, 4) ||
-      !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) || !in(s.multicast, 1, kLargestMulticast) ||
-      !in(s.stream, 0, 1) || !in(s.workers, 0, 1 << 20)) {
+      !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) ||
+      !in(s.multicast, 1, kLargestMulticast) || !in(s.stream, 0, 1) || !in(s.workers, 0, 1 << 20)) {
     return refuse(s, "a number is outside its range");
   }
   const bool exchanges = s.split > 1 || s.depth > 1;
@@ -148,7 +155,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
     // One tile a cluster: the exchange reuses the ring.
     work.workers = static_cast<int>(tiles);
   } else {
-    const int most = std::max(1, device.multiprocessors / s.multicast);
+    const int most = clusters_at_once(device, s.multicast);
     work.workers = s.workers == 0 ? most : s.workers;
     if (work.workers > most) return refuse(s, "the GPU does not run that many workers at once");
     if (s.stream == 0) {

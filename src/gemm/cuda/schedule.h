@@ -53,6 +53,9 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
 
 TileSizes tile_sizes(const Schedule& schedule, int group_size);
 
+// Clusters of so many blocks that run at once.
+int clusters_at_once(const CudaDevice& device, int cluster);
+
 // The expected fastest schedule: a table of measured choices, and a cost model elsewhere
 // (heuristics.cc).
 Schedule choose_schedule(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device);
