@@ -122,26 +122,26 @@ constexpr TileShape kTiles[] = {
 };
 
 // Microseconds for a unit of work on one multiprocessor, fitted to 3,700 measurements on an H200:
-// the model's choice is 4 % slower than the best one on average over the table's cells. Only their
+// the model's choice is 3 % slower than the best one on average over the table's cells. Only their
 // proportions matter here.
-constexpr double kMultiply = 0.5845 / 4096e3;  // one multiply-add
-constexpr double kUnpack = 0.01929;            // 64 x 128 codes
-constexpr double kLoad = 0.01048e-3;           // a byte into shared memory
-constexpr double kSerialBlock =
-    0.1232;  // 128 columns of a warp group's row block, one after another,
-constexpr double kSerialToken = 0.0007946;   // and for each token
-constexpr double kContention = 0.3268;       // of the lesser of multiplying and loading
-constexpr double kMemory = 0.2327e-6;        // a byte of weights, all multiprocessors
-constexpr double kEnoughBlocks = 88.62;      // that keep the memory busy
-constexpr double kOverlap = 0.1911;          // of the lesser of main loop and memory
-constexpr double kLaunch = 4.633;            // launch, first bytes, drain
-constexpr double kStore = 0.008302;          // outputs of 64 rows x 8 tokens
-constexpr double kCluster = 0.1664;          // exchange across a cluster,
-constexpr double kAcross = 0.02636 / 1024;   // a byte of sums received
-constexpr double kDepth = 0.093;             // exchange within a block,
-constexpr double kWithin = 0.009153 / 1024;  // a byte of sums
-constexpr double kStream = 3.91;             // a cut tile,
-constexpr double kPartial = 0.03011;         // its sums of 64 rows x 8 tokens through the L2
+constexpr double kMultiply = 0.5732 / 4096e3;  // one multiply-add
+constexpr double kUnpack = 0.01709;            // 64 x 128 codes
+constexpr double kLoad = 0.01129e-3;           // a byte into shared memory
+constexpr double kSerialBlock = 0.1105;        // 64 x 128 codes of one warp group alone,
+constexpr double kSerialToken = 0.0009773;     // and for each token
+constexpr double kContention = 0.3532;         // of the lesser of multiplying and loading
+constexpr double kMemory = 0.2191e-6;          // a byte of weights, all multiprocessors
+constexpr double kEnoughBlocks = 99.72;        // that keep the memory busy
+constexpr double kOverlap = 0.1738;            // of the lesser of main loop and memory
+constexpr double kLaunch = 4.109;              // launch, first bytes, drain
+constexpr double kWave = 3.595;                // each wave of clusters after the first
+constexpr double kStore = 0.005252;            // outputs of 64 rows x 8 tokens
+constexpr double kCluster = 0.04245;           // exchange across a cluster,
+constexpr double kAcross = 0.04026 / 1024;     // a byte of sums received
+constexpr double kDepth = 0.1759;              // exchange within a block,
+constexpr double kWithin = 0.01724 / 1024;     // a byte of sums
+constexpr double kStream = 4.869;              // a cut tile,
+constexpr double kPartial = 0.03038;           // its sums of 64 rows x 8 tokens through the L2
 
 double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivision& work,
                      const CudaDevice& device) {
@@ -151,9 +151,9 @@ double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivi
   const double units = s.blocks * s.tokens / 8.0;  // of a warp group
   const bool exchanges = s.split > 1 || s.depth > 1;
   // A step is one column block of one tile.
-  double steps = 0.0, finished = 0.0, active = 0.0;
+  double steps = 0.0, finished = 0.0, active = 0.0, waves = 1.0;
   if (exchanges) {
-    const double waves = std::ceil(tiles / clusters_at_once(device, work.cluster));
+    waves = std::ceil(tiles / clusters_at_once(device, work.cluster));
     steps = waves * std::ceil(columns / s.split);
     finished = waves / (s.split * s.depth);
     active = std::min<double>(device.multiprocessors, tiles * work.cluster);
@@ -171,7 +171,7 @@ double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivi
       steps * (std::max({multiply, unpack, load, serial}) + kContention * std::min(multiply, load));
   const double memory = static_cast<double>(packed_weight_bytes(desc)) * kMemory *
                         std::max(1.0, kEnoughBlocks / active);
-  double rest = kLaunch + units * finished * kStore;
+  double rest = kLaunch + (waves - 1.0) * kWave + units * finished * kStore;
   if (s.split > 1) {
     rest += kCluster + s.groups * units * kUnitBytes * (s.split - 1) / s.split * kAcross;
   }
@@ -193,14 +193,18 @@ Schedule expect_fastest(const CudaGemmDesc& desc, std::int64_t m, const CudaDevi
     }
   };
   for (const TileShape& tile : kTiles) {
-    // A tile far wider than the tokens only wastes multiplications.
-    if (tile.tokens >= 2 * m && tile.tokens > 8) continue;
+    // Of the kind that the model was fitted to: a tile far wider than the tokens only wastes
+    // multiplications, a narrow one loads its rows anew for every few tokens.
+    const std::int64_t narrowest = m <= 8 ? 8 : m < 64 ? m : m <= 256 ? (m + 1) / 2 : 128;
+    const std::int64_t widest = m <= 8 ? 8 : m <= 256 ? 2 * m - 1 : 256;
+    if (tile.tokens < narrowest || tile.tokens > widest) continue;
     const auto choice = [&](int split, int multicast, int stream) {
       return to_schedule(
           {tile.tokens, tile.blocks, tile.groups, tile.depth, split, multicast, stream});
     };
     for (const int split : {1, 2, 3, 4, 5, 6, 8}) consider(choice(split, 1, 0));
     consider(choice(1, 1, 1));
+    if (tile.tokens < 64) continue;
     consider(choice(1, 2, 0));
     consider(choice(1, 2, 1));
   }
