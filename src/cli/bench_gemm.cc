@@ -77,12 +77,15 @@ std::vector<std::string> split_schedules(const std::string& text) {
   }
 }
 
-// The program's own command line, without the folder it was started from.
+// The program's own command line, as another could repeat it: without the folders of this machine.
 std::string command_line() {
   std::ifstream file("/proc/self/cmdline");
   std::string command, argument;
   while (std::getline(file, argument, '\0')) {
-    if (command.empty()) argument = std::filesystem::path(argument).filename().string();
+    const bool absolute = argument.rfind('/', 0) == 0;
+    if (command.empty() || absolute) {
+      argument = std::filesystem::path(argument).filename().string();
+    }
     const bool quote = argument.find_first_of(" ;") != std::string::npos || argument.empty();
     command += (command.empty() ? "" : " ") + (quote ? "'" + argument + "'" : argument);
   }
