@@ -277,8 +277,7 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
       ->check(CLI::Range(0, 10000).description(""))
       ->capture_default_str();
   verb->add_option("--settle", options->settle_ms,
-                   "Milliseconds of a contender's own replays before each timed one, where the "
-                   "clock goes down: about 100 until power has settled")
+                   "Milliseconds of its own replays before each timed one, if clocks fall")
       ->check(CLI::Range(0, 10000).description(""))
       ->capture_default_str();
   verb->add_flag("--check-only", options->bench.check_only,
