@@ -5,12 +5,13 @@
 namespace liquidgemm::cli {
 
 void add_bench(CLI::App& app, Globals&, Action& action) {
-  CLI::App* verb = app.add_subcommand("bench", "Measure the kernels beside their rivals");
+  CLI::App* verb = app.add_subcommand("bench", "Measure the kernels beside their rivals and limits");
   verb->require_subcommand(1);
   verb->footer(
       "Examples:\n"
       "  liquid bench device\n"
       "  liquid bench gemm --device cuda\n"
+      "  liquid bench gemm --device cpu --shape 4096x4096 --m 1,64\n"
       "  liquid bench gemm --device cuda --full --record results.json\n"
       "  liquid bench plot results.json -o results.svg");
   add_bench_gemm(*verb, action);

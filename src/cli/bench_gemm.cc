@@ -1,19 +1,21 @@
-// `liquid bench gemm`: the W4A8 product beside cuBLASLt's, at the shapes of real models.
+// `liquid bench gemm`: the W4A8 product at the shapes of real models; on a GPU beside cuBLASLt's.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 
-#include "base/atomic_file.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/status_macros.h"
+#include "bench/cpu/shapes.h"
 #include "cli/bench.h"
+#include "cli/bench_gemm_cpu.h"
+#include "cli/bench_records.h"
 #include "cli/bench_report.h"
 #include "cli/interrupt.h"
 
@@ -22,6 +24,7 @@ namespace {
 
 struct Options {
   bench::GemmBenchOptions bench;
+  CpuGemmRequest cpu;
   std::string device = "cuda";
   std::vector<std::string> shapes;
   std::vector<std::string> tokens;
@@ -41,12 +44,17 @@ struct Options {
 Status choose_cells(const Options& options, std::vector<bench::Shape>& shapes,
                     std::vector<std::int64_t>& tokens) {
   const bool ablate = options.bench.ablate;
-  const auto default_shapes = options.full ? bench::goal_shapes()
-                              : ablate     ? bench::ablation_shapes()
-                                           : bench::short_shapes();
-  const auto default_tokens = options.full ? bench::goal_tokens()
-                              : ablate     ? bench::ablation_tokens()
-                                           : bench::short_tokens();
+  const bool cpu = options.device == "cpu";
+  const auto default_shapes =
+      cpu            ? options.full ? bench::cpu::all_shapes() : bench::cpu::short_shapes()
+                 : options.full ? bench::goal_shapes()
+      : ablate       ? bench::ablation_shapes()
+                     : bench::short_shapes();
+  const auto default_tokens =
+      cpu            ? options.full ? bench::cpu::all_tokens() : bench::cpu::short_tokens()
+                 : options.full ? bench::goal_tokens()
+      : ablate       ? bench::ablation_tokens()
+                     : bench::short_tokens();
   if (options.shapes.empty()) shapes.assign(default_shapes.begin(), default_shapes.end());
   for (const std::string& text : options.shapes) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const auto more, bench::parse_shape(text));
@@ -77,38 +85,14 @@ std::vector<std::string> split_schedules(const std::string& text) {
   }
 }
 
-// The program's own command line, as another could repeat it: without the folders of this machine.
-std::string command_line() {
-  std::ifstream file("/proc/self/cmdline");
-  std::string command, argument;
-  while (std::getline(file, argument, '\0')) {
-    const bool absolute = argument.rfind('/', 0) == 0;
-    if (command.empty() || absolute) {
-      argument = std::filesystem::path(argument).filename().string();
-    }
-    const bool quote = argument.find_first_of(" ;") != std::string::npos || argument.empty();
-    command += (command.empty() ? "" : " ") + (quote ? "'" + argument + "'" : argument);
-  }
-  return command;
-}
-
-Status write_records(const Options& options, const GemmReport& report) {
-  const std::string conclusions = report.conclusions();
-  for (const std::string& path : options.record) {
-    const std::string extension = std::filesystem::path(path).extension().string();
-    std::string text;
-    if (extension == ".json") {
-      text = json::dump_pretty(report.to_json());
-    } else if (extension == ".csv") {
-      text = report.csv();
-    } else {
-      text = report.table().markdown() + "\n" + report.caption();
-      if (!conclusions.empty()) text += "\n" + conclusions;
-      text += report.provenance();
-    }
-    LIQUIDGEMM_RETURN_IF_ERROR(write_file_atomically(path, text));
-  }
-  return ok_status();
+Status write_report(const Options& options, const GemmReport& report) {
+  return write_records(options.record, [&](const std::string& extension) {
+    if (extension == ".json") return json::dump_pretty(report.to_json());
+    if (extension == ".csv") return report.csv();
+    const std::string conclusions = report.conclusions();
+    return report.table().markdown() + "\n" + report.caption() +
+           (conclusions.empty() ? "" : "\n" + conclusions) + provenance(report.command);
+  });
 }
 
 // Keeps the recorded rivals only where this run's cuBLASLt agrees with the recorded one.
@@ -191,7 +175,7 @@ Status measure(const Options& options) {
     std::printf("%s\n%s%s", report.table().text().c_str(), report.caption().c_str(),
                 report.conclusions().c_str());
   }
-  LIQUIDGEMM_RETURN_IF_ERROR(write_records(options, report));
+  LIQUIDGEMM_RETURN_IF_ERROR(write_report(options, report));
   return failure;
 }
 
@@ -228,6 +212,46 @@ void check_ablation(const Options& options) {
   }
 }
 
+Status measure_cpu(const Options& options) {
+  CpuGemmRequest request = options.cpu;
+  LIQUIDGEMM_RETURN_IF_ERROR(choose_cells(options, request.shapes, request.tokens));
+  request.group_size = options.bench.group_size;
+  request.rounds = options.bench.rounds;
+  request.json = options.json;
+  request.record = options.record;
+  return measure_on_cpu(request);
+}
+
+// Given by the user in this command: what a variable of the environment says for every command is
+// no mistake where it means nothing.
+bool given(const CLI::Option& option) {
+  if (option.count() == 0) return false;
+  const char* value = std::getenv(option.get_envname().c_str());
+  return option.get_envname().empty() || value == nullptr || option.results().back() != value;
+}
+
+// An option that means nothing on the device asked for is wrong usage.
+void check_device(const CLI::App& verb, const Options& options) {
+  const bool cpu = options.device == "cpu";
+  const auto refuse = [&](const char* name) {
+    if (!given(*verb.get_option(name))) return;
+    throw CLI::ValidationError(name, cpu ? "it is for --device cuda, this is --device cpu"
+                                         : "it is for --device cpu, this is --device cuda");
+  };
+  if (!cpu) {
+    for (const char* name : {"--threads", "--isa", "--precision"}) refuse(name);
+    return;
+  }
+  for (const char* name :
+       {"--output", "--schedule", "--schedules", "--no-rivals", "--no-pdl", "--pause", "--settle",
+        "--check-only", "--cublas-lib", "--recorded", "--ablate"}) {
+    refuse(name);
+  }
+  if (options.cpu.precision == "w8a8" && given(*verb.get_option("--group-size"))) {
+    throw CLI::ValidationError("--group-size", "8-bit weights have no groups");
+  }
+}
+
 std::string shape_problem(const std::string& text) {
   const auto shapes = bench::parse_shape(text);
   return shapes.ok() ? "" : shapes.status().message();
@@ -241,10 +265,11 @@ std::string tokens_problem(const std::string& text) {
 }  // namespace
 
 void add_bench_gemm(CLI::App& bench, Action& action) {
-  CLI::App* verb = bench.add_subcommand("gemm", "W4A8 products beside cuBLASLt's, outputs checked");
+  CLI::App* verb =
+      bench.add_subcommand("gemm", "W4A8 products beside the machine's limits, outputs checked");
   auto options = std::make_shared<Options>();
   verb->add_option("--device", options->device, "Where to run")
-      ->check(CLI::IsMember({"cuda"}))
+      ->check(CLI::IsMember({"cuda", "cpu"}))
       ->capture_default_str();
   verb->add_option("--shape", options->shapes,
                    "NxK, a layer (l3-8b.gate_up), a model (l2-7b) or others; repeatable")
@@ -254,9 +279,20 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
                    "Tokens, comma-separated: 64, 1-512, 32-64:8 (FROM-TO:STEP) or between")
       ->delimiter(',')
       ->check(CLI::Validator(tokens_problem, ""));
-  verb->add_flag("--full", options->full, "All 11 goal shapes at all 12 token counts");
+  verb->add_flag("--full", options->full,
+                 "All 11 goal shapes at all 12 token counts; on the CPU 10 shapes at 10");
   verb->add_option("--group-size", options->bench.group_size, "Weights of one step and offset")
       ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str();
+  verb->add_option("--threads", options->cpu.threads, "CPU threads; 0: one for each CPU")
+      ->check(CLI::Range(0, 1024))
+      ->envname("LIQUIDGEMM_THREADS");
+  verb->add_option("--isa", options->cpu.isa,
+                   "On the CPU: require an instruction set instead of the best one")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
+      ->envname("LIQUIDGEMM_ISA");
+  verb->add_option("--precision", options->cpu.precision, "On the CPU: weights and activations")
+      ->check(CLI::IsMember({"w4a8", "w8a8"}))
       ->capture_default_str();
   verb->add_option("--output", options->output, "Type of the outputs")
       ->check(CLI::IsMember({"f16", "bf16"}))
@@ -294,18 +330,25 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
   verb->footer(
       "Without --shape, --m and --full: four layers at six token counts, under a minute.\n"
       "--shape others and --m between are layers and token counts that no goal names.\n"
+      "On the CPU there are no rivals: --shape, --m, --full, --group-size, --precision, "
+      "--threads,\n"
+      "--isa, --rounds, --json and --record are its options.\n"
       "\n"
       "Examples:\n"
       "  liquid bench gemm --device cuda\n"
+      "  liquid bench gemm --device cpu --threads 2\n"
       "  liquid bench gemm --device cuda --full --recorded bench/baselines --record all.csv\n"
       "  liquid bench gemm --shape l3-8b.down --m 16,64 --no-rivals --schedules 'A;B'\n"
       "  liquid bench gemm --shape l2-7b.o --m 1-512 --no-rivals --no-pdl --rounds 3\n"
       "  liquid bench gemm --shape others --m between\n"
       "  liquid bench gemm --shape 5120x13824 --check-only\n"
       "  liquid bench gemm --ablate --shape l3-8b.gate_up --m 16,128");
-  verb->callback([options, &action] {
+  verb->callback([options, verb, &action] {
+    check_device(*verb, *options);
     check_ablation(*options);
-    action = [options] { return measure(*options); };
+    action = [options] {
+      return options->device == "cpu" ? measure_cpu(*options) : measure(*options);
+    };
   });
 }
 

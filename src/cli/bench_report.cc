@@ -3,23 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ctime>
 #include <string_view>
 
 #include "bench/summary.h"
+#include "cli/bench_records.h"
 #include "liquidgemm_version.h"
 
 namespace liquidgemm::cli {
 namespace {
 
 using bench::GemmRow;
-
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
-  return text;
-}
 
 std::string microseconds(double seconds) { return fmt::format("{:.1f}", seconds * 1e6); }
 
@@ -198,11 +191,6 @@ std::string GemmReport::conclusions() const {
         summary->worst_shape.name);
   }
   return text;
-}
-
-std::string GemmReport::provenance() const {
-  return fmt::format("\nRecorded {} by liquid {}, commit {}:\n\n    {}\n", today(),
-                     LIQUIDGEMM_VERSION, LIQUIDGEMM_COMMIT, command);
 }
 
 json::Object GemmReport::to_json() const {

@@ -30,8 +30,6 @@ struct GemmReport {
   std::string caption() const;
   // What all cells together say: the largest step of each shape, the cells ahead of the rivals.
   std::string conclusions() const;
-  // When, by which commit and with which command: for files that are kept.
-  std::string provenance() const;
   json::Object to_json() const;
   std::string csv() const;
 };

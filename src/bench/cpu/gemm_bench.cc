@@ -1,0 +1,148 @@
+#include "bench/cpu/gemm_bench.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "base/status_macros.h"
+#include "bench/cpu/product.h"
+#include "bench/cpu/run_probes.h"
+
+namespace liquidgemm::bench::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+template <typename Job>
+double seconds_of(std::int64_t calls, const Job& job) {
+  const auto begin = Clock::now();
+  for (std::int64_t i = 0; i < calls; ++i) job();
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// How many calls take that long, found while warming up.
+template <typename Job>
+std::int64_t calls_for(double seconds, const Job& job) {
+  std::int64_t calls = 1;
+  while (true) {
+    const double taken = seconds_of(calls, job);
+    if (taken >= seconds) return calls;
+    // Not in one leap: the first calls are slower than those that follow.
+    const double needed = static_cast<double>(calls) * seconds / std::max(taken, 1e-7);
+    calls = std::clamp(static_cast<std::int64_t>(needed) + 1, calls + 1, calls * 8);
+  }
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// A cell that would be swapped, or end the process, is refused before anything is allocated.
+Status check_memory(const Shape& shape, std::int64_t m, const GemmOptions& options) {
+  const double weights = weight_bytes(shape, options.kind, options.group_size);
+  const double needed =
+      weights * (1.0 + static_cast<double>(weight_copies(weights))) + product_bytes(shape, m);
+  const double memory =
+      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  if (needed <= 0.8 * memory) return ok_status();
+  const auto gigabytes = [](double bytes) {
+    return std::to_string(static_cast<std::int64_t>(bytes / 1e9 + 0.5)) + " GB";
+  };
+  return resource_exhausted(shape.name + ", M " + std::to_string(m) + ": copies of the weights, " +
+                            "activations and outputs take " + gigabytes(needed) +
+                            ", but this machine has " + gigabytes(memory) +
+                            "; take a smaller --shape or --m");
+}
+
+}  // namespace
+
+double GemmRow::operations() const {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
+}
+
+struct GemmBench::State {
+  explicit State(const GemmOptions& options) : options(options), pool(options.threads) {}
+
+  GemmOptions options;
+  ThreadPool pool;
+  CpuCeilings ceilings;
+  std::optional<Layer> layer;
+};
+
+GemmBench::GemmBench(std::unique_ptr<State> state) : state_(std::move(state)) {}
+GemmBench::GemmBench(GemmBench&&) noexcept = default;
+GemmBench& GemmBench::operator=(GemmBench&&) noexcept = default;
+GemmBench::~GemmBench() = default;
+
+Result<GemmBench> GemmBench::open(const GemmOptions& options) {
+  GemmBench bench(std::make_unique<State>(options));
+  LIQUIDGEMM_RETURN_IF_ERROR(run_probes(options.isa, bench.state_->pool, bench.state_->ceilings));
+  return bench;
+}
+
+int GemmBench::threads() const { return state_->pool.threads(); }
+const CpuCeilings& GemmBench::ceilings() const { return state_->ceilings; }
+
+Status GemmBench::settle_ceilings(const std::vector<GemmRow>& rows) {
+  LIQUIDGEMM_RETURN_IF_ERROR(run_probes(state_->options.isa, state_->pool, state_->ceilings));
+  raise_to_rows(rows, state_->ceilings);
+  return ok_status();
+}
+
+Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
+  const GemmOptions& options = state_->options;
+  ThreadPool& pool = state_->pool;
+  LIQUIDGEMM_RETURN_IF_ERROR(check_memory(shape, m, options));
+  if (!state_->layer || state_->layer->shape().n != shape.n ||
+      state_->layer->shape().k != shape.k) {
+    state_->layer.reset();  // the memory of one is there for the next
+    LIQUIDGEMM_ASSIGN_OR_RETURN(Layer layer, Layer::make(shape, options.kind, options.group_size,
+                                                         options.isa, options.seed, pool));
+    state_->layer = std::move(layer);
+  }
+  const Layer& layer = *state_->layer;
+  Product product(layer, m, options.isa, options.seed, pool);
+
+  const auto quantize = [&] { product.quantize(); };
+  const auto whole = [&] {
+    product.quantize();
+    product.multiply();
+  };
+  const std::int64_t products = calls_for(options.round_seconds, whole);
+  // Quantising takes a small part of the time, and so may measuring it.
+  const std::int64_t quantizations = calls_for(0.1 * options.round_seconds, quantize);
+  std::vector<double> times;
+  std::vector<double> quantize_times;
+  for (int round = 0; round < options.rounds; ++round) {
+    times.push_back(seconds_of(products, whole) / static_cast<double>(products));
+    quantize_times.push_back(seconds_of(quantizations, quantize) /
+                             static_cast<double>(quantizations));
+  }
+
+  GemmRow row;
+  row.shape = shape;
+  row.m = m;
+  row.kernel = layer.copies().front()->describe();
+  row.seconds = median(times);
+  const auto [least, most] = std::minmax_element(times.begin(), times.end());
+  row.spread = (*most - *least) / row.seconds;
+  row.quantize_seconds = median(quantize_times);
+  row.weight_bytes = weight_bytes(shape, options.kind, options.group_size);
+  row.weight_copies = static_cast<std::int64_t>(layer.copies().size());
+  LIQUIDGEMM_RETURN_IF_ERROR(product.check(row.checked_tokens));
+  return row;
+}
+
+void raise_to_rows(const std::vector<GemmRow>& rows, CpuCeilings& ceilings) {
+  for (const GemmRow& row : rows) {
+    const std::string name = row.shape.name + ", M " + std::to_string(row.m);
+    ceilings.read.raise(name, row.bytes_per_second());
+    ceilings.operations.raise(name, row.operations_per_second());
+  }
+}
+
+}  // namespace liquidgemm::bench::cpu

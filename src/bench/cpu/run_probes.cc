@@ -1,0 +1,108 @@
+#include "bench/cpu/run_probes.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <span>
+
+#include "bench/cpu/probes.h"
+#include "gemm/cpu/aligned_buffer.h"
+
+namespace liquidgemm::bench::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Far more than any cache here holds of it from one pass to the next.
+constexpr std::int64_t kReadBytes = std::int64_t{256} << 20;
+constexpr double kWarmUpSeconds = 0.2;  // clocks and memory are slow for about 0.1 s after idling
+constexpr double kOperationSeconds = 10e-3;
+constexpr int kRepetitions = 3;
+
+std::atomic<std::uint64_t> kept;  // results go somewhere, or the loops could be left out
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+const ProbeSet& probes_of(Isa isa) {
+#if defined(LIQUIDGEMM_X86_PROBES)
+  if (isa == Isa::kAvx512Vnni) return kAvx512Probes;
+  if (isa == Isa::kAvx2) return kAvx2Probes;
+#endif
+  (void)isa;
+  return kScalarProbes;
+}
+
+// The seconds that `job` takes on the calling thread alone, or on every thread of the pool.
+double time(ThreadPool& pool, int threads, const std::function<void(int)>& job) {
+  const auto begin = Clock::now();
+  if (threads == 1) {
+    job(0);
+  } else {
+    pool.run(job);
+  }
+  return seconds_since(begin);
+}
+
+// Bytes a second of one pass over the data, in equal parts for the threads.
+double read_rate(const ReadProbe& probe, const char* data, ThreadPool& pool, int threads) {
+  const std::int64_t part = kReadBytes / threads / kReadGrain * kReadGrain;
+  const double seconds = time(pool, threads, [&](int worker) {
+    kept.fetch_xor(probe.read(data + worker * part, part), std::memory_order_relaxed);
+  });
+  return static_cast<double>(part) * threads / seconds;
+}
+
+double operation_rate(const OperationProbe& probe, ThreadPool& pool, int threads) {
+  // As many iterations as fill the time: doubled until they nearly do on one thread.
+  std::int64_t iterations = 64;
+  double seconds = 0.0;
+  while (true) {
+    seconds = time(pool, threads,
+                   [&](int) { kept.fetch_xor(probe.run(iterations), std::memory_order_relaxed); });
+    if (seconds >= kOperationSeconds) break;
+    iterations *= 2;
+  }
+  return static_cast<double>(iterations) * static_cast<double>(probe.operations) * threads /
+         seconds;
+}
+
+}  // namespace
+
+Status run_probes(Isa isa, ThreadPool& pool, CpuCeilings& ceilings) {
+  liquidgemm::cpu::AlignedBuffer buffer;
+  if (!buffer.reserve(kReadBytes)) {
+    return resource_exhausted("no memory for the 256 MiB that the read bandwidth is measured on");
+  }
+  char* data = buffer.as<char>();
+  pool.parallel_for(kReadBytes, kReadGrain, [&](std::int64_t begin, std::int64_t end, int) {
+    std::memset(data + begin, 1, static_cast<std::size_t>(end - begin));
+  });
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < kWarmUpSeconds) {
+    read_rate(probes_of(best_isa()).reads[0], data, pool, pool.threads());
+  }
+  // A slow spell of the machine meets one repetition of every probe, not all of one.
+  for (int repetition = 0; repetition < kRepetitions; ++repetition) {
+    for (const int threads : {1, pool.threads()}) {
+      for (const Isa known : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+        if (!check_isa(known).ok()) continue;
+        const ProbeSet& set = probes_of(known);
+        for (const ReadProbe& probe : std::span(set.reads, set.read_count)) {
+          ceilings.read.take(probe.name, threads, read_rate(probe, data, pool, threads));
+        }
+      }
+      const ProbeSet& set = probes_of(isa);
+      for (const OperationProbe& probe : std::span(set.operations, set.operation_count)) {
+        ceilings.operations.take(probe.name, threads, operation_rate(probe, pool, threads));
+      }
+      if (pool.threads() == 1) break;
+    }
+  }
+  return ok_status();
+}
+
+}  // namespace liquidgemm::bench::cpu
