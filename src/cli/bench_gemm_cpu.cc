@@ -31,7 +31,7 @@ Status measure_on_cpu(const CpuGemmRequest& request) {
   }
   report.command = command_line();
   report.cpu = cpu_name();
-  LIQUIDGEMM_ASSIGN_OR_RETURN(auto bench, bench::cpu::GemmBench::open(report.options));
+  bench::cpu::GemmBench bench(report.options);
   report.threads = bench.threads();
 
   // What went wrong is said after what was right has been printed: a wrong row is never written.
@@ -52,7 +52,7 @@ Status measure_on_cpu(const CpuGemmRequest& request) {
   }
   if (report.rows.empty()) return failure;
   LIQUIDGEMM_RETURN_IF_ERROR(bench.settle_ceilings(report.rows));
-  progress.finish();
+  if (failure.ok()) progress.finish();
   report.ceilings = bench.ceilings();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (request.json) {

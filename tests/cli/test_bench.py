@@ -1,8 +1,12 @@
-"""`liquid bench` where there is no GPU: wrong usage is told from a machine that cannot."""
+"""`liquid bench` where there is no GPU: the CPU's products; what needs a GPU says so."""
 
+import csv
 import json
 import pathlib
 import shutil
+import signal
+import subprocess
+import time
 
 import pytest
 
@@ -69,6 +73,26 @@ def test_the_reason_keeps_json_empty(without_gpu):
         (["--ablate", "--check-only"], "--check-only"),
         (["--ablate", "--recorded", "somewhere"], "--recorded"),
         (["--ablate", "--record", "a.csv"], "a.csv"),
+        (["--device", "gpu"], "gpu"),
+        (["--threads", "2"], "--threads"),
+        (["--device", "cuda", "--isa", "avx2"], "--isa"),
+        (["--precision", "w8a8"], "--precision"),
+        (["--device", "cpu", "--output", "f16"], "--output"),
+        (["--device", "cpu", "--schedule", "a"], "--schedule"),
+        (["--device", "cpu", "--schedules", "a;b"], "--schedules"),
+        (["--device", "cpu", "--no-rivals"], "--no-rivals"),
+        (["--device", "cpu", "--no-pdl"], "--no-pdl"),
+        (["--device", "cpu", "--pause", "5"], "--pause"),
+        (["--device", "cpu", "--settle", "5"], "--settle"),
+        (["--device", "cpu", "--check-only"], "--check-only"),
+        (["--device", "cpu", "--cublas-lib", "x"], "--cublas-lib"),
+        (["--device", "cpu", "--recorded", "x"], "--recorded"),
+        (["--ablate", "--device", "cpu"], "--ablate"),
+        (["--device", "cpu", "--isa", "sse9"], "sse9"),
+        (["--device", "cpu", "--threads", "-1"], "--threads"),
+        (["--device", "cpu", "--precision", "fp32"], "fp32"),
+        (["--device", "cpu", "--precision", "w8a8", "--group-size", "32"], "--group-size"),
+        (["--device", "cpu", "--m", "0"], "--m"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -111,6 +135,102 @@ def test_missing_recorded_rivals_are_named(liquid, tmp_path):
 def test_a_broken_table_of_recorded_rivals_is_named(liquid, tmp_path):
     (tmp_path / "h200-gemm-us.csv").write_text("shape,N,K\nx,1,2\n")
     liquid.fails("bench", "gemm", "--recorded", tmp_path, naming=["h200-gemm-us.csv", "column"])
+
+
+TINY = ["gemm", "--device", "cpu", "--shape", "256x512", "--rounds", "2"]
+
+
+def number(value, low=0.0):
+    assert isinstance(value, (int, float)) and value > low
+    return value
+
+
+def check_ceiling(ceiling, rate, threads):
+    """The best of its probes, or of the rows."""
+    assert ceiling["source"]
+    best = max(number(probe[rate]) for probe in ceiling["probes"])
+    assert {probe["threads"] for probe in ceiling["probes"]} == {1, threads}
+    assert ceiling["best_probe"] == best
+    if ceiling["raised_to_a_row"]:
+        assert ceiling[rate] > best and "256x512, M " in ceiling["source"]
+    else:
+        assert ceiling[rate] == best
+
+
+def test_the_cpu_is_measured_beside_its_ceilings(liquid, tmp_path):
+    records = [tmp_path / name for name in ("all.json", "all.md", "all.csv")]
+    outcome = liquid.ok(
+        *("bench", *TINY, "--m", "1,4", "--threads", "2", "--group-size", "32", "--json"),
+        *(part for path in records for part in ("--record", path)),
+    )
+    result = outcome.json()
+    assert result == json.loads(records[0].read_text())
+    assert result["device"] == "cpu" and result["threads"] == 2 and result["group_size"] == 32
+    assert result["precision"] == "w4a8" and result["rounds"] == 2
+    check_ceiling(result["read"], "gb_per_second", 2)
+    check_ceiling(result["operations"], "gops", 2)
+    assert [(row["shape"], row["m"]) for row in result["rows"]] == [("256x512", 1), ("256x512", 4)]
+    for row in result["rows"]:
+        seconds = number(row["ours"]["us"]) * 1e-6
+        weights = 256 * (512 / 2 + 2 * 512 / 32 + 4)
+        assert row["weight_bytes"] == weights
+        assert row["weight_copies"] * weights >= 2**28
+        assert row["gb_per_second"] == pytest.approx(weights / seconds / 1e9)
+        assert row["gops"] == pytest.approx(2 * row["m"] * 256 * 512 / seconds / 1e9)
+        assert 0 < row["read_share"] <= 1 and 0 < row["operations_share"] <= 1
+        share = max(row["read_share"], row["operations_share"])
+        assert row["ours_over_floor"] == pytest.approx(1 / share)
+        assert row["floor_us"] == pytest.approx(row["ours"]["us"] * share)
+        assert 0 < row["quantize_us"]
+        assert row["checked_tokens"] == min(row["m"], 3)
+        assert row["kernel"] == f"liquid4 g32 {result['isa']}"
+    table = records[1].read_text()
+    for said in ("| 256x512 |", "Read bandwidth: ", "Operations: ", "liquid bench gemm"):
+        assert said in table
+    rows = list(csv.DictReader(records[2].open()))
+    assert [row["M"] for row in rows] == ["1", "4"]
+
+
+def test_the_cpu_runs_what_is_asked_for(liquid):
+    outcome = liquid.ok(
+        *("-q", "bench", *TINY, "--m", "2-3", "--precision", "w8a8"),
+        *("--isa", "scalar", "--threads", "1"),
+    )
+    assert outcome.stderr == ""
+    for said in ("256x512", "ours / floor", "1 thread; int8 scalar", "in plain C++"):
+        assert said in outcome.text
+
+
+def test_a_variable_for_every_command_is_no_mistake(without_gpu):
+    without_gpu.environment |= {"LIQUIDGEMM_THREADS": "1", "LIQUIDGEMM_ISA": "scalar"}
+    without_gpu.fails("bench", "gemm", naming=["CUDA"])
+    assert without_gpu("bench", "gemm", "--threads", "2").code == 2
+    result = without_gpu.ok("bench", *TINY, "--m", "1", "--json").json()
+    assert result["threads"] == 1 and result["isa"] == "scalar"
+
+
+@pytest.mark.parametrize(
+    "shape, tokens, said",
+    [("1048576x1048576", "1048576", "GB"), ("32x33", "1", "even K")],
+)
+def test_what_the_cpu_cannot_measure_is_refused(liquid, shape, tokens, said):
+    arguments = ("bench", "gemm", "--device", "cpu", "--shape", shape, "--m", tokens)
+    outcome = liquid(*arguments)
+    assert outcome.code == 1 and outcome.stdout == b""
+    assert shape in outcome.stderr and said in outcome.stderr
+
+
+def test_ctrl_c_keeps_the_cells_that_were_measured(liquid):
+    process = liquid.start(
+        *("bench", *TINY, "--m", "1-512", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    # The first line of progress: a cell is done.
+    assert b"M 1:" in process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"interrupted" in err
+    assert 0 < len(json.loads(out)["rows"]) < 512
 
 
 RECORDED = pathlib.Path(__file__).parents[2] / "bench" / "results" / "h200-gemm.json"

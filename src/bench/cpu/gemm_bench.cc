@@ -73,16 +73,10 @@ struct GemmBench::State {
   std::optional<Layer> layer;
 };
 
-GemmBench::GemmBench(std::unique_ptr<State> state) : state_(std::move(state)) {}
+GemmBench::GemmBench(const GemmOptions& options) : state_(std::make_unique<State>(options)) {}
 GemmBench::GemmBench(GemmBench&&) noexcept = default;
 GemmBench& GemmBench::operator=(GemmBench&&) noexcept = default;
 GemmBench::~GemmBench() = default;
-
-Result<GemmBench> GemmBench::open(const GemmOptions& options) {
-  GemmBench bench(std::make_unique<State>(options));
-  LIQUIDGEMM_RETURN_IF_ERROR(run_probes(options.isa, bench.state_->pool, bench.state_->ceilings));
-  return bench;
-}
 
 int GemmBench::threads() const { return state_->pool.threads(); }
 const CpuCeilings& GemmBench::ceilings() const { return state_->ceilings; }
@@ -100,8 +94,11 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   if (!state_->layer || state_->layer->shape().n != shape.n ||
       state_->layer->shape().k != shape.k) {
     state_->layer.reset();  // the memory of one is there for the next
-    LIQUIDGEMM_ASSIGN_OR_RETURN(Layer layer, Layer::make(shape, options.kind, options.group_size,
-                                                         options.isa, options.seed, pool));
+    LIQUIDGEMM_RETURN_IF_ERROR(run_probes(options.isa, pool, state_->ceilings));
+    const double bytes = weight_bytes(shape, options.kind, options.group_size);
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        Layer layer, Layer::make(shape, options.kind, options.group_size, options.isa, options.seed,
+                                 weight_copies(bytes), pool));
     state_->layer = std::move(layer);
   }
   const Layer& layer = *state_->layer;

@@ -45,16 +45,17 @@ struct GemmRow {
 
 class GemmBench {
  public:
-  // Starts the threads and measures the ceilings. The machine runs options.isa (check_isa).
-  static Result<GemmBench> open(const GemmOptions& options);
+  // Starts the threads. The machine runs options.isa (check_isa).
+  explicit GemmBench(const GemmOptions& options);
 
   int threads() const;
   const CpuCeilings& ceilings() const;
-  // Measures the ceilings again: a shared machine may have been slow the first time. Then raises
-  // them to the rows that beat them.
+  // To be called at the end: measures the ceilings once more and raises them to rows that beat
+  // them.
   Status settle_ceilings(const std::vector<GemmRow>& rows);
 
-  // The layer is kept from one call to the next while the shape stays the same.
+  // The layer is kept from one call to the next while the shape stays the same. Before another one
+  // is made, the ceilings are measured: the clocks of a shared machine change within a run.
   Result<GemmRow> measure(const Shape& shape, std::int64_t m);
 
   GemmBench(GemmBench&&) noexcept;
@@ -63,7 +64,6 @@ class GemmBench {
 
  private:
   struct State;
-  explicit GemmBench(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

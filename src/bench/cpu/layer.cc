@@ -23,7 +23,7 @@ void fill_random(std::vector<T>& bytes, std::mt19937_64& random) {
 }  // namespace
 
 Result<Layer> Layer::make(const Shape& shape, WeightKind kind, int group_size, Isa isa,
-                          std::uint64_t seed, ThreadPool& pool) {
+                          std::uint64_t seed, std::int64_t copies, ThreadPool& pool) {
   Layer layer;
   layer.shape_ = shape;
   layer.kind_ = kind;
@@ -54,7 +54,6 @@ Result<Layer> Layer::make(const Shape& shape, WeightKind kind, int group_size, I
       layer.offset_[i] = static_cast<std::uint8_t>(random() % (256 - 15 * step));
     }
   }
-  const std::int64_t copies = weight_copies(weight_bytes(shape, kind, group_size));
   for (std::int64_t i = 0; i < copies; ++i) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(auto linear, make_linear(layer.view(), isa, pool));
     layer.copies_.push_back(std::move(linear));

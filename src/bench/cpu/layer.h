@@ -19,12 +19,11 @@ enum class WeightKind { kLiquid4, kInt8 };
 
 class Layer {
  public:
-  // At least two copies, together kRotatedBytes or more; of a layer so small that kMostCopies are
-  // less than that, so many.
+  // See weight_copies().
   static constexpr std::int64_t kRotatedBytes = std::int64_t{256} << 20;
   static constexpr std::int64_t kMostCopies = 4096;
   static Result<Layer> make(const Shape& shape, WeightKind kind, int group_size, Isa isa,
-                            std::uint64_t seed, ThreadPool& pool);
+                            std::uint64_t seed, std::int64_t copies, ThreadPool& pool);
 
   const Shape& shape() const { return shape_; }
   const std::vector<std::unique_ptr<CpuLinear>>& copies() const { return copies_; }
@@ -46,7 +45,8 @@ class Layer {
 // Bytes that a product must read at least: the codes, of 4-bit weights their steps and offsets, and
 // the channels' scales.
 double weight_bytes(const Shape& shape, WeightKind kind, int group_size);
-// How many copies of that size there are.
+// How many copies of that size make Layer::kRotatedBytes or more: at least two, and at most
+// Layer::kMostCopies, which of a very small layer are less.
 std::int64_t weight_copies(double bytes);
 
 }  // namespace liquidgemm::bench::cpu

@@ -18,7 +18,7 @@ inline constexpr std::int64_t kReadGrain = 4096;
 struct OperationProbe {
   const char* name;
   std::int64_t operations;  // of one iteration; a multiplication and its addition are two
-  std::uint64_t (*run)(std::int64_t iterations);
+  void (*run)(std::int64_t iterations);
 };
 
 struct ProbeSet {

@@ -32,25 +32,34 @@ std::uint64_t read_streams(const void* data, std::int64_t bytes) {
   return static_cast<std::uint64_t>(_mm512_reduce_or_epi64(all));
 }
 
-// Chains of vpdpbusd on registers: enough of them to cover its latency, and nothing else.
-template <int kChains>
-std::uint64_t byte_products(std::int64_t iterations) {
-  volatile char seed = 3;
-  const __m512i weights = _mm512_set1_epi8(seed);
-  const __m512i activations = _mm512_set1_epi8(static_cast<char>(-seed));
-  __m512i chains[kChains];
-  LIQUIDGEMM_UNROLL
-  for (int i = 0; i < kChains; ++i) chains[i] = _mm512_set1_epi32(i);
-  for (std::int64_t iteration = 0; iteration < iterations; ++iteration) {
-    LIQUIDGEMM_UNROLL
-    for (int i = 0; i < kChains; ++i) {
-      chains[i] = _mm512_dpbusd_epi32(chains[i], weights, activations);
-    }
-  }
-  __m512i all = chains[0];
-  LIQUIDGEMM_UNROLL
-  for (int i = 1; i < kChains; ++i) all = _mm512_xor_si512(all, chains[i]);
-  return static_cast<std::uint64_t>(_mm512_reduce_or_epi64(all));
+// Chains of vpdpbusd on registers: enough of them to cover its latency, and nothing else. Written
+// in assembly, because compilers put moves of accumulators, or even stores, between the
+// instructions.
+#define LIQUIDGEMM_CHAINS(registers, iterations, weights, activations)                             \
+  __asm__ volatile(".irp r," registers                                                             \
+                   "\n vpxord %%zmm\\r, %%zmm\\r, %%zmm\\r\n .endr\n"                              \
+                   "1:\n .irp r," registers                                                        \
+                   "\n vpdpbusd %[x], %[w], %%zmm\\r\n .endr\n"                                    \
+                   "dec %[count]\n jnz 1b\n"                                                       \
+                   : [count] "+r"(iterations)                                                      \
+                   : [w] "v"(weights), [x] "v"(activations)                                        \
+                   : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
+                     "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",        \
+                     "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23")
+
+void twelve_chains(std::int64_t iterations) {
+  const __m512i weights = _mm512_set1_epi8(-91);
+  const __m512i activations = _mm512_set1_epi8(77);
+  LIQUIDGEMM_CHAINS("0,1,2,3,4,5,6,7,8,9,10,11", iterations, weights, activations);
+  _mm256_zeroupper();  // what the compiler cannot see that it needs
+}
+
+void many_chains(std::int64_t iterations) {
+  const __m512i weights = _mm512_set1_epi8(-91);
+  const __m512i activations = _mm512_set1_epi8(77);
+  LIQUIDGEMM_CHAINS("0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23", iterations,
+                    weights, activations);
+  _mm256_zeroupper();  // what the compiler cannot see that it needs
 }
 
 const ReadProbe kReads[] = {
@@ -61,8 +70,8 @@ const ReadProbe kReads[] = {
     {"64 bytes a load, 4 streams", read_streams<4, 0>},
 };
 const OperationProbe kOperations[] = {
-    {"vpdpbusd, 12 chains", 12 * 128, byte_products<12>},
-    {"vpdpbusd, 24 chains", 24 * 128, byte_products<24>},
+    {"vpdpbusd, 12 chains", 12 * 128, twelve_chains},
+    {"vpdpbusd, 24 chains", 24 * 128, many_chains},
 };
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 namespace liquidgemm::bench::cpu {
 
-// About two seconds, on one thread and on all of the pool's. Memory is read with every instruction
-// set of the machine, because it is no faster or slower for what a product is restricted to; the
+// About a second, on one thread and on all of the pool's. Memory is read with every instruction set
+// of the machine, because it is no faster or slower for what a product is restricted to; the
 // operations are those of `isa`. May be called again: the best figure of all calls stays.
 Status run_probes(Isa isa, ThreadPool& pool, CpuCeilings& ceilings);
 
