@@ -10,7 +10,7 @@
 namespace liquidgemm::cli {
 
 std::string today();  // "2026-08-31", UTC
-// The program's own command line, without the folder it was started from.
+// The program's own command line, as another could repeat it: without the folders of this machine.
 std::string command_line();
 // When, by which commit and with which command: the end of a .md file.
 std::string provenance(const std::string& command);
