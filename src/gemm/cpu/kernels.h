@@ -13,6 +13,12 @@ namespace liquidgemm::cpu {
 // Output rows (n) of one panel of INT8 or 4-bit weights. packed_weights.h draws the panels.
 inline constexpr int kPanelRows = 32;
 
+// How far ahead of its loads a kernel that streams weights from memory asks for them. The hardware
+// looks ahead too, but stops at the end of each 4 KiB page and waits for loads that stand behind
+// the arithmetic; a core then holds fewer lines under way than it could. Past the end of the
+// weights the request does no harm.
+inline constexpr std::int64_t kPrefetchBytes = 4096;
+
 // One GEMM with INT32 sums over a block of tokens. The tokens are cut into `tiles` tiles of nearly
 // equal height: tile t holds tokens m * t / tiles up to m * (t + 1) / tiles (excluded), at most
 // IntegerKernel::max_tile of them. packed_activations.h draws the tiles.

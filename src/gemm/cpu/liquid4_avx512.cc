@@ -20,8 +20,16 @@ LIQUIDGEMM_INLINE __m512i widen_rows(const std::uint8_t* bytes) {
   return _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
 }
 
-// ---- One token
-// -----------------------------------------------------------------------------------
+// Asks for the group head or the chunk that lies kPrefetchBytes ahead.
+LIQUIDGEMM_INLINE void prefetch_head(const std::uint8_t* head) {
+  _mm_prefetch(head + kPrefetchBytes, _MM_HINT_T0);
+}
+LIQUIDGEMM_INLINE void prefetch_chunk(const std::uint8_t* chunk) {
+  _mm_prefetch(chunk + kPrefetchBytes, _MM_HINT_T0);
+  _mm_prefetch(chunk + kPrefetchBytes + 64, _MM_HINT_T0);
+}
+
+// ---- One token ---------------------------------------------------------------------------------
 
 void run_panel_one(const IntegerJob& job, std::int64_t panel) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
@@ -35,12 +43,14 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
     // The high nibbles stay where they are: their products are 16 times too large, and the sum
     // over the group (below 2^24) is shifted once.
     const std::uint8_t* head = packed;
+    prefetch_head(head);
     __m512i low[1][kVectors];
     __m512i high[1][kVectors];
     clear(low);
     clear(high);
     packed += 2 * kPanelRows;
     for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
+      prefetch_chunk(packed);
       const __m512i x_low = broadcast_word(x);
       const __m512i x_high = broadcast_word(x + 4);
       LIQUIDGEMM_UNROLL
@@ -65,8 +75,7 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
   store_tile(job, panel, 0, sum);
 }
 
-// ---- Several tokens
-// ------------------------------------------------------------------------------
+// ---- Several tokens ----------------------------------------------------------------------------
 
 struct GroupHead {
   __m512i step[kVectors];    // s in both 16-bit halves of a row's lane
@@ -103,8 +112,10 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
   clear(sum);
   for (std::int64_t k = 0; k < job.k; k += job.group_size) {
     const GroupHead head = load_head(packed);
+    prefetch_head(packed);
     packed += 2 * kPanelRows;
     for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
+      prefetch_chunk(packed);
       LIQUIDGEMM_UNROLL
       for (int half = 0; half < 2; ++half) {
         __m512i word[kVectors];
