@@ -106,6 +106,27 @@ TEST(IntegerLinear, EveryBatchSize) {
   }
 }
 
+// The batches of generation have kernels of their own. N ends inside a panel; K ends inside a group
+// of 64 or 128 and, at 66, inside a chunk.
+TEST(IntegerLinear, SmallBatches) {
+  Random random(fresh_seed());
+  for (int threads : {1, 2}) {
+    ThreadPool pool(threads);
+    for (std::int64_t m = 1; m <= 8; m += kSanitized ? 3 : 1) {
+      for (std::int64_t k : {32, 66, 96, 224, 416}) {
+        for (Extreme extreme : {Extreme::kNone, Extreme::kHighest, Extreme::kLowest}) {
+          const int group = 32 << pick(random, 0, 2);
+          const bool saturated = extreme != Extreme::kNone || random() % 2;
+          const std::int64_t n = 2 * pick(random, 0, 50) + 1;
+          check({random_liquid4(random, n, k, group, extreme),
+                 random_tokens(random, m, k, saturated), m % 2 == 1},
+                pool, random);
+        }
+      }
+    }
+  }
+}
+
 TEST(IntegerLinear, ReferenceRunScalesItsSums) {
   Random random(fresh_seed());
   for (const Layer& layer : {random_liquid4(random, 21, 70, 32), random_int8(random, 21, 70)}) {

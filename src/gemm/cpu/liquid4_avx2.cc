@@ -11,8 +11,8 @@ namespace {
 
 constexpr int kMaxTile = 4;
 constexpr int kPanelVectors = kPanelRows / kLanes;
-constexpr std::int64_t kChunk = 8;          // k of 128 packed bytes
-constexpr std::int64_t kChunksOf16Bit = 4;  // chunks that fit into the 16-bit sums
+constexpr std::int64_t kChunk = 8;  // k of 128 packed bytes
+constexpr int kChunksOf16Bit = 4;   // chunks that fit into the 16-bit sums
 
 LIQUIDGEMM_INLINE __m256i broadcast_word(const std::int8_t* x) {
   std::int32_t word;
@@ -25,6 +25,21 @@ LIQUIDGEMM_INLINE __m256i widen_rows(const std::uint8_t* bytes) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
 }
 
+// s in both 16-bit halves of a row's lane.
+LIQUIDGEMM_INLINE __m256i step_pairs(const std::uint8_t* step) {
+  const __m256i wide = widen_rows(step);
+  return _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
+}
+
+LIQUIDGEMM_INLINE void prefetch_line(const std::uint8_t* at) {
+  _mm_prefetch(at + kPrefetchBytes, _MM_HINT_T0);
+}
+
+LIQUIDGEMM_INLINE std::int64_t chunks_of_group(const IntegerJob& job, std::int64_t k) {
+  const std::int64_t left = job.k - k;
+  return (left < job.group_size ? left : job.group_size) / kChunk;
+}
+
 template <int T, int V>
 LIQUIDGEMM_INLINE void clear(__m256i (&sum)[T][V]) {
   LIQUIDGEMM_UNROLL
@@ -34,93 +49,169 @@ LIQUIDGEMM_INLINE void clear(__m256i (&sum)[T][V]) {
   }
 }
 
-// T tokens against rows 8 * first .. 8 * (first + V) - 1 of a panel.
+// narrow += one chunk of V vectors of rows times T tokens, in 16 bits.
 template <int T, int V>
-LIQUIDGEMM_INLINE void run_vectors(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
-                                   int first) {
-  const std::int64_t groups = (job.k + job.group_size - 1) / job.group_size;
-  const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
-  const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
-  const std::int16_t* group_sum = job.group_sums + token0 * groups;
+LIQUIDGEMM_INLINE void add_chunk(const std::uint8_t* packed, const std::int8_t* x,
+                                 __m256i (&narrow)[T][V]) {
   const __m256i mask = _mm256_set1_epi8(0x0F);
-  __m256i sum[T][V];
+  LIQUIDGEMM_UNROLL
+  for (int v = 0; v < V; ++v) {
+    if (v % 2 == 0) prefetch_line(packed + 32 * v);  // two vectors share a cache line
+    const __m256i pairs = _mm256_load_si256(reinterpret_cast<const __m256i*>(packed) + v);
+    const __m256i low = _mm256_and_si256(pairs, mask);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
+    LIQUIDGEMM_UNROLL
+    for (int t = 0; t < T; ++t) {
+      const __m256i a = _mm256_maddubs_epi16(low, broadcast_word(x + 4 * t));
+      const __m256i b = _mm256_maddubs_epi16(high, broadcast_word(x + 4 * T + 4 * t));
+      narrow[t][v] = _mm256_add_epi16(narrow[t][v], _mm256_add_epi16(a, b));
+    }
+  }
+}
+
+// One token: all 32 rows at once, so each panel is read once and in order, and the sums stay in
+// registers from its first group to its last.
+void run_panel_one(const IntegerJob& job, std::int64_t panel) {
+  const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
+  const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
+  const std::int16_t* group_sum = job.group_sums;
+  __m256i sum[1][kPanelVectors];
   clear(sum);
   for (std::int64_t k = 0; k < job.k; k += job.group_size) {
-    const std::uint8_t* head = packed + kLanes * first;
+    const std::uint8_t* head = packed;
+    prefetch_line(head);
     packed += 2 * kPanelRows;
-    const std::int64_t left = job.k - k;
-    std::int64_t chunks = (left < job.group_size ? left : job.group_size) / kChunk;
+    std::int64_t chunks = chunks_of_group(job, k);
     while (chunks > 0) {
       const std::int64_t count = chunks < kChunksOf16Bit ? chunks : kChunksOf16Bit;
       chunks -= count;
+      __m256i narrow[1][kPanelVectors];
+      clear(narrow);
+      for (std::int64_t chunk = 0; chunk < count; ++chunk) {
+        add_chunk<1, kPanelVectors>(packed, x, narrow);
+        packed += 4 * kPanelRows;
+        x += kChunk;
+      }
+      LIQUIDGEMM_UNROLL
+      for (int v = 0; v < kPanelVectors; ++v) {
+        const __m256i products = _mm256_madd_epi16(narrow[0][v], step_pairs(head + kLanes * v));
+        sum[0][v] = _mm256_add_epi32(sum[0][v], products);
+      }
+    }
+    const __m256i x_sum = _mm256_set1_epi32(static_cast<std::uint16_t>(*group_sum++));
+    LIQUIDGEMM_UNROLL
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const __m256i offset = widen_rows(head + kPanelRows + kLanes * v);
+      sum[0][v] = _mm256_add_epi32(sum[0][v], _mm256_madd_epi16(offset, x_sum));
+    }
+  }
+  LIQUIDGEMM_UNROLL
+  for (int v = 0; v < kPanelVectors; ++v) {
+    store_rows(job, 0, panel * kPanelRows + kLanes * v, sum[0][v]);
+  }
+}
+
+// One group of one panel, and what one tile of tokens has there.
+struct Group {
+  const std::uint8_t* head;  // steps, offsets, then the chunks
+  std::int64_t chunks;
+  const std::int8_t* x;       // [chunk][2][T][4]
+  const std::int16_t* x_sum;  // [T]
+  __m256i* sum;               // [T][kPanelVectors], the panel's sums so far
+};
+
+// sum += s * (sum of q * x) + a * (sum of x), V vectors of rows at a time: the 16-bit sums of T
+// tokens have to stay in registers. The group's lines are in L1 when the next V rows read them.
+template <int T, int V>
+void add_group(const Group& group) {
+  const Group g = group;  // a copy that the stores to `sum` cannot change
+  for (int first = 0; first < kPanelVectors; first += V) {
+    const std::uint8_t* step = g.head + kLanes * first;
+    const std::uint8_t* offset = step + kPanelRows;
+    const std::uint8_t* packed = g.head + 2 * kPanelRows + 32 * first;
+    const std::int8_t* x = g.x;
+    __m256i* sum = g.sum + first;
+    // The upper half of each lane of `offset` is zero, so `madd` is a plain product.
+    LIQUIDGEMM_UNROLL
+    for (int t = 0; t < T; ++t) {
+      const __m256i x_sum = _mm256_set1_epi32(static_cast<std::uint16_t>(g.x_sum[t]));
+      LIQUIDGEMM_UNROLL
+      for (int v = 0; v < V; ++v) {
+        __m256i* at = sum + t * kPanelVectors + v;
+        const __m256i wide = widen_rows(offset + kLanes * v);
+        *at = _mm256_add_epi32(*at, _mm256_madd_epi16(wide, x_sum));
+      }
+    }
+    for (std::int64_t left = g.chunks; left > 0; left -= kChunksOf16Bit) {
+      const std::int64_t count = left < kChunksOf16Bit ? left : kChunksOf16Bit;
       __m256i narrow[T][V];
       clear(narrow);
       for (std::int64_t chunk = 0; chunk < count; ++chunk) {
-        LIQUIDGEMM_UNROLL
-        for (int v = 0; v < V; ++v) {
-          const auto* at = reinterpret_cast<const __m256i*>(packed) + first + v;
-          const __m256i pairs = _mm256_load_si256(at);
-          const __m256i low = _mm256_and_si256(pairs, mask);
-          const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
-          LIQUIDGEMM_UNROLL
-          for (int t = 0; t < T; ++t) {
-            const __m256i a = _mm256_maddubs_epi16(low, broadcast_word(x + 4 * t));
-            const __m256i b = _mm256_maddubs_epi16(high, broadcast_word(x + 4 * T + 4 * t));
-            narrow[t][v] = _mm256_add_epi16(narrow[t][v], _mm256_add_epi16(a, b));
-          }
-        }
+        add_chunk<T, V>(packed, x, narrow);
         packed += 4 * kPanelRows;
         x += kChunk * T;
       }
       LIQUIDGEMM_UNROLL
       for (int v = 0; v < V; ++v) {
-        const __m256i step = widen_rows(head + kLanes * v);
-        const __m256i both = _mm256_or_si256(step, _mm256_slli_epi32(step, 16));
+        const __m256i both = step_pairs(step + kLanes * v);
         LIQUIDGEMM_UNROLL
         for (int t = 0; t < T; ++t) {
-          sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(narrow[t][v], both));
+          __m256i* at = sum + t * kPanelVectors + v;
+          *at = _mm256_add_epi32(*at, _mm256_madd_epi16(narrow[t][v], both));
         }
       }
     }
-    // a * sum_x: the upper half of each lane is zero.
-    LIQUIDGEMM_UNROLL
-    for (int v = 0; v < V; ++v) {
-      const __m256i offset = widen_rows(head + kPanelRows + kLanes * v);
-      LIQUIDGEMM_UNROLL
-      for (int t = 0; t < T; ++t) {
-        const __m256i x_sum = _mm256_set1_epi32(static_cast<std::uint16_t>(group_sum[t]));
-        sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(offset, x_sum));
-      }
-    }
-    group_sum += T;
-  }
-  LIQUIDGEMM_UNROLL
-  for (int t = 0; t < T; ++t) {
-    LIQUIDGEMM_UNROLL
-    for (int v = 0; v < V; ++v) {
-      store_rows(job, token0 + t, panel * kPanelRows + kLanes * (first + v), sum[t][v]);
-    }
   }
 }
 
-// One token reads each panel once, in order; more tokens read it in V-wide columns from the cache.
-template <int T, int V>
-void run_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0) {
-  for (int first = 0; first < kPanelVectors; first += V) {
-    run_vectors<T, V>(job, panel, token0, first);
+using AddGroup = void (*)(const Group&);
+constexpr AddGroup kAddGroup[kMaxTile + 1] = {nullptr, add_group<1, 4>, add_group<2, 4>,
+                                              add_group<3, 2>, add_group<4, 2>};
+
+// Tiles that meet each group of weights together, so that it comes from memory once and while they
+// all compute.
+constexpr std::int64_t kTilesTogether = 4;
+
+void run_tiles(const IntegerJob& job, std::int64_t panel, std::int64_t tile_begin,
+               std::int64_t tile_end) {
+  const std::int64_t groups = (job.k + job.group_size - 1) / job.group_size;
+  __m256i sum[kTilesTogether * kMaxTile * kPanelVectors];
+  const std::int64_t first = job.m * tile_begin / job.tiles;
+  const std::int64_t last = job.m * tile_end / job.tiles;
+  for (std::int64_t i = 0; i < (last - first) * kPanelVectors; ++i) {
+    sum[i] = _mm256_setzero_si256();
+  }
+  const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    const std::int64_t k = g * job.group_size;
+    const std::int64_t chunks = chunks_of_group(job, k);
+    prefetch_line(packed);
+    for (std::int64_t tile = tile_begin; tile < tile_end; ++tile) {
+      const std::int64_t token0 = job.m * tile / job.tiles;
+      const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
+      kAddGroup[height](
+          {packed, chunks, static_cast<const std::int8_t*>(job.x) + token0 * job.k + k * height,
+           job.group_sums + token0 * groups + g * height, sum + (token0 - first) * kPanelVectors});
+    }
+    packed += 2 * kPanelRows + chunks * 4 * kPanelRows;
+  }
+  for (std::int64_t token = first; token < last; ++token) {
+    for (int v = 0; v < kPanelVectors; ++v) {
+      store_rows(job, token, panel * kPanelRows + kLanes * v,
+                 sum[(token - first) * kPanelVectors + v]);
+    }
   }
 }
-
-using Tile = void (*)(const IntegerJob&, std::int64_t panel, std::int64_t token0);
-constexpr Tile kTiles[kMaxTile + 1] = {nullptr, run_tile<1, 4>, run_tile<2, 2>, run_tile<3, 1>,
-                                       run_tile<4, 1>};
 
 void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void*) {
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
-      const std::int64_t token0 = job.m * tile / job.tiles;
-      const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
-      kTiles[height](job, panel, token0);
+    if (job.m == 1) {
+      run_panel_one(job, panel);
+      continue;
+    }
+    for (std::int64_t tile = 0; tile < job.tiles; tile += kTilesTogether) {
+      const std::int64_t end = tile + kTilesTogether;
+      run_tiles(job, panel, tile, end < job.tiles ? end : job.tiles);
     }
   }
 }
