@@ -42,7 +42,7 @@ def test_help_of_a_verb_teaches_by_example(liquid, verb):
         ["eval", "ppl"],
         ["eval", "ppl", "model", "--precision", "fp32,w9a9"],
         ["bench"],
-        ["bench", "gemm", "--device", "cpu"],
+        ["bench", "gemm", "--device", "tpu"],
         ["inspect"],
     ],
     ids=" ".join,
