@@ -22,7 +22,8 @@ struct DeviceFigure {
 // Only what floors need: device memory and INT8 wgmma. Well under a second.
 Result<Ceilings> measure_ceilings(const CudaDevice& device);
 
-// Everything `liquid bench device` prints. `step` is called before each measurement.
+// Everything `liquid bench device` prints. `step` is called before each of kDeviceMeasurements.
+inline constexpr int kDeviceMeasurements = 18;
 Result<std::vector<DeviceFigure>> measure_device(
     const CudaDevice& device, const std::function<Status(const std::string&)>& step);
 

@@ -4,7 +4,9 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
+#include <utility>
 
+#include "base/median.h"
 #include "base/status_macros.h"
 
 namespace liquidgemm::bench {
@@ -112,8 +114,7 @@ std::optional<double> Recorded::disagreement(const std::vector<GemmRow>& rows) c
     }
   }
   if (differences.empty()) return std::nullopt;
-  std::sort(differences.begin(), differences.end());
-  return differences[differences.size() / 2];
+  return median(std::move(differences));
 }
 
 }  // namespace liquidgemm::bench

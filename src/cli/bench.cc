@@ -5,7 +5,8 @@
 namespace liquidgemm::cli {
 
 void add_bench(CLI::App& app, Globals&, Action& action) {
-  CLI::App* verb = app.add_subcommand("bench", "Measure the kernels beside their rivals and limits");
+  CLI::App* verb =
+      app.add_subcommand("bench", "Measure the kernels beside their rivals and limits");
   verb->require_subcommand(1);
   verb->footer(
       "Examples:\n"

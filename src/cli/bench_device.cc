@@ -15,12 +15,10 @@
 namespace liquidgemm::cli {
 namespace {
 
-constexpr std::int64_t kMeasurements = 18;
-
 Status bench_device(bool json) {
   interrupt_flag();
   LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaDevice device, open_cuda_device());
-  Progress progress("Measuring", kMeasurements, "ceilings");
+  Progress progress("Measuring", bench::kDeviceMeasurements, "ceilings");
   const auto step = [&](const std::string& name) {
     if (interrupt_flag()) return cancelled("interrupted");
     progress.advance(1, name);

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <span>
 
 #include "base/log.h"
 #include "base/progress.h"
@@ -41,20 +42,24 @@ struct Options {
   std::string recorded;
 };
 
+// What is measured where the command names no shapes or no tokens.
+struct DefaultCells {
+  std::span<const bench::Shape> shapes;
+  std::span<const std::int64_t> tokens;
+};
+DefaultCells default_cells(const Options& options) {
+  if (options.device == "cpu") {
+    if (options.full) return {bench::cpu::all_shapes(), bench::cpu::all_tokens()};
+    return {bench::cpu::short_shapes(), bench::cpu::short_tokens()};
+  }
+  if (options.full) return {bench::goal_shapes(), bench::goal_tokens()};
+  if (options.bench.ablate) return {bench::ablation_shapes(), bench::ablation_tokens()};
+  return {bench::short_shapes(), bench::short_tokens()};
+}
+
 Status choose_cells(const Options& options, std::vector<bench::Shape>& shapes,
                     std::vector<std::int64_t>& tokens) {
-  const bool ablate = options.bench.ablate;
-  const bool cpu = options.device == "cpu";
-  const auto default_shapes =
-      cpu            ? options.full ? bench::cpu::all_shapes() : bench::cpu::short_shapes()
-                 : options.full ? bench::goal_shapes()
-      : ablate       ? bench::ablation_shapes()
-                     : bench::short_shapes();
-  const auto default_tokens =
-      cpu            ? options.full ? bench::cpu::all_tokens() : bench::cpu::short_tokens()
-                 : options.full ? bench::goal_tokens()
-      : ablate       ? bench::ablation_tokens()
-                     : bench::short_tokens();
+  const auto [default_shapes, default_tokens] = default_cells(options);
   if (options.shapes.empty()) shapes.assign(default_shapes.begin(), default_shapes.end());
   for (const std::string& text : options.shapes) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const auto more, bench::parse_shape(text));

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/mapped_file.h"
+#include "base/median.h"
 #include "base/progress.h"
 #include "base/status_macros.h"
 #include "cli/interrupt.h"
@@ -135,10 +136,6 @@ Result<Speed> measure_speed(LoadedModel& model, const std::vector<TokenId>& toke
     answer_seconds.push_back(seconds_of([&] { return feed(0, answer, 1); }, status));
     LIQUIDGEMM_RETURN_IF_ERROR(status);
   }
-  const auto median = [](std::vector<double>& values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-  };
   return Speed{.prompt = static_cast<double>(prompt) / median(prompt_seconds),
                .generation = static_cast<double>(answer) / median(answer_seconds)};
 }

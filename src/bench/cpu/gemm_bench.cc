@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 
+#include "base/median.h"
 #include "base/status_macros.h"
 #include "bench/cpu/product.h"
 #include "bench/cpu/run_probes.h"
@@ -33,12 +34,6 @@ std::int64_t calls_for(double seconds, const Job& job) {
     const double needed = static_cast<double>(calls) * seconds / std::max(taken, 1e-7);
     calls = std::clamp(static_cast<std::int64_t>(needed) + 1, calls + 1, calls * 8);
   }
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 // A cell that would be swapped, or end the process, is refused before anything is allocated.

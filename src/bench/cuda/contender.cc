@@ -4,18 +4,12 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/median.h"
+
 namespace liquidgemm::bench {
 namespace {
 
 constexpr int kMaxLaunches = 5000;  // nodes of one graph
-
-// 0 of none.
-template <class T>
-T median(std::vector<T> values) {
-  if (values.empty()) return {};
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 #include "bench/device_bench.h"
 
 #include <algorithm>
+#include <array>
 
 #include "bench/cuda/probes.h"
 
@@ -42,7 +43,8 @@ Result<std::vector<DeviceFigure>> measure_device(
   const auto cost = [&](bool programmatic) {
     return [&, programmatic] { return launch_cost(device, programmatic, watch); };
   };
-  const Measurement measurements[] = {
+  // All but the repacking at the end.
+  const std::array<Measurement, kDeviceMeasurements - 1> measurements = {{
       {"device memory read, loads", "hbm_read_loads", "TB/s", 1e12, memory(ReadPath::kLoads)},
       {"device memory read, bulk copies", "hbm_read_bulk", "TB/s", 1e12, memory(ReadPath::kBulk)},
       {"L2 read, loads", "l2_read_loads", "TB/s", 1e12, cache(ReadPath::kLoads)},
@@ -66,7 +68,7 @@ Result<std::vector<DeviceFigure>> measure_device(
        feed(128, cuda::Unpack::kSubtract)},
       {"empty kernel in a graph", "launch_strict", "us", 1e-6, cost(false)},
       {"the same, programmatic launch", "launch_programmatic", "us", 1e-6, cost(true)},
-  };
+  }};
   std::vector<DeviceFigure> figures;
   for (const Measurement& measurement : measurements) {
     LIQUIDGEMM_RETURN_IF_ERROR(step(measurement.name));

@@ -124,6 +124,13 @@ struct Planned {
   std::function<Status(const CudaGemmArguments&, CudaStream)> launch;
 };
 
+// A contender in the rounds of a cell.
+struct Entrant {
+  Contender* contender = nullptr;
+  bool settles = false;  // where the clock goes down
+  bool sampled = false;  // clock and power are read even if it does not settle
+};
+
 struct Ours {
   Planned planned;
   Contender strict;
@@ -157,10 +164,9 @@ struct GemmBench::State {
                                          std::vector<std::string>& refused) const;
   Result<Contender> contend(const Planned& planned, const ActivationFormats& x, const Copies& y,
                             const Copies& workspaces, bool programmatic);
-  Result<bool> throttles(const std::vector<Contender*>& contenders);
-  // `settling`: of the contenders, those that settle where the clock goes down; `settled`: it does.
-  Status run_rounds(const std::vector<Contender*>& contenders,
-                    const std::vector<Contender*>& settling, const Contender* ours, bool& settled);
+  Result<bool> throttles(const std::vector<Entrant>& entrants);
+  // `settled`: the clock goes down, and those that settle did.
+  Status run_rounds(const std::vector<Entrant>& entrants, bool& settled);
   Status check_ours(Contender& contender, const Copies& y, std::size_t y_bytes,
                     const Reference& reference);
   Result<GemmCell> measure(const Shape& shape, std::int64_t m);
@@ -183,12 +189,8 @@ Status GemmBench::State::use_shape(const Shape& shape) {
   const std::size_t bytes = packed_weight_bytes(layer);
   LIQUIDGEMM_ASSIGN_OR_RETURN(made.ours,
                               allocate_copies(bytes, device, options.check_only, "packed weights"));
-  const CudaWeightSource source{.packed = made.formats.packed.as<std::uint8_t>(),
-                                .group_step = made.formats.group_step.as<std::uint8_t>(),
-                                .group_offset = made.formats.group_offset.as<std::uint8_t>(),
-                                .channel_scale = made.formats.channel_scale.as<float>(),
-                                .name = shape.name};
-  LIQUIDGEMM_RETURN_IF_ERROR(pack_weights(layer, source, made.ours.at(0), stream));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      pack_weights(layer, made.formats.source(shape.name), made.ours.at(0), stream));
   LIQUIDGEMM_RETURN_IF_ERROR(spread(made.ours, made.ours.at(0), bytes, 1, stream));
   if (options.rivals) {
     for (const Rival rival : kRivals) {
@@ -346,40 +348,39 @@ Result<Contender> GemmBench::State::contend(const Planned& planned, const Activa
                          watch);
 }
 
-// Every contender once a round, each round beginning with another one.
 // Whether the clock goes down while the contenders run.
-Result<bool> GemmBench::State::throttles(const std::vector<Contender*>& contenders) {
-  if (!nvml || nvml->largest_clock_mhz() == 0) return true;
-  for (Contender* contender : contenders) {
+Result<bool> GemmBench::State::throttles(const std::vector<Entrant>& entrants) {
+  const unsigned largest = nvml ? nvml->largest_clock_mhz() : 0;
+  if (largest == 0) return true;
+  for (const Entrant& entrant : entrants) {
     unsigned clock = 0;
-    LIQUIDGEMM_RETURN_IF_ERROR(contender->replay_once(watch, [&] { clock = nvml->clock_mhz(); }));
-    if (clock < kUnthrottled * nvml->largest_clock_mhz()) return true;
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        entrant.contender->replay_once(watch, [&] { clock = nvml->clock_mhz(); }));
+    if (clock < kUnthrottled * largest) return true;
   }
   return false;
 }
 
-Status GemmBench::State::run_rounds(const std::vector<Contender*>& contenders,
-                                    const std::vector<Contender*>& settling, const Contender* ours,
-                                    bool& settled) {
+// Every contender once a round, each round beginning with another one.
+Status GemmBench::State::run_rounds(const std::vector<Entrant>& entrants, bool& settled) {
   settled = false;
   if (options.settle_seconds > 0.0) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(settled, throttles(contenders));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(settled, throttles(entrants));
   }
   for (int round = 0; round < options.rounds; ++round) {
     const bool sampling = nvml && round + kSampledRounds >= options.rounds;
-    for (std::size_t i = 0; i < contenders.size(); ++i) {
-      Contender* contender = contenders[(i + round) % contenders.size()];
+    for (std::size_t i = 0; i < entrants.size(); ++i) {
+      const Entrant& entrant = entrants[(i + round) % entrants.size()];
       if (options.pause_seconds > 0.0) {
         std::this_thread::sleep_for(std::chrono::duration<double>(options.pause_seconds));
       }
-      const bool settles =
-          settled && std::find(settling.begin(), settling.end(), contender) != settling.end();
+      const bool settles = settled && entrant.settles;
       if (settles) {
-        LIQUIDGEMM_RETURN_IF_ERROR(contender->replay_for(options.settle_seconds, watch));
+        LIQUIDGEMM_RETURN_IF_ERROR(entrant.contender->replay_for(options.settle_seconds, watch));
       }
       // A reading takes about as long as a replay.
-      const bool read = sampling && (settles || contender == ours);
-      LIQUIDGEMM_RETURN_IF_ERROR(contender->run_round(watch, read ? &*nvml : nullptr));
+      const bool read = sampling && (settles || entrant.sampled);
+      LIQUIDGEMM_RETURN_IF_ERROR(entrant.contender->run_round(watch, read ? &*nvml : nullptr));
     }
   }
   return ok_status();
@@ -447,22 +448,18 @@ Result<GemmCell> GemmBench::State::measure(const Shape& shape, std::int64_t m) {
   common.checked_tokens = reference.checked();
   if (!options.check_only) {
     common.floor_seconds = floor_seconds(shape, m, options.group_size, ceilings);
-    std::vector<Contender*> contenders;
-    for (Ours& entry : ours) {
-      contenders.push_back(&entry.strict);
-      if (entry.programmatic) contenders.push_back(&*entry.programmatic);
-    }
     // Programmatic launches follow ours; of the rivals only those settle that may be the best.
-    std::vector<Contender*> settling;
-    for (Ours& entry : ours) settling.push_back(&entry.strict);
+    std::vector<Entrant> entrants;
+    for (Ours& entry : ours) {
+      entrants.push_back({&entry.strict, true, &entry == &ours[0]});
+      if (entry.programmatic) entrants.push_back({&*entry.programmatic});
+    }
     double fastest = INFINITY;
     for (const Finalist& finalist : finalists) fastest = std::min(fastest, finalist.screened);
     for (Finalist& finalist : finalists) {
-      contenders.push_back(&finalist.contender);
-      if (finalist.screened <= kMayBeBest * fastest) settling.push_back(&finalist.contender);
+      entrants.push_back({&finalist.contender, finalist.screened <= kMayBeBest * fastest});
     }
-    LIQUIDGEMM_RETURN_IF_ERROR(
-        run_rounds(contenders, settling, ours.empty() ? nullptr : &ours[0].strict, common.settled));
+    LIQUIDGEMM_RETURN_IF_ERROR(run_rounds(entrants, common.settled));
   }
 
   for (Finalist& finalist : finalists) {

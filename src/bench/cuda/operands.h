@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <string>
 
 #include "bench/cuda/device.h"
 #include "bench/goal_shapes.h"
@@ -24,6 +25,15 @@ struct WeightFormats {
   DeviceBuffer packed;        // [n, k/2]
   DeviceBuffer group_step;    // [n, groups]
   DeviceBuffer group_offset;  // [n, groups]
+
+  // What pack_weights() reads.
+  CudaWeightSource source(const std::string& name) const {
+    return {.packed = packed.as<std::uint8_t>(),
+            .group_step = group_step.as<std::uint8_t>(),
+            .group_offset = group_offset.as<std::uint8_t>(),
+            .channel_scale = channel_scale.as<float>(),
+            .name = name};
+  }
 };
 
 struct ActivationFormats {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/median.h"
 #include "bench/cuda/operands.h"
 #include "bench/cuda/probes.h"
 
@@ -15,18 +16,14 @@ constexpr int kCalls = 9;
 constexpr int kGroupSize = 64;
 constexpr std::uint64_t kSeed = 1;
 
-// The sorted seconds of kCalls calls, after one that is not counted.
+// The seconds of kCalls calls, after one that is not counted.
 Result<std::vector<double>> time_packing(const Shape& shape, cudaStream_t stream) {
   const CudaGemmDesc desc{.n = shape.n, .k = shape.k, .group_size = kGroupSize};
   LIQUIDGEMM_ASSIGN_OR_RETURN(const WeightFormats weights,
                               make_weights(shape, kGroupSize, false, kSeed, stream));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const DeviceBuffer packed,
                               DeviceBuffer::allocate(packed_weight_bytes(desc), "packed weights"));
-  const CudaWeightSource source{.packed = weights.packed.as<std::uint8_t>(),
-                                .group_step = weights.group_step.as<std::uint8_t>(),
-                                .group_offset = weights.group_offset.as<std::uint8_t>(),
-                                .channel_scale = weights.channel_scale.as<float>(),
-                                .name = shape.name};
+  const CudaWeightSource source = weights.source(shape.name);
   std::vector<double> seconds;
   for (int call = 0; call <= kCalls; ++call) {
     const auto begin = std::chrono::steady_clock::now();
@@ -34,7 +31,6 @@ Result<std::vector<double>> time_packing(const Shape& shape, cudaStream_t stream
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     if (call > 0) seconds.push_back(took.count());
   }
-  std::sort(seconds.begin(), seconds.end());
   return seconds;
 }
 
@@ -53,8 +49,9 @@ Result<PackingSpeed> packing_speed(Stopwatch& watch) {
   const double bytes = weight_bytes(large, kGroupSize) +
                        static_cast<double>(large.n) * sizeof(float) +
                        static_cast<double>(packed_weight_bytes(desc));
-  const auto microseconds = static_cast<int>(fixed[fixed.size() / 2] * 1e6 + 0.5);
-  return PackingSpeed{bytes / seconds.front(), bytes / seconds[seconds.size() / 2],
+  const auto microseconds = static_cast<int>(median(fixed) * 1e6 + 0.5);
+  return PackingSpeed{bytes / *std::min_element(seconds.begin(), seconds.end()),
+                      bytes / median(seconds),
                       std::to_string(kCalls) + " calls for " + large.name + ", groups of " +
                           std::to_string(kGroupSize) + "; a call for " + small.name + " takes " +
                           std::to_string(microseconds) + " us"};

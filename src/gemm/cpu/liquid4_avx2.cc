@@ -5,14 +5,14 @@
 // stay below 2^15; then one `madd` multiplies by the step and widens. Decoded 8-bit weights would
 // saturate in `maddubs`.
 #include "gemm/cpu/integer_store_avx2.h"
+#include "gemm/cpu/liquid4_groups.h"
 
 namespace liquidgemm::cpu {
 namespace {
 
 constexpr int kMaxTile = 4;
 constexpr int kPanelVectors = kPanelRows / kLanes;
-constexpr std::int64_t kChunk = 8;  // k of 128 packed bytes
-constexpr int kChunksOf16Bit = 4;   // chunks that fit into the 16-bit sums
+constexpr int kChunksOf16Bit = 4;  // chunks that fit into the 16-bit sums
 
 LIQUIDGEMM_INLINE __m256i broadcast_word(const std::int8_t* x) {
   std::int32_t word;
@@ -33,11 +33,6 @@ LIQUIDGEMM_INLINE __m256i step_pairs(const std::uint8_t* step) {
 
 LIQUIDGEMM_INLINE void prefetch_line(const std::uint8_t* at) {
   _mm_prefetch(at + kPrefetchBytes, _MM_HINT_T0);
-}
-
-LIQUIDGEMM_INLINE std::int64_t chunks_of_group(const IntegerJob& job, std::int64_t k) {
-  const std::int64_t left = job.k - k;
-  return (left < job.group_size ? left : job.group_size) / kChunk;
 }
 
 template <int T, int V>

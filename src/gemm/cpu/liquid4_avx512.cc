@@ -4,16 +4,10 @@
 // More tokens: the first tile decodes in registers and, when other tiles follow, stores the panel's
 // codes (32 rows x K, in the L2 cache) for them.
 #include "gemm/cpu/integer_tile_avx512.h"
+#include "gemm/cpu/liquid4_groups.h"
 
 namespace liquidgemm::cpu {
 namespace {
-
-constexpr std::int64_t kChunk = 8;  // k of 128 packed bytes
-
-LIQUIDGEMM_INLINE std::int64_t chunks_of_group(const IntegerJob& job, std::int64_t k) {
-  const std::int64_t left = job.k - k;
-  return (left < job.group_size ? left : job.group_size) / kChunk;
-}
 
 // 16 bytes, one for each row, to the low byte of each 32-bit lane.
 LIQUIDGEMM_INLINE __m512i widen_rows(const std::uint8_t* bytes) {

@@ -27,8 +27,7 @@ Schedule to_schedule(const Choice& choice) {
   return schedule;
 }
 
-// ---- Measured
-// --------------------------------------------------------------------------------------
+// ---- Measured ---------------------------------------------------------------------------------
 
 // The fastest schedule found on one H200 (132 multiprocessors), groups of 64, for up to `m` tokens:
 // `liquid bench gemm --schedules` times any others. The last row of a shape serves more tokens too.
@@ -106,8 +105,7 @@ const Choice* find_in_table(const CudaGemmDesc& desc, std::int64_t m, const Cuda
   return found;
 }
 
-// ---- Expected
-// --------------------------------------------------------------------------------------
+// ---- Expected ---------------------------------------------------------------------------------
 
 struct TileShape {
   int tokens, blocks, groups, depth;

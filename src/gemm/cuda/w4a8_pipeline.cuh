@@ -151,10 +151,10 @@ struct Producer {
       return;
     }
     // Each block of the cluster fetches its half of the tokens for both.
-    constexpr int share = Config::kTokens / kLargestMulticast;
-    constexpr std::uint16_t everyone = (1 << kLargestMulticast) - 1;
-    ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * share * kBlockColumns, &p.x_map,
-                               column, token + row_rank * share, barrier, everyone, p.x_policy);
+    constexpr int kShare = Config::kTokens / kLargestMulticast;
+    constexpr std::uint16_t kEveryone = (1 << kLargestMulticast) - 1;
+    ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * kShare * kBlockColumns, &p.x_map,
+                               column, token + row_rank * kShare, barrier, kEveryone, p.x_policy);
   }
 
   __device__ __forceinline__ void initialize_barriers(int begin, int end) const {
