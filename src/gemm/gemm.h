@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/huge_page_memory.h"
 #include "base/thread_pool.h"
 #include "liquidgemm/status.h"
 
@@ -47,10 +48,10 @@ struct WeightView {
 struct QuantizedRows {
   std::int64_t m = 0;
   std::int64_t k = 0;
-  const std::int8_t* x8 = nullptr;      // [m, k], row stride ld
-  std::int64_t ld = 0;                  // >= k
-  const float* scale = nullptr;         // [m]
-  const std::int32_t* sum = nullptr;    // [m], sum of x8 over k
+  const std::int8_t* x8 = nullptr;    // [m, k], row stride ld
+  std::int64_t ld = 0;                // >= k
+  const float* scale = nullptr;       // [m]
+  const std::int32_t* sum = nullptr;  // [m], sum of x8 over k
 };
 
 // A packed weight matrix and the kernels that run it. Immutable: any number of threads may use it.
@@ -60,9 +61,13 @@ class CpuLinear {
 
   std::int64_t n() const { return n_; }
   std::int64_t k() const { return k_; }
-  virtual bool takes_float() const = 0;       // false: takes QuantizedRows
+  virtual bool takes_float() const = 0;  // false: takes QuantizedRows
   virtual std::size_t packed_bytes() const = 0;
-  virtual std::string describe() const = 0;   // "liquid4 g64 avx512-vnni", ...
+  virtual std::string describe() const = 0;  // "liquid4 g64 avx512-vnni", ...
+
+  // The k weights of one row as floats: the value as stored, times its scale. A model whose head is
+  // its embedding keeps that table once, and reads the embeddings here.
+  virtual void weight_row(std::int64_t row, float* out) const = 0;
 
   // INT32 sums sum_k (q*s + a - 128) * x8 (or w8 * x8), exact on every ISA. out [m, n], stride n.
   virtual void accumulate(const QuantizedRows& x, std::int32_t* out, ThreadPool& pool) const = 0;
@@ -82,7 +87,14 @@ class CpuLinear {
 // Ok, or the reason: K over numerics::kMaxK, a group size that is not 32, 64 or 128, K odd, ...
 Status can_implement(const WeightView& weight, Isa isa);
 
-// Checks the data (check_liquid_rows), packs it for `isa`. The view is not needed afterwards.
+// Whether matrices can be run as one, stacked along N: the same kind, K and group size.
+bool can_stack(std::span<const WeightView> parts);
+
+// Checks the data (check_liquid_rows), packs it for `isa`. The views are not needed afterwards; the
+// packed weights lie in `memory`, or without one in memory of their own. `parts` are stacked along
+// N and can_stack.
+Result<std::unique_ptr<CpuLinear>> make_linear(std::span<const WeightView> parts, Isa isa,
+                                               ThreadPool& pool, HugePageMemory* memory = nullptr);
 Result<std::unique_ptr<CpuLinear>> make_linear(const WeightView& weight, Isa isa, ThreadPool& pool);
 
 // ---- The oracle (reference.cc): plain loops over the checkpoint form ----------------------------

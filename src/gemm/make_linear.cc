@@ -1,7 +1,6 @@
 // From a weight in checkpoint form to the kernel that runs it.
 #include <cstdint>
 #include <limits>
-#include <mutex>
 #include <span>
 #include <string>
 
@@ -9,7 +8,6 @@
 #include "gemm/cpu/linear.h"
 #include "gemm/gemm.h"
 #include "gemm/numerics.h"
-#include "quant/liquid_quant.h"
 
 namespace liquidgemm {
 namespace {
@@ -54,40 +52,6 @@ Status check_pointers(const WeightView& weight) {
   return weight.channel_scale ? ok_status() : missing(weight, "channel scales");
 }
 
-std::span<const std::uint8_t> bytes(const std::uint8_t* data, std::int64_t begin,
-                                    std::int64_t count) {
-  return {data + begin, static_cast<std::size_t>(count)};
-}
-
-// The reader's checks again, on the data that will be packed: a kernel relies on q * s + a <= 255.
-Status check_data(const WeightView& weight, ThreadPool& pool) {
-  if (weight.kind == Kind::kFloat) return ok_status();
-  const std::span<const float> scales(weight.channel_scale, static_cast<std::size_t>(weight.n));
-  if (weight.kind == Kind::kInt8) return check_int8_scales(scales, weight.name);
-
-  const std::int64_t groups = (weight.k + weight.group_size - 1) / weight.group_size;
-  const std::int64_t row_bytes = weight.k / 2;
-  std::mutex mutex;
-  Status first;
-  std::int64_t first_row = std::numeric_limits<std::int64_t>::max();
-  pool.parallel_for(weight.n, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    const std::int64_t rows = end - begin;
-    Status status = check_liquid_rows(
-        bytes(weight.packed, begin * row_bytes, rows * row_bytes),
-        bytes(weight.step, begin * groups, rows * groups),
-        bytes(weight.offset, begin * groups, rows * groups),
-        scales.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)), rows,
-        weight.k, weight.group_size, weight.name, begin);
-    // Of several faults the one that lies first is reported, whatever the number of threads.
-    std::lock_guard lock(mutex);
-    if (!status.ok() && begin < first_row) {
-      first_row = begin;
-      first = status;
-    }
-  });
-  return first;
-}
-
 }  // namespace
 
 Status can_implement(const WeightView& weight, Isa isa) {
@@ -117,20 +81,43 @@ Status can_implement(const WeightView& weight, Isa isa) {
   return check_pointers(weight);
 }
 
+bool can_stack(std::span<const WeightView> parts) {
+  for (const WeightView& part : parts) {
+    const WeightView& first = parts.front();
+    if (part.kind != first.kind || part.k != first.k) return false;
+    if (part.kind == Kind::kLiquid4 && part.group_size != first.group_size) return false;
+  }
+  return !parts.empty();
+}
+
+Result<std::unique_ptr<CpuLinear>> make_linear(std::span<const WeightView> parts, Isa isa,
+                                               ThreadPool& pool, HugePageMemory* memory) {
+  if (!can_stack(parts)) {
+    return invalid_argument(
+        "make_linear: expected matrices of one kind, one K and one group size, to be run as one");
+  }
+  WeightView whole = parts.front();  // its name and shape, for messages; the data stays in parts
+  whole.n = 0;
+  for (const WeightView& part : parts) {
+    LIQUIDGEMM_RETURN_IF_ERROR(can_implement(part, isa));
+    whole.n += part.n;
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(whole, isa));
+  const KernelSet kernels = kernels_for(isa);
+  if (whole.kind == Kind::kFloat) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(cpu::PackedWeights packed,
+                                cpu::pack_weights(parts, kernels.floats.panel_rows, pool, memory));
+    return cpu::make_float_linear(whole, std::move(packed), kernels.floats, isa, pool);
+  }
+  const auto& kernel = whole.kind == Kind::kLiquid4 ? kernels.liquid4 : kernels.int8;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(cpu::PackedWeights packed,
+                              cpu::pack_weights(parts, cpu::kPanelRows, pool, memory));
+  return cpu::make_integer_linear(whole, std::move(packed), kernel, isa, pool);
+}
+
 Result<std::unique_ptr<CpuLinear>> make_linear(const WeightView& weight, Isa isa,
                                                ThreadPool& pool) {
-  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(weight, isa));
-  LIQUIDGEMM_RETURN_IF_ERROR(check_data(weight, pool));
-  const KernelSet kernels = kernels_for(isa);
-  if (weight.kind == Kind::kFloat) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(cpu::PackedWeights packed,
-                                cpu::pack_weights(weight, kernels.floats.panel_rows, pool));
-    return cpu::make_float_linear(weight, std::move(packed), kernels.floats, isa, pool);
-  }
-  const auto& kernel = weight.kind == Kind::kLiquid4 ? kernels.liquid4 : kernels.int8;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(cpu::PackedWeights packed,
-                              cpu::pack_weights(weight, cpu::kPanelRows, pool));
-  return cpu::make_integer_linear(weight, std::move(packed), kernel, isa, pool);
+  return make_linear(std::span(&weight, 1), isa, pool);
 }
 
 }  // namespace liquidgemm

@@ -16,12 +16,32 @@ Result<CpuBackend::PackedGroup> CpuBackend::pack_group(const LinearGroup& group,
                                                        WeightLoader& weights) {
   PackedGroup packed;
   LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<LoadedMatrix> matrices, weights.linear_group(group));
-  for (LoadedMatrix& matrix : matrices) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(auto linear, make_linear(matrix.view(), isa_, *pool_));
-    packed.parts.push_back(std::move(linear));
-    packed.bias.push_back(std::move(matrix.bias));
+  std::vector<WeightView> views;
+  for (const LoadedMatrix& matrix : matrices) views.push_back(matrix.view());
+  // As one product where all parts are alike, else one a part.
+  const std::size_t together = can_stack(views) ? views.size() : 1;
+  for (std::size_t first = 0; first < views.size(); first += together) {
+    auto linear =
+        make_linear(std::span(views).subspan(first, together), isa_, *pool_, &weight_memory_);
+    if (!linear.ok()) return linear.status().with_context(weights.where());
+    packed.parts.push_back(std::move(*linear));
+    std::vector<float>& bias = packed.bias.emplace_back();
+    for (std::size_t i = first; i < first + together; ++i) {
+      bias.insert(bias.end(), matrices[i].bias.begin(), matrices[i].bias.end());
+    }
   }
   return packed;
+}
+
+Result<std::unique_ptr<CpuLinear>> CpuBackend::pack_table(const std::string& module,
+                                                          WeightLoader& weights) {
+  const ModelConfig& config = owned_graph_.config;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,
+                              weights.table(module, config.vocab_size, config.hidden_size));
+  const WeightView view = table.view();
+  auto linear = make_linear(std::span(&view, 1), isa_, *pool_, &weight_memory_);
+  if (!linear.ok()) return linear.status().with_context(weights.where());
+  return linear;
 }
 
 Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
@@ -60,15 +80,9 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(final_norm_,
                               weights.vector(owned_graph_.final_norm, config.hidden_size));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(
-      embedding_, weights.table(owned_graph_.embedding, config.vocab_size, config.hidden_size));
-  if (owned_graph_.lm_head == owned_graph_.embedding) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(head_, make_linear(embedding_.view(), isa_, *pool_));
-  } else {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(
-        const LoadedMatrix head,
-        weights.table(owned_graph_.lm_head, config.vocab_size, config.hidden_size));
-    LIQUIDGEMM_ASSIGN_OR_RETURN(head_, make_linear(head.view(), isa_, *pool_));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(head_, pack_table(owned_graph_.lm_head, weights));
+  if (owned_graph_.lm_head != owned_graph_.embedding) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(embedding_, pack_table(owned_graph_.embedding, weights));
   }
   rope_ = make_rope_table(config, limits_.max_position);
 
@@ -122,6 +136,7 @@ std::span<const SampledToken> CpuBackend::sampled() const { return sampled_; }
 
 std::size_t CpuBackend::weight_bytes() const {
   std::size_t bytes = head_ ? head_->packed_bytes() : 0;
+  if (embedding_) bytes += embedding_->packed_bytes();
   for (const LayerWeights& layer : layers_) {
     for (const PackedGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
       for (const auto& part : group->parts) bytes += part->packed_bytes();
@@ -206,18 +221,13 @@ std::int64_t CpuBackend::width(RowBuffer name) const {
 
 void CpuBackend::embed(RowBuffer out) {
   const std::int64_t hidden = owned_graph_.config.hidden_size;
+  const CpuLinear& table = embedding_ ? *embedding_ : *head_;
   float* to = buffer(out);
-  for (std::int64_t row = 0; row < rows_; ++row) {
-    const std::int64_t token = input_->tokens[static_cast<std::size_t>(row)];
-    float* values = to + row * hidden;
-    if (embedding_.kind == WeightView::Kind::kFloat) {
-      std::copy_n(embedding_.f32.data() + token * hidden, hidden, values);
-    } else {
-      const std::int8_t* stored = embedding_.int8.values.data() + token * hidden;
-      const float scale = embedding_.int8.channel_scale[static_cast<std::size_t>(token)];
-      for (std::int64_t i = 0; i < hidden; ++i) values[i] = static_cast<float>(stored[i]) * scale;
+  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      table.weight_row(input_->tokens[static_cast<std::size_t>(row)], to + row * hidden);
     }
-  }
+  });
 }
 
 LinearInput CpuBackend::to_input(const float* rows, std::int64_t count, std::int64_t k) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/arena.h"
+#include "base/huge_page_memory.h"
 #include "base/thread_pool.h"
 #include "model/backend.h"
 #include "model/rope.h"
@@ -75,6 +76,7 @@ class CpuBackend final : public Backend {
   };
 
   Result<PackedGroup> pack_group(const LinearGroup& group, WeightLoader& weights);
+  Result<std::unique_ptr<CpuLinear>> pack_table(const std::string& module, WeightLoader& weights);
   void lay_out();
   std::int64_t head_page_bytes() const;
   // Where the keys and values of one layer and head of one page lie.
@@ -97,10 +99,11 @@ class CpuBackend final : public Backend {
   BackendLimits limits_;
   bool float_activations_ = false;
 
+  HugePageMemory weight_memory_;
   std::vector<LayerWeights> layers_;
   std::vector<float> final_norm_;
-  LoadedMatrix embedding_;
   std::unique_ptr<CpuLinear> head_;
+  std::unique_ptr<CpuLinear> embedding_;  // null: tied, the head's rows are the embeddings
   RopeTable rope_;
   float softmax_scale_ = 1.0f;
 

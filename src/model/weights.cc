@@ -31,42 +31,41 @@ Status for_row_chunks(ThreadPool& pool, std::int64_t rows, const Body& body) {
   return failure;
 }
 
-template <typename T>
-void append(std::vector<T>& to, const std::vector<T>& from) {
-  to.insert(to.end(), from.begin(), from.end());
-}
-
-// Stacks `part` under `whole`; both have the same kind, k and group size.
-void append(LoadedMatrix& whole, const LoadedMatrix& part) {
-  whole.n += part.n;
-  append(whole.liquid.packed, part.liquid.packed);
-  append(whole.liquid.step, part.liquid.step);
-  append(whole.liquid.offset, part.liquid.offset);
-  append(whole.liquid.channel_scale, part.liquid.channel_scale);
-  whole.liquid.rows += part.liquid.rows;
-  append(whole.int8.values, part.int8.values);
-  append(whole.int8.channel_scale, part.int8.channel_scale);
-  whole.int8.rows += part.int8.rows;
-  append(whole.f32, part.f32);
-  append(whole.bias, part.bias);
-}
-
-bool same_form(const LoadedMatrix& a, const LoadedMatrix& b) {
-  return a.kind == b.kind && a.k == b.k &&
-         (a.kind != WeightView::Kind::kLiquid4 || a.liquid.group_size == b.liquid.group_size);
-}
-
-// INT8 weights back to float, for the float precisions.
-std::vector<float> dequantize_int8(const Int8Rows& rows) {
-  std::vector<float> out(rows.values.size());
-  for (std::int64_t n = 0; n < rows.rows; ++n) {
-    for (std::int64_t i = n * rows.k; i < (n + 1) * rows.k; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      out[at] =
-          rows.channel_scale[static_cast<std::size_t>(n)] * static_cast<float>(rows.values[at]);
-    }
+Status check_finite(std::span<const float> weights, std::int64_t first_row, std::int64_t k,
+                    const std::string& place) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (std::isfinite(weights[i])) continue;
+    const auto at = static_cast<std::int64_t>(i);
+    return corrupt(place + ": row " + std::to_string(first_row + at / k) + ", column " +
+                   std::to_string(at % k) + " is not a finite number");
   }
-  return out;
+  return ok_status();
+}
+
+// Rows [first, first + count) of a quantised view.
+LiquidRows copy_rows(const WeightView& view, std::int64_t first, std::int64_t count) {
+  LiquidRows rows;
+  rows.rows = count;
+  rows.k = view.k;
+  rows.group_size = view.group_size;
+  const auto copy = [&](const auto* from, std::int64_t width, auto& into) {
+    into.assign(from + first * width, from + (first + count) * width);
+  };
+  copy(view.packed, view.k / 2, rows.packed);
+  copy(view.step, rows.groups(), rows.step);
+  copy(view.offset, rows.groups(), rows.offset);
+  copy(view.channel_scale, 1, rows.channel_scale);
+  return rows;
+}
+
+// `rows` become rows [first, ...) of `whole`, whose vectors have their size.
+void put_rows(const LiquidRows& rows, std::int64_t first, LiquidRows& whole) {
+  const auto put = [&](const auto& from, std::int64_t width, auto& into) {
+    std::copy(from.begin(), from.end(), into.begin() + first * width);
+  };
+  put(rows.packed, rows.k / 2, whole.packed);
+  put(rows.step, rows.groups(), whole.step);
+  put(rows.offset, rows.groups(), whole.offset);
 }
 
 }  // namespace
@@ -91,24 +90,31 @@ Result<Precision> parse_precision(std::string_view name) {
                           "\" is not known: expected auto, fp32, w8a8, w4a16 or w4a8");
 }
 
+MappedTensor& MappedTensor::operator=(MappedTensor&& other) noexcept {
+  std::swap(source_, other.source_);
+  std::swap(name_, other.name_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
 WeightView LoadedMatrix::view() const {
   WeightView view;
   view.kind = kind;
   view.name = name;
   view.n = n;
   view.k = k;
+  view.group_size = group_size;
+  const bool mapped = codes.bytes().data() != nullptr;
   if (kind == WeightView::Kind::kLiquid4) {
-    view.group_size = liquid.group_size;
-    view.packed = liquid.packed.data();
-    view.step = liquid.step.data();
-    view.offset = liquid.offset.data();
-    view.channel_scale = liquid.channel_scale.data();
+    view.packed = mapped ? codes.as<std::uint8_t>() : liquid.packed.data();
+    view.step = mapped ? step.as<std::uint8_t>() : liquid.step.data();
+    view.offset = mapped ? offset.as<std::uint8_t>() : liquid.offset.data();
   } else if (kind == WeightView::Kind::kInt8) {
-    view.int8 = int8.values.data();
-    view.channel_scale = int8.channel_scale.data();
+    view.int8 = mapped ? codes.as<std::int8_t>() : int8.data();
   } else {
     view.f32 = f32.data();
   }
+  if (kind != WeightView::Kind::kFloat) view.channel_scale = channel_scale.data();
   return view;
 }
 
@@ -139,35 +145,41 @@ Result<WeightLoader> WeightLoader::create(const ModelSource& source, Precision p
   return loader;
 }
 
-Result<std::vector<float>> WeightLoader::read_floats(const std::string& tensor, std::int64_t n,
-                                                     std::int64_t k) {
+Status WeightLoader::check_floats(const std::string& tensor, std::int64_t n, std::int64_t k) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, source_->tensors->require(tensor));
   const Shape expected = n == 1 && info->shape.size() == 1 ? Shape{k} : Shape{n, k};
-  if (info->shape != expected) {
-    return corrupt(source_->tensors->where() + ": tensor " + tensor + ": expected shape " +
-                   shape_string(expected) + ", found " + shape_string(info->shape));
-  }
-  std::vector<float> values(static_cast<std::size_t>(n * k));
-  LIQUIDGEMM_RETURN_IF_ERROR(for_row_chunks(*pool_, n, [&](std::int64_t first, std::int64_t count) {
-    return source_->tensors->read_rows(tensor, first, count, values.data() + first * k);
-  }));
-  source_->tensors->release(tensor);
-  return values;
+  if (info->shape == expected) return ok_status();
+  return corrupt(where() + ": tensor " + tensor + ": expected shape " + shape_string(expected) +
+                 ", found " + shape_string(info->shape));
 }
 
 Result<std::vector<float>> WeightLoader::vector(const std::string& tensor, std::int64_t width) {
-  LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<float> values, read_floats(tensor, 1, width));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_floats(tensor, 1, width));
+  std::vector<float> values(static_cast<std::size_t>(width));
+  LIQUIDGEMM_RETURN_IF_ERROR(source_->tensors->read_rows(tensor, 0, 1, values.data()));
+  source_->tensors->release(tensor);
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      return corrupt(source_->tensors->where() + ": tensor " + tensor + ": element " +
-                     std::to_string(i) + " is not a finite number");
+      return corrupt(where() + ": tensor " + tensor + ": element " + std::to_string(i) +
+                     " is not a finite number");
     }
   }
   return values;
 }
 
-Result<LoadedMatrix> WeightLoader::read_quantized(const std::string& module, std::int64_t n,
-                                                  std::int64_t k) {
+Result<MappedTensor> WeightLoader::map(const std::string& tensor, DType dtype, const Shape& shape) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, source_->tensors->require(tensor));
+  if (info->dtype != dtype || info->shape != shape) {
+    return corrupt(where() + ": tensor " + tensor + ": expected " + std::string(dtype_name(dtype)) +
+                   " " + shape_string(shape) + ", found " + std::string(dtype_name(info->dtype)) +
+                   " " + shape_string(info->shape));
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const auto bytes, source_->tensors->bytes(tensor));
+  return MappedTensor(*source_->tensors, tensor, bytes);
+}
+
+Result<LoadedMatrix> WeightLoader::map_quantized(const std::string& module, std::int64_t n,
+                                                 std::int64_t k) {
   const QuantizationConfig& quantization = *source_->config.quantization;
   const auto found = quantization.layers.find(module);
   if (found == quantization.layers.end()) {
@@ -178,120 +190,131 @@ Result<LoadedMatrix> WeightLoader::read_quantized(const std::string& module, std
   matrix.name = module;
   matrix.n = n;
   matrix.k = k;
-  const auto fetch = [&](const std::string& suffix, DType dtype, Shape shape,
-                         auto& into) -> Status {
-    const std::string tensor = module + suffix;
-    LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, source_->tensors->require(tensor));
-    if (info->dtype != dtype || info->shape != shape) {
-      return corrupt(source_->tensors->where() + ": tensor " + tensor + ": expected " +
-                     std::string(dtype_name(dtype)) + " " + shape_string(shape) + ", found " +
-                     std::string(dtype_name(info->dtype)) + " " + shape_string(info->shape));
-    }
-    LIQUIDGEMM_ASSIGN_OR_RETURN(const auto bytes, source_->tensors->bytes(tensor));
-    into.resize(bytes.size() / sizeof(into[0]));
-    std::memcpy(into.data(), bytes.data(), bytes.size());
-    source_->tensors->release(tensor);
-    return ok_status();
-  };
   if (found->second.scheme == WeightScheme::kInt8) {
     matrix.kind = WeightView::Kind::kInt8;
-    matrix.int8.rows = n;
-    matrix.int8.k = k;
-    LIQUIDGEMM_RETURN_IF_ERROR(fetch(".weight_int8", DType::kI8, {n, k}, matrix.int8.values));
-    LIQUIDGEMM_RETURN_IF_ERROR(fetch(".weight_scale", DType::kF32, {n}, matrix.int8.channel_scale));
-    LIQUIDGEMM_RETURN_IF_ERROR(
-        check_int8_scales(matrix.int8.channel_scale, source_->tensors->where() + ": " + module));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.codes, map(module + ".weight_int8", DType::kI8, {n, k}));
   } else {
     matrix.kind = WeightView::Kind::kLiquid4;
-    LiquidRows& liquid = matrix.liquid;
-    liquid.rows = n;
-    liquid.k = k;
-    liquid.group_size = found->second.group_size;
-    const std::int64_t groups = liquid.groups();
-    LIQUIDGEMM_RETURN_IF_ERROR(fetch(".weight_packed", DType::kU8, {n, k / 2}, liquid.packed));
-    LIQUIDGEMM_RETURN_IF_ERROR(fetch(".group_scale", DType::kU8, {n, groups}, liquid.step));
-    LIQUIDGEMM_RETURN_IF_ERROR(fetch(".group_offset", DType::kU8, {n, groups}, liquid.offset));
-    LIQUIDGEMM_RETURN_IF_ERROR(fetch(".weight_scale", DType::kF32, {n}, liquid.channel_scale));
-    LIQUIDGEMM_RETURN_IF_ERROR(check_liquid_rows(liquid.packed, liquid.step, liquid.offset,
-                                                 liquid.channel_scale, n, k, liquid.group_size,
-                                                 source_->tensors->where() + ": " + module));
+    matrix.group_size = found->second.group_size;
+    const std::int64_t groups = (k + matrix.group_size - 1) / matrix.group_size;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.codes,
+                                map(module + ".weight_packed", DType::kU8, {n, k / 2}));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.step, map(module + ".group_scale", DType::kU8, {n, groups}));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.offset,
+                                map(module + ".group_offset", DType::kU8, {n, groups}));
   }
+  // Copied: the file need not align it.
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const MappedTensor scale,
+                              map(module + ".weight_scale", DType::kF32, {n}));
+  matrix.channel_scale.resize(static_cast<std::size_t>(n));
+  std::memcpy(matrix.channel_scale.data(), scale.bytes().data(), scale.bytes().size());
   return matrix;
+}
+
+Status WeightLoader::read_weights(WeightScheme wanted, LoadedMatrix& matrix) {
+  const std::string tensor = matrix.name + ".weight";
+  const std::int64_t n = matrix.n;
+  const std::int64_t k = matrix.k;
+  LIQUIDGEMM_RETURN_IF_ERROR(check_floats(tensor, n, k));
+  if (wanted == WeightScheme::kLiquid4 && !liquid_quant_takes(n, k)) wanted = WeightScheme::kInt8;
+  LiquidRows& liquid = matrix.liquid;
+  switch (wanted) {
+    case WeightScheme::kFloat: matrix.f32.resize(static_cast<std::size_t>(n * k)); break;
+    case WeightScheme::kInt8:
+      matrix.kind = WeightView::Kind::kInt8;
+      matrix.int8.resize(static_cast<std::size_t>(n * k));
+      matrix.channel_scale.resize(static_cast<std::size_t>(n));
+      break;
+    case WeightScheme::kLiquid4:
+      matrix.kind = WeightView::Kind::kLiquid4;
+      matrix.group_size = group_size_;
+      liquid.rows = n;
+      liquid.k = k;
+      liquid.group_size = group_size_;
+      liquid.packed.resize(static_cast<std::size_t>(n * k / 2));
+      liquid.step.resize(static_cast<std::size_t>(n * liquid.groups()));
+      liquid.offset.resize(static_cast<std::size_t>(n * liquid.groups()));
+      matrix.channel_scale.resize(static_cast<std::size_t>(n));
+      break;
+  }
+  const auto chunk = [&](std::int64_t first, std::int64_t count) -> Status {
+    const std::string place = where() + ": tensor " + tensor;
+    const std::string from = place + " (rows from " + std::to_string(first) + ")";
+    std::vector<float> buffer;
+    float* rows = matrix.f32.data() + first * k;
+    if (wanted != WeightScheme::kFloat) {
+      buffer.resize(static_cast<std::size_t>(count * k));
+      rows = buffer.data();
+    }
+    LIQUIDGEMM_RETURN_IF_ERROR(source_->tensors->read_rows(tensor, first, count, rows));
+    const std::span<const float> weights(rows, static_cast<std::size_t>(count * k));
+    if (wanted == WeightScheme::kFloat) return check_finite(weights, first, k, place);
+    if (wanted == WeightScheme::kInt8) {
+      const auto part = quantize_rows_int8(weights, count, k);
+      if (!part.ok()) return part.status().with_context(from);
+      std::copy(part->values.begin(), part->values.end(), matrix.int8.begin() + first * k);
+      std::copy(part->channel_scale.begin(), part->channel_scale.end(),
+                matrix.channel_scale.begin() + first);
+      return ok_status();
+    }
+    const auto part = quantize_rows(weights, count, k, group_size_, rule_);
+    if (!part.ok()) return part.status().with_context(from);
+    put_rows(*part, first, liquid);
+    std::copy(part->channel_scale.begin(), part->channel_scale.end(),
+              matrix.channel_scale.begin() + first);
+    return ok_status();
+  };
+  LIQUIDGEMM_RETURN_IF_ERROR(for_row_chunks(*pool_, n, chunk));
+  source_->tensors->release(tensor);
+  return ok_status();
+}
+
+Status WeightLoader::dequantize(LoadedMatrix& matrix) {
+  const WeightView view = matrix.view();
+  const std::int64_t k = matrix.k;
+  const std::string place = where() + ": " + matrix.name;
+  std::vector<float> f32(static_cast<std::size_t>(matrix.n * k));
+  const auto chunk = [&](std::int64_t first, std::int64_t count) -> Status {
+    float* out = f32.data() + first * k;
+    if (view.kind == WeightView::Kind::kInt8) {
+      for (std::int64_t i = 0; i < count * k; ++i) {
+        out[i] = view.channel_scale[first + i / k] * static_cast<float>(view.int8[first * k + i]);
+      }
+      return ok_status();
+    }
+    const LiquidRows rows = copy_rows(view, first, count);
+    LIQUIDGEMM_RETURN_IF_ERROR(check_liquid_rows(rows.packed, rows.step, rows.offset,
+                                                 rows.channel_scale, count, k, rows.group_size,
+                                                 place, first));
+    dequantize_rows(rows, std::span(out, static_cast<std::size_t>(count * k)));
+    return ok_status();
+  };
+  if (view.kind == WeightView::Kind::kInt8) {
+    LIQUIDGEMM_RETURN_IF_ERROR(check_int8_scales(matrix.channel_scale, place));
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(for_row_chunks(*pool_, matrix.n, chunk));
+  LoadedMatrix floats;
+  floats.name = matrix.name;
+  floats.n = matrix.n;
+  floats.k = k;
+  floats.f32 = std::move(f32);
+  matrix = std::move(floats);
+  return ok_status();
 }
 
 Result<LoadedMatrix> WeightLoader::matrix(const std::string& module, std::int64_t n, std::int64_t k,
                                           WeightScheme wanted) {
   LoadedMatrix matrix;
   if (source_->config.quantization) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix, read_quantized(module, n, k));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix, map_quantized(module, n, k));
   } else {
     matrix.name = module;
     matrix.n = n;
     matrix.k = k;
-    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.f32, read_floats(module + ".weight", n, k));
-    const std::string where = source_->tensors->where() + ": tensor " + module + ".weight";
-    if (wanted == WeightScheme::kLiquid4 && !liquid_quant_takes(n, k)) wanted = WeightScheme::kInt8;
-    switch (wanted) {
-      case WeightScheme::kFloat:
-        for (std::size_t i = 0; i < matrix.f32.size(); ++i) {
-          if (!std::isfinite(matrix.f32[i])) {
-            return corrupt(where + ": row " + std::to_string(i / static_cast<std::size_t>(k)) +
-                           ", column " + std::to_string(i % static_cast<std::size_t>(k)) +
-                           " is not a finite number");
-          }
-        }
-        break;
-      case WeightScheme::kInt8: {
-        matrix.kind = WeightView::Kind::kInt8;
-        auto quantized = quantize_rows_int8(matrix.f32, n, k);
-        if (!quantized.ok()) return quantized.status().with_context(where);
-        matrix.int8 = std::move(*quantized);
-        matrix.f32 = {};
-        break;
-      }
-      case WeightScheme::kLiquid4: {
-        matrix.kind = WeightView::Kind::kLiquid4;
-        LiquidRows& liquid = matrix.liquid;
-        liquid.rows = n;
-        liquid.k = k;
-        liquid.group_size = group_size_;
-        const std::int64_t groups = liquid.groups();
-        liquid.packed.resize(static_cast<std::size_t>(n * k / 2));
-        liquid.step.resize(static_cast<std::size_t>(n * groups));
-        liquid.offset.resize(static_cast<std::size_t>(n * groups));
-        liquid.channel_scale.resize(static_cast<std::size_t>(n));
-        const auto quantize = [&](std::int64_t first, std::int64_t count) -> Status {
-          const std::span<const float> rows(matrix.f32.data() + first * k,
-                                            static_cast<std::size_t>(count * k));
-          auto part = quantize_rows(rows, count, k, group_size_, rule_);
-          if (!part.ok()) {
-            return part.status().with_context(where + " (rows from " + std::to_string(first) + ")");
-          }
-          std::copy(part->packed.begin(), part->packed.end(),
-                    liquid.packed.begin() + first * (k / 2));
-          std::copy(part->step.begin(), part->step.end(), liquid.step.begin() + first * groups);
-          std::copy(part->offset.begin(), part->offset.end(),
-                    liquid.offset.begin() + first * groups);
-          std::copy(part->channel_scale.begin(), part->channel_scale.end(),
-                    liquid.channel_scale.begin() + first);
-          return ok_status();
-        };
-        LIQUIDGEMM_RETURN_IF_ERROR(for_row_chunks(*pool_, n, quantize));
-        matrix.f32 = {};
-        break;
-      }
-    }
+    LIQUIDGEMM_RETURN_IF_ERROR(read_weights(wanted, matrix));
   }
   if (as_float_ && matrix.kind != WeightView::Kind::kFloat) {
-    if (matrix.kind == WeightView::Kind::kInt8) {
-      matrix.f32 = dequantize_int8(matrix.int8);
-    } else {
-      matrix.f32.resize(static_cast<std::size_t>(n * k));
-      dequantize_rows(matrix.liquid, matrix.f32);
-    }
-    matrix.int8 = {};
-    matrix.liquid = {};
-    matrix.kind = WeightView::Kind::kFloat;
+    LIQUIDGEMM_RETURN_IF_ERROR(dequantize(matrix));
   }
   return matrix;
 }
@@ -315,12 +338,6 @@ Result<std::vector<LoadedMatrix>> WeightLoader::linear_group(const LinearGroup& 
     // sum of the group's other outputs. No supported family mixes them.
     for (LoadedMatrix& part : parts) part.bias.resize(static_cast<std::size_t>(part.n), 0.0f);
   }
-  for (std::size_t i = 1; i < parts.size(); ++i) {
-    if (!same_form(parts[0], parts[i])) return parts;
-  }
-  for (std::size_t i = 1; i < parts.size(); ++i) append(parts[0], parts[i]);
-  parts.resize(1);
-  parts[0].name = group.parts.front().module;
   return parts;
 }
 

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -27,14 +29,43 @@ enum class Precision {
 std::string_view precision_name(Precision precision);  // "fp32", "w8a8", "w4a16", "w4a8"
 Result<Precision> parse_precision(std::string_view name);
 
-// One matrix that owns its storage; view() borrows it.
+// The bytes of a tensor where the file is mapped. Its pages are released when this goes.
+class MappedTensor {
+ public:
+  MappedTensor() = default;
+  MappedTensor(const TensorSource& source, std::string name, std::span<const std::byte> bytes)
+      : source_(&source), name_(std::move(name)), bytes_(bytes) {}
+  MappedTensor(MappedTensor&& other) noexcept { *this = std::move(other); }
+  MappedTensor& operator=(MappedTensor&& other) noexcept;
+  ~MappedTensor() {
+    if (source_ != nullptr) source_->release(name_);
+  }
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  template <typename T>
+  const T* as() const {
+    static_assert(sizeof(T) == 1, "a tensor may begin anywhere in its file");
+    return reinterpret_cast<const T*>(bytes_.data());
+  }
+
+ private:
+  const TensorSource* source_ = nullptr;
+  std::string name_;
+  std::span<const std::byte> bytes_;
+};
+
+// One matrix; view() borrows it. Codes that the checkpoint holds stay in the file until they are
+// packed, codes that are made while loading and floats are in memory.
 struct LoadedMatrix {
   WeightView::Kind kind = WeightView::Kind::kFloat;
   std::string name;
   std::int64_t n = 0;
   std::int64_t k = 0;
-  LiquidRows liquid;
-  Int8Rows int8;
+  int group_size = 64;               // kLiquid4
+  MappedTensor codes, step, offset;  // in the file: packed codes or INT8; kLiquid4's groups
+  LiquidRows liquid;                 // made while loading; its scales are channel_scale
+  std::vector<std::int8_t> int8;     // made while loading
+  std::vector<float> channel_scale;  // kLiquid4 and kInt8
   std::vector<float> f32;
   std::vector<float> bias;  // empty: none
   WeightView view() const;
@@ -51,8 +82,7 @@ class WeightLoader {
   // Whatever the stored form, matrices come back as float: for comparing weights.
   void read_as_float() { as_float_ = true; }
 
-  // The parts of a group stacked along N. All parts must come in one scheme; with quantised and
-  // INT8 parts mixed, the caller gets one matrix a part (in order), otherwise exactly one.
+  // The parts of a group, in order. Where one has a bias, all have.
   Result<std::vector<LoadedMatrix>> linear_group(const LinearGroup& group);
   // An embedding or a head: float in the float precisions, INT8 otherwise.
   Result<LoadedMatrix> table(const std::string& module, std::int64_t n, std::int64_t k);
@@ -67,13 +97,20 @@ class WeightLoader {
   }
 
   ThreadPool& pool() { return *pool_; }
+  // The file or folder, for messages.
+  const std::string& where() const { return source_->tensors->where(); }
 
  private:
   WeightLoader() = default;
   Result<LoadedMatrix> matrix(const std::string& module, std::int64_t n, std::int64_t k,
                               WeightScheme wanted);
-  Result<LoadedMatrix> read_quantized(const std::string& module, std::int64_t n, std::int64_t k);
-  Result<std::vector<float>> read_floats(const std::string& tensor, std::int64_t n, std::int64_t k);
+  Result<LoadedMatrix> map_quantized(const std::string& module, std::int64_t n, std::int64_t k);
+  Result<MappedTensor> map(const std::string& tensor, DType dtype, const Shape& shape);
+  // The checkpoint's float weights in the scheme that is wanted.
+  Status read_weights(WeightScheme wanted, LoadedMatrix& matrix);
+  Status check_floats(const std::string& tensor, std::int64_t n, std::int64_t k);
+  // Quantised weights to floats.
+  Status dequantize(LoadedMatrix& matrix);
 
   const ModelSource* source_ = nullptr;
   Precision precision_ = Precision::kW4A8;

@@ -1,4 +1,4 @@
-// Memory for packed weights and for scratch: 64-byte aligned, in huge pages where they pay.
+// Memory of one owner, scratch above all: 64-byte aligned, in huge pages where they pay.
 #pragma once
 
 #include <cstddef>

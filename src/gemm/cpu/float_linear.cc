@@ -25,8 +25,12 @@ class FloatLinear final : public CpuLinear {
   }
 
   bool takes_float() const override { return true; }
-  std::size_t packed_bytes() const override { return weights_.data.size(); }
+  std::size_t packed_bytes() const override { return weights_.bytes; }
   std::string describe() const override { return description_; }
+
+  void weight_row(std::int64_t row, float* out) const override {
+    unpack_float_row(weights_, k_, kernel_.panel_rows, row, out);
+  }
 
   // A bug in the caller: the results must not pass for sums.
   void accumulate(const QuantizedRows& x, std::int32_t* out, ThreadPool&) const override {
@@ -60,7 +64,7 @@ class FloatLinear final : public CpuLinear {
   void run_block(const float* x, std::int64_t m, std::int64_t ld_x, const float* bias, float* out,
                  std::int64_t ld_out, ThreadPool& pool) const {
     FloatJob job = {};
-    job.panels = weights_.data.as<float>();
+    job.panels = reinterpret_cast<const float*>(weights_.data.get());
     job.n = n_;
     job.k = k_;
     job.block = numerics::kFloatBlock;

@@ -29,9 +29,17 @@ class IntegerLinear final : public CpuLinear {
 
   bool takes_float() const override { return false; }
   std::size_t packed_bytes() const override {
-    return weights_.data.size() + weights_.channel_scale.size();
+    return weights_.bytes + weights_.channel_scale.size();
   }
   std::string describe() const override { return description_; }
+
+  void weight_row(std::int64_t row, float* out) const override {
+    if (group_size_ > 0) {
+      unpack_liquid_row(weights_, k_, group_size_, row, out);
+    } else {
+      unpack_int8_row(weights_, k_, row, out);
+    }
+  }
 
   void accumulate(const QuantizedRows& x, std::int32_t* out, ThreadPool& pool) const override {
     execute(x, nullptr, out, nullptr, n_, pool);
@@ -84,7 +92,7 @@ class IntegerLinear final : public CpuLinear {
   }
 
   void execute_block(const QuantizedRows& x, IntegerJob& job, ThreadPool& pool) const {
-    job.panels = weights_.data.as<std::uint8_t>();
+    job.panels = weights_.data.get();
     job.panel_bytes = weights_.panel_bytes;
     job.n = n_;
     job.k = weights_.k_padded;

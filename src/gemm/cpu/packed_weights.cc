@@ -1,122 +1,330 @@
 #include "gemm/cpu/packed_weights.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "quant/liquid_quant.h"
 
 namespace liquidgemm::cpu {
 namespace {
 
-void pack_liquid_panel(const WeightView& weight, std::int64_t row0, std::uint8_t* panel) {
-  const std::int64_t groups = (weight.k + weight.group_size - 1) / weight.group_size;
-  const std::int64_t rows = std::min<std::int64_t>(kPanelRows, weight.n - row0);
+using Kind = WeightView::Kind;
+
+// A run of rows of one part: rows `first` .. `first + count - 1` of it.
+struct Rows {
+  const WeightView* part = nullptr;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
+// The runs that make up rows row0 .. row0 + count - 1 of the stacked parts, to body(run, place of
+// its first row among the `count`).
+template <typename Body>
+void for_runs(std::span<const WeightView> parts, std::int64_t row0, std::int64_t count,
+              const Body& body) {
+  std::int64_t part_begin = 0;
+  for (const WeightView& part : parts) {
+    const std::int64_t first = std::max(row0, part_begin);
+    const std::int64_t end = std::min(row0 + count, part_begin + part.n);
+    if (first < end) body(Rows{&part, first - part_begin, end - first}, first - row0);
+    part_begin += part.n;
+  }
+}
+
+std::int64_t group_count(const WeightView& weight) {
+  return (weight.k + weight.group_size - 1) / weight.group_size;
+}
+
+std::span<const std::uint8_t> bytes(const std::uint8_t* data, std::int64_t begin,
+                                    std::int64_t count) {
+  return {data + begin, static_cast<std::size_t>(count)};
+}
+
+// A kernel relies on q * s + a <= 255, so the reader's checks are made on the data that is packed.
+Status check_rows(const Rows& rows) {
+  const WeightView& weight = *rows.part;
+  const std::int64_t groups = group_count(weight);
+  const std::int64_t row_bytes = weight.k / 2;
+  const std::span<const float> scales(weight.channel_scale + rows.first,
+                                      static_cast<std::size_t>(rows.count));
+  return check_liquid_rows(bytes(weight.packed, rows.first * row_bytes, rows.count * row_bytes),
+                           bytes(weight.step, rows.first * groups, rows.count * groups),
+                           bytes(weight.offset, rows.first * groups, rows.count * groups), scales,
+                           rows.count, weight.k, weight.group_size, weight.name, rows.first);
+}
+
+// Four bytes with the codes of k .. k + 7 (low nibble = even k) to four bytes with those of
+// k .. k + 3 in the low nibbles and those of k + 4 .. k + 7 in the high ones.
+std::uint32_t liquid_word(std::uint32_t codes) {
+  static_assert(std::endian::native == std::endian::little);
+  // Byte 2i of either half takes the even codes of input bytes i and i + 2, byte 2i + 1 the odd.
+  const std::uint32_t low = codes & 0xFFFF;
+  const std::uint32_t high = codes >> 16;
+  const std::uint32_t even = (low & 0x0F0F) | (high & 0x0F0F) << 4;
+  const std::uint32_t odd = (low >> 4 & 0x0F0F) | (high & 0xF0F0);
+  return (even & 0xFF) | (odd & 0xFF) << 8 | (even & 0xFF00) << 8 | (odd & 0xFF00) << 16;
+}
+
+// Words of 4 bytes of a row that are packed together: a cache line of the source.
+constexpr std::int64_t kBlockWords = 16;
+
+// Rows are cut into words of 4 bytes; word w of row r goes to panel[w][r].
+template <typename Convert>
+void scatter_words(const std::uint8_t* row, std::int64_t words, std::uint8_t* to,
+                   const Convert& convert) {
+  for (std::int64_t w = 0; w < words; ++w) {
+    std::uint32_t word;
+    std::memcpy(&word, row + 4 * w, sizeof word);
+    word = convert(word);
+    std::memcpy(to + w * kChunkBytes, &word, sizeof word);
+  }
+}
+
+// The last word of a row whose bytes are not whole words; what is missing is zero.
+std::uint32_t short_word(const std::uint8_t* bytes, std::int64_t count) {
+  std::uint32_t word = 0;
+  std::memcpy(&word, bytes, static_cast<std::size_t>(count));
+  return word;
+}
+
+// The codes of one group: `bytes_of_group` bytes from `begin` of every row.
+void pack_liquid_codes(std::span<const Rows> runs, std::int64_t begin, std::int64_t bytes_of_group,
+                       std::uint8_t* panel) {
+  const std::int64_t words = bytes_of_group / 4;
+  const std::int64_t rest = bytes_of_group % 4;
+  std::int64_t r = 0;
+  for (const Rows& run : runs) {
+    const WeightView& weight = *run.part;
+    for (std::int64_t i = 0; i < run.count; ++i, ++r) {
+      const std::uint8_t* row = weight.packed + (run.first + i) * (weight.k / 2) + begin;
+      scatter_words(row, words, panel + 4 * r, liquid_word);
+      if (rest > 0) {
+        const std::uint32_t word = liquid_word(short_word(row + 4 * words, rest));
+        std::memcpy(panel + words * kChunkBytes + 4 * r, &word, sizeof word);
+      }
+    }
+  }
+  const std::int64_t chunks = words + (rest > 0 ? 1 : 0);
+  for (; r < kPanelRows; ++r) {
+    for (std::int64_t c = 0; c < chunks; ++c) std::memset(panel + c * kChunkBytes + 4 * r, 0, 4);
+  }
+}
+
+void pack_liquid_panel(std::span<const Rows> runs, std::uint8_t* panel) {
+  const WeightView& first = *runs.front().part;
+  const std::int64_t groups = group_count(first);
   for (std::int64_t group = 0; group < groups; ++group) {
     std::memset(panel, 1, kPanelRows);
     std::memset(panel + kPanelRows, 0, kPanelRows);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      panel[r] = weight.step[(row0 + r) * groups + group];
-      panel[kPanelRows + r] = weight.offset[(row0 + r) * groups + group];
+    std::int64_t r = 0;
+    for (const Rows& run : runs) {
+      for (std::int64_t i = 0; i < run.count; ++i, ++r) {
+        panel[r] = run.part->step[(run.first + i) * groups + group];
+        panel[kPanelRows + r] = run.part->offset[(run.first + i) * groups + group];
+      }
     }
     panel += kGroupHeadBytes;
-    const std::int64_t k_end = std::min(weight.k, (group + 1) * weight.group_size);
-    for (std::int64_t k = group * weight.group_size; k < k_end; k += kLiquidChunk) {
-      std::memset(panel, 0, kChunkBytes);
-      const std::int64_t pairs = std::min(kLiquidChunk, k_end - k) / 2;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const std::uint8_t* pair = weight.packed + (row0 + r) * (weight.k / 2) + k / 2;
-        // Pair p holds k + 2p and k + 2p + 1; from the third pair on they are high nibbles.
-        for (std::int64_t p = 0; p < pairs; ++p) {
-          std::uint8_t* word = panel + 4 * r + 2 * (p % 2);
-          const int shift = p < 2 ? 0 : 4;
-          word[0] = static_cast<std::uint8_t>(word[0] | (pair[p] & 0x0F) << shift);
-          word[1] = static_cast<std::uint8_t>(word[1] | (pair[p] >> 4) << shift);
-        }
+    const std::int64_t k = group * first.group_size;
+    const std::int64_t k_end = std::min(first.k, k + first.group_size);
+    pack_liquid_codes(runs, k / 2, (k_end - k) / 2, panel);
+    panel += round_up(k_end - k, kLiquidChunk) / kLiquidChunk * kChunkBytes;
+  }
+}
+
+void pack_int8_panel(std::span<const Rows> runs, std::uint8_t* panel) {
+  // w8 + 128 as an unsigned byte is w8 with its sign bit turned.
+  constexpr std::uint32_t kSigns = 0x80808080u;
+  const std::int64_t k = runs.front().part->k;
+  const std::int64_t words = k / kInt8Chunk;
+  const std::int64_t rest = k % kInt8Chunk;
+  for (std::int64_t w0 = 0; w0 < words; w0 += kBlockWords) {
+    const std::int64_t count = std::min(kBlockWords, words - w0);
+    std::int64_t r = 0;
+    for (const Rows& run : runs) {
+      for (std::int64_t i = 0; i < run.count; ++i, ++r) {
+        const auto* row =
+            reinterpret_cast<const std::uint8_t*>(run.part->int8 + (run.first + i) * k);
+        scatter_words(row + 4 * w0, count, panel + w0 * kChunkBytes + 4 * r,
+                      [](std::uint32_t word) { return word ^ kSigns; });
       }
-      panel += kChunkBytes;
+    }
+    for (; r < kPanelRows; ++r) {
+      for (std::int64_t w = w0; w < w0 + count; ++w) {
+        std::memcpy(panel + w * kChunkBytes + 4 * r, &kSigns, sizeof kSigns);
+      }
+    }
+  }
+  if (rest == 0) return;
+  panel += words * kChunkBytes;
+  std::memset(panel, 128, kChunkBytes);
+  std::int64_t r = 0;
+  for (const Rows& run : runs) {
+    for (std::int64_t i = 0; i < run.count; ++i, ++r) {
+      const auto* row = reinterpret_cast<const std::uint8_t*>(run.part->int8 + (run.first + i) * k);
+      const std::uint32_t word = short_word(row + 4 * words, rest) ^ kSigns;
+      std::memcpy(panel + 4 * r, &word, sizeof word);
     }
   }
 }
 
-void pack_int8_panel(const WeightView& weight, std::int64_t row0, std::uint8_t* panel) {
-  const std::int64_t rows = std::min<std::int64_t>(kPanelRows, weight.n - row0);
-  for (std::int64_t k = 0; k < weight.k; k += kInt8Chunk) {
-    std::memset(panel, 128, kChunkBytes);
-    const std::int64_t count = std::min(kInt8Chunk, weight.k - k);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const std::int8_t* row = weight.int8 + (row0 + r) * weight.k + k;
-      for (std::int64_t j = 0; j < count; ++j) {
-        panel[4 * r + j] = static_cast<std::uint8_t>(row[j] + 128);
-      }
-    }
-    panel += kChunkBytes;
-  }
-}
-
-void pack_float_panel(const WeightView& weight, std::int64_t row0, int panel_rows, float* panel) {
-  const std::int64_t rows = std::min<std::int64_t>(panel_rows, weight.n - row0);
+void pack_float_panel(std::span<const Rows> runs, int panel_rows, float* panel) {
+  const std::int64_t k_end = runs.front().part->k;
   // Blocks of k keep the lines of all rows in the cache while the panel is written in order.
-  constexpr std::int64_t kBlock = 16;
-  for (std::int64_t k0 = 0; k0 < weight.k; k0 += kBlock) {
-    const std::int64_t k1 = std::min(weight.k, k0 + kBlock);
-    for (std::int64_t r = 0; r < panel_rows; ++r) {
-      const float* row = weight.f32 + (row0 + std::min(r, rows - 1)) * weight.k;
-      for (std::int64_t k = k0; k < k1; ++k) panel[k * panel_rows + r] = r < rows ? row[k] : 0.0f;
+  for (std::int64_t k0 = 0; k0 < k_end; k0 += kBlockWords) {
+    const std::int64_t k1 = std::min(k_end, k0 + kBlockWords);
+    std::int64_t r = 0;
+    for (const Rows& run : runs) {
+      for (std::int64_t i = 0; i < run.count; ++i, ++r) {
+        const float* row = run.part->f32 + (run.first + i) * k_end;
+        for (std::int64_t k = k0; k < k1; ++k) panel[k * panel_rows + r] = row[k];
+      }
+    }
+    for (; r < panel_rows; ++r) {
+      for (std::int64_t k = k0; k < k1; ++k) panel[k * panel_rows + r] = 0.0f;
     }
   }
+}
+
+// Panel `panel` of the stacked parts, checked and packed. `runs` is scratch.
+Status pack_panel(std::span<const WeightView> parts, std::int64_t panel, int panel_rows,
+                  PackedWeights& packed, std::vector<Rows>& runs) {
+  runs.clear();
+  Status status;
+  for_runs(parts, panel * panel_rows, panel_rows, [&](const Rows& run, std::int64_t place) {
+    runs.push_back(run);
+    if (run.part->kind == Kind::kFloat) return;
+    std::copy_n(run.part->channel_scale + run.first, run.count,
+                packed.channel_scale.as<float>() + panel * panel_rows + place);
+    if (status.ok() && run.part->kind == Kind::kLiquid4) status = check_rows(run);
+  });
+  if (!status.ok()) return status;
+  std::uint8_t* to = packed.data.get() + panel * packed.panel_bytes;
+  switch (parts.front().kind) {
+    case Kind::kLiquid4: pack_liquid_panel(runs, to); break;
+    case Kind::kInt8: pack_int8_panel(runs, to); break;
+    case Kind::kFloat: pack_float_panel(runs, panel_rows, reinterpret_cast<float*>(to)); break;
+  }
+  return ok_status();
+}
+
+// Sets the sizes. False: they do not fit in 63 bits.
+bool lay_out(const WeightView& weight, std::int64_t n, int panel_rows, PackedWeights& packed) {
+  packed.panels = (n + panel_rows - 1) / panel_rows;
+  packed.k_padded = weight.k;
+  bool fits = true;
+  switch (weight.kind) {
+    case Kind::kLiquid4:
+      packed.k_padded = round_up(weight.k, kLiquidChunk);
+      packed.panel_bytes =
+          group_count(weight) * kGroupHeadBytes + packed.k_padded / kLiquidChunk * kChunkBytes;
+      break;
+    case Kind::kInt8:
+      packed.k_padded = round_up(weight.k, kInt8Chunk);
+      packed.panel_bytes = packed.k_padded / kInt8Chunk * kChunkBytes;
+      break;
+    case Kind::kFloat:
+      fits = !__builtin_mul_overflow(weight.k, panel_rows * std::int64_t{sizeof(float)},
+                                     &packed.panel_bytes);
+      break;
+  }
+  std::int64_t bytes = 0;
+  fits = fits && !__builtin_mul_overflow(packed.panels, packed.panel_bytes, &bytes);
+  packed.bytes = static_cast<std::size_t>(bytes);
+  return fits;
+}
+
+std::shared_ptr<std::uint8_t> take_memory(HugePageMemory* memory, std::size_t bytes) {
+  if (memory != nullptr) return memory->take(bytes);
+  auto own = std::make_shared<AlignedBuffer>();
+  if (!own->reserve(bytes)) return nullptr;
+  return {own, own->as<std::uint8_t>()};
 }
 
 }  // namespace
 
-Result<PackedWeights> pack_weights(const WeightView& weight, int panel_rows, ThreadPool& pool) {
+Result<PackedWeights> pack_weights(std::span<const WeightView> parts, int panel_rows,
+                                   ThreadPool& pool, HugePageMemory* memory) {
+  const WeightView& first = parts.front();
+  std::int64_t n = 0;
+  for (const WeightView& part : parts) n += part.n;
   PackedWeights packed;
-  packed.panels = (weight.n + panel_rows - 1) / panel_rows;
-  packed.k_padded = weight.k;
-  std::int64_t panel_bytes = 0;
-  bool fits = true;
-  switch (weight.kind) {
-    case WeightView::Kind::kLiquid4: {
-      const std::int64_t groups = (weight.k + weight.group_size - 1) / weight.group_size;
-      packed.k_padded = round_up(weight.k, kLiquidChunk);
-      panel_bytes = groups * kGroupHeadBytes + packed.k_padded / kLiquidChunk * kChunkBytes;
-      break;
-    }
-    case WeightView::Kind::kInt8:
-      packed.k_padded = round_up(weight.k, kInt8Chunk);
-      panel_bytes = packed.k_padded / kInt8Chunk * kChunkBytes;
-      break;
-    case WeightView::Kind::kFloat:
-      fits =
-          !__builtin_mul_overflow(weight.k, panel_rows * std::int64_t{sizeof(float)}, &panel_bytes);
-      break;
-  }
-  packed.panel_bytes = panel_bytes;
-  std::int64_t bytes = 0;
-  fits = fits && !__builtin_mul_overflow(packed.panels, panel_bytes, &bytes);
-  const bool integer = weight.kind != WeightView::Kind::kFloat;
-  const std::size_t scales = static_cast<std::size_t>(packed.panels) * panel_rows;
-  if (!fits || !packed.data.reserve(static_cast<std::size_t>(bytes)) ||
+  const bool fits = lay_out(first, n, panel_rows, packed);
+  if (fits) packed.data = take_memory(memory, packed.bytes);
+  const bool integer = first.kind != Kind::kFloat;
+  const auto scales = static_cast<std::size_t>(packed.panels * panel_rows);
+  if (packed.data == nullptr ||
       (integer && !packed.channel_scale.reserve(scales * sizeof(float)))) {
-    return resource_exhausted(weight.name + ": no memory for the packed weights (" +
-                              std::to_string(weight.n) + " x " + std::to_string(weight.k) + ")");
+    return resource_exhausted(first.name + ": no memory for the packed weights (" +
+                              std::to_string(n) + " x " + std::to_string(first.k) + ")");
   }
+  for (const WeightView& part : parts) {
+    if (part.kind != Kind::kInt8) continue;
+    Status status =
+        check_int8_scales({part.channel_scale, static_cast<std::size_t>(part.n)}, part.name);
+    if (!status.ok()) return status;
+  }
+  if (integer) std::fill_n(packed.channel_scale.as<float>(), scales, 0.0f);
 
+  std::mutex mutex;
+  Status failure;
+  std::int64_t failed_panel = packed.panels;
   pool.parallel_for(packed.panels, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      std::uint8_t* panel = packed.data.as<std::uint8_t>() + p * panel_bytes;
-      switch (weight.kind) {
-        case WeightView::Kind::kLiquid4: pack_liquid_panel(weight, p * panel_rows, panel); break;
-        case WeightView::Kind::kInt8: pack_int8_panel(weight, p * panel_rows, panel); break;
-        case WeightView::Kind::kFloat:
-          pack_float_panel(weight, p * panel_rows, panel_rows, reinterpret_cast<float*>(panel));
-          break;
+    std::vector<Rows> runs;
+    for (std::int64_t panel = begin; panel < end; ++panel) {
+      Status status = pack_panel(parts, panel, panel_rows, packed, runs);
+      if (status.ok()) continue;
+      // Of several faults the one that lies first is reported, whatever the number of threads.
+      std::lock_guard lock(mutex);
+      if (panel < failed_panel) {
+        failed_panel = panel;
+        failure = std::move(status);
       }
+      return;
     }
   });
-  if (integer) {
-    float* scale = packed.channel_scale.as<float>();
-    std::fill(scale, scale + scales, 0.0f);
-    std::copy(weight.channel_scale, weight.channel_scale + weight.n, scale);
-  }
+  if (!failure.ok()) return failure;
   return packed;
+}
+
+void unpack_liquid_row(const PackedWeights& weights, std::int64_t k, int group_size,
+                       std::int64_t row, float* out) {
+  const std::uint8_t* panel = weights.data.get() + row / kPanelRows * weights.panel_bytes;
+  const std::int64_t r = row % kPanelRows;
+  const float scale = weights.channel_scale.as<float>()[row];
+  for (std::int64_t begin = 0; begin < k; begin += group_size) {
+    const int step = panel[r];
+    const int offset = panel[kPanelRows + r];
+    panel += kGroupHeadBytes;
+    const std::int64_t end = std::min(k, begin + group_size);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t chunk = (i - begin) / kLiquidChunk;
+      const std::int64_t place = (i - begin) % kLiquidChunk;
+      const int byte = panel[chunk * kChunkBytes + 4 * r + place % 4];
+      const int code = place < 4 ? byte & 0x0F : byte >> 4;
+      out[i] = scale * static_cast<float>(code * step + offset - 128);
+    }
+    panel += round_up(end - begin, kLiquidChunk) / kLiquidChunk * kChunkBytes;
+  }
+}
+
+void unpack_int8_row(const PackedWeights& weights, std::int64_t k, std::int64_t row, float* out) {
+  const std::uint8_t* panel =
+      weights.data.get() + row / kPanelRows * weights.panel_bytes + 4 * (row % kPanelRows);
+  const float scale = weights.channel_scale.as<float>()[row];
+  for (std::int64_t i = 0; i < k; ++i) {
+    const int code = panel[i / kInt8Chunk * kChunkBytes + i % kInt8Chunk];
+    out[i] = scale * static_cast<float>(code - 128);
+  }
+}
+
+void unpack_float_row(const PackedWeights& weights, std::int64_t k, int panel_rows,
+                      std::int64_t row, float* out) {
+  const auto* panel =
+      reinterpret_cast<const float*>(weights.data.get() + row / panel_rows * weights.panel_bytes);
+  for (std::int64_t i = 0; i < k; ++i) out[i] = panel[i * panel_rows + row % panel_rows];
 }
 
 }  // namespace liquidgemm::cpu

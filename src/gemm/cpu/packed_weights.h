@@ -26,6 +26,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "gemm/cpu/aligned_buffer.h"
 #include "gemm/cpu/kernels.h"
@@ -43,14 +45,25 @@ inline constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple
 }
 
 struct PackedWeights {
-  AlignedBuffer data;
+  std::shared_ptr<std::uint8_t> data;
+  std::size_t bytes = 0;
   AlignedBuffer channel_scale;  // float, padded with zeros to whole panels; integer kinds only
   std::int64_t panels = 0;
   std::int64_t panel_bytes = 0;
   std::int64_t k_padded = 0;
 };
 
-// The view has passed can_implement. `panel_rows` is kPanelRows for the integer kinds.
-Result<PackedWeights> pack_weights(const WeightView& weight, int panel_rows, ThreadPool& pool);
+// Checks what a kernel relies on and packs, in one pass over the data. The parts are stacked along
+// N; they and the whole have passed can_implement. `panel_rows` is kPanelRows for the integer
+// kinds.
+Result<PackedWeights> pack_weights(std::span<const WeightView> parts, int panel_rows,
+                                   ThreadPool& pool, HugePageMemory* memory);
+
+// One row back from the panels, as floats.
+void unpack_liquid_row(const PackedWeights& weights, std::int64_t k, int group_size,
+                       std::int64_t row, float* out);
+void unpack_int8_row(const PackedWeights& weights, std::int64_t k, std::int64_t row, float* out);
+void unpack_float_row(const PackedWeights& weights, std::int64_t k, int panel_rows,
+                      std::int64_t row, float* out);
 
 }  // namespace liquidgemm::cpu
