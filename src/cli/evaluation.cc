@@ -25,6 +25,13 @@ double seconds_of(const std::function<Status()>& work, Status& status) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Rows scored in one step: enough to keep the products busy, and at most kLogitsBytes of logits.
+std::int64_t rows_to_score(std::int64_t vocabulary) {
+  constexpr std::int64_t kLogitsBytes = std::int64_t{24} << 20;
+  const auto fitting = kLogitsBytes / (vocabulary * static_cast<std::int64_t>(sizeof(float)));
+  return std::clamp<std::int64_t>(fitting / 16 * 16, 16, 128);
+}
+
 bool from_quantized(Precision precision) {
   return precision == Precision::kW4A8 || precision == Precision::kW4A16;
 }
@@ -63,7 +70,8 @@ Result<Evaluation> load_evaluation(const EvaluationOptions& options) {
     load.limits.max_position =
         std::min(std::max(options.context, kSpeedPrompt), source.config.max_position);
     load.limits.max_rows = std::min<std::int64_t>(load.limits.max_position, 256);
-    load.limits.max_logits_rows = std::min<std::int64_t>(load.limits.max_rows, 128);
+    load.limits.max_logits_rows =
+        std::min(load.limits.max_rows, rows_to_score(source.config.vocab_size));
     const bool stored = evaluation.quantized && from_quantized(precision);
     LIQUIDGEMM_ASSIGN_OR_RETURN(LoadedModel model,
                                 load_with_progress(stored ? *evaluation.quantized : source, load));

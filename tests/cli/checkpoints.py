@@ -108,35 +108,43 @@ def tokenizer_json() -> dict:
     }
 
 
+def weight_shapes(config: dict) -> dict[str, list[int]]:
+    """Every tensor's shape, by Hugging Face name."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    shapes = {"model.embed_tokens.weight": [config["vocab_size"], hidden]}
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        shapes |= {
+            prefix + "input_layernorm.weight": [hidden],
+            prefix + "self_attn.q_proj.weight": [hidden, hidden],
+            prefix + "self_attn.k_proj.weight": [kv, hidden],
+            prefix + "self_attn.v_proj.weight": [kv, hidden],
+            prefix + "self_attn.o_proj.weight": [hidden, hidden],
+            prefix + "post_attention_layernorm.weight": [hidden],
+            prefix + "mlp.gate_proj.weight": [inner, hidden],
+            prefix + "mlp.up_proj.weight": [inner, hidden],
+            prefix + "mlp.down_proj.weight": [hidden, inner],
+        }
+    shapes["model.norm.weight"] = [hidden]
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = [config["vocab_size"], hidden]
+    return shapes
+
+
+def random_weight(name: str, shape: list[int], random: np.random.Generator) -> np.ndarray:
+    """Normal numbers, as large as keeps a row's sum of products near 1."""
+    values = random.standard_normal(shape, dtype=np.float32)
+    if len(shape) == 1:
+        return 1.0 + 0.1 * values
+    return values * np.float32((4.0 if "embed" in name else 1.0) / np.sqrt(shape[1]))
+
+
 def random_weights(config: dict, seed: int) -> dict[str, np.ndarray]:
     """float32 arrays by Hugging Face name."""
     random = np.random.default_rng(seed)
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    head = hidden // config["num_attention_heads"]
-    kv = head * config["num_key_value_heads"]
-
-    def matrix(rows: int, columns: int) -> np.ndarray:
-        return (random.standard_normal((rows, columns), dtype=np.float32)) / np.sqrt(columns)
-
-    def norm(width: int) -> np.ndarray:
-        return 1.0 + 0.1 * random.standard_normal(width, dtype=np.float32)
-
-    weights = {"model.embed_tokens.weight": matrix(config["vocab_size"], hidden) * 4}
-    for layer in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{layer}."
-        weights |= {
-            prefix + "input_layernorm.weight": norm(hidden),
-            prefix + "self_attn.q_proj.weight": matrix(hidden, hidden),
-            prefix + "self_attn.k_proj.weight": matrix(kv, hidden),
-            prefix + "self_attn.v_proj.weight": matrix(kv, hidden),
-            prefix + "self_attn.o_proj.weight": matrix(hidden, hidden),
-            prefix + "post_attention_layernorm.weight": norm(hidden),
-            prefix + "mlp.gate_proj.weight": matrix(inner, hidden),
-            prefix + "mlp.up_proj.weight": matrix(inner, hidden),
-            prefix + "mlp.down_proj.weight": matrix(hidden, inner),
-        }
-    weights["model.norm.weight"] = norm(hidden)
-    return weights
+    shapes = weight_shapes(config)
+    return {name: random_weight(name, shape, random) for name, shape in shapes.items()}
 
 
 def bfloat16_bytes(values: np.ndarray) -> bytes:
@@ -169,15 +177,8 @@ def read_safetensors(path: pathlib.Path) -> tuple[dict, bytearray]:
     return json.loads(raw[8 : 8 + length]), bytearray(raw[8 + length :])
 
 
-def write_model(folder: pathlib.Path, seed: int = 1, shards: int = 1, **changes) -> pathlib.Path:
-    """A whole Hugging Face folder in BF16, norms included."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = default_config(**changes)
-    weights = random_weights(config, seed)
-    stored = {
-        name: ("BF16", list(values.shape), bfloat16_bytes(values))
-        for name, values in weights.items()
-    }
+def write_small_files(folder: pathlib.Path, config: dict) -> None:
+    """Everything but the weights."""
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(), ensure_ascii=False))
@@ -191,6 +192,18 @@ def write_model(folder: pathlib.Path, seed: int = 1, shards: int = 1, **changes)
             }
         )
     )
+
+
+def write_model(folder: pathlib.Path, seed: int = 1, shards: int = 1, **changes) -> pathlib.Path:
+    """A whole Hugging Face folder in BF16, norms included."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = default_config(**changes)
+    weights = random_weights(config, seed)
+    stored = {
+        name: ("BF16", list(values.shape), bfloat16_bytes(values))
+        for name, values in weights.items()
+    }
+    write_small_files(folder, config)
     if shards == 1:
         write_safetensors(folder / "model.safetensors", stored)
         return folder

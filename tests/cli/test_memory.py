@@ -1,0 +1,76 @@
+"""How much memory a model takes while it is loaded and run."""
+
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+import checkpoints
+from conftest import SANITIZED, Liquid
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory) -> pathlib.Path:
+    """Tied embeddings of 82 MB, layers of 12 MB: a second copy of the table breaks the bound."""
+    folder = tmp_path_factory.mktemp("wide")
+    source = checkpoints.write_model(
+        folder / "model",
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_hidden_layers=2,
+        num_attention_heads=16,
+        num_key_value_heads=4,
+        vocab_size=80_000,
+    )
+    Liquid(folder).ok("quantize", source, "-o", folder / "wide-w4a8", "--quiet")
+    return folder
+
+
+def peak_anonymous_bytes(process: subprocess.Popen) -> int:
+    """The largest RssAnon of a process until it ends, looked at every millisecond."""
+    peak = 0
+    while process.poll() is None:
+        try:
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            break
+        for line in status.splitlines():
+            if line.startswith("RssAnon:"):
+                peak = max(peak, int(line.split()[1]) << 10)
+        time.sleep(0.001)
+    return peak
+
+
+def weight_bytes(folder: pathlib.Path) -> int:
+    """Packed weights are as large as stored ones, but for rows that fill up the last panel."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def kv_bytes(tokens: int, head: int = 64, kv_heads: int = 4, layers: int = 2) -> int:
+    return -(-tokens // 64) * 64 * layers * kv_heads * head * 2 * 2
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is no measure")
+@pytest.mark.parametrize("verb", ["run", "eval"])
+def test_loading_and_running_keeps_the_weights_once(liquid, wide, tmp_path, verb):
+    model = wide / "wide-w4a8"
+    if verb == "run":
+        arguments = ["run", model, "--raw", "--prompt", "the end", "--max-tokens", 8]
+        length = 512
+    else:
+        text = tmp_path / "text.txt"
+        text.write_text("and the end of the thing and " * 20)
+        arguments = ["eval", "ppl", model, "--text", text, "--tokens", 256, "--context", 256]
+        arguments += ["--precision", "w4a8"]
+        length = 256
+    arguments += ["--max-model-len", length, "--threads", 2]
+    process = liquid.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    peak = peak_anonymous_bytes(process)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    packed = weight_bytes(model)
+    bound = packed + kv_bytes(length) + max(packed // 10, 64 * MIB)
+    assert packed < peak < bound, f"{peak / MIB:.0f} MiB, weights {packed / MIB:.0f} MiB"
