@@ -2,12 +2,15 @@
 
 import pathlib
 import subprocess
-import time
+import sys
 
 import pytest
 
 import checkpoints
-from conftest import SANITIZED, Liquid
+from conftest import ROOT, SANITIZED, Liquid
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from measure_start import watch
 
 MIB = 1 << 20
 
@@ -27,21 +30,6 @@ def wide(tmp_path_factory) -> pathlib.Path:
     )
     Liquid(folder).ok("quantize", source, "-o", folder / "wide-w4a8", "--quiet")
     return folder
-
-
-def peak_anonymous_bytes(process: subprocess.Popen) -> int:
-    """The largest RssAnon of a process until it ends, looked at every millisecond."""
-    peak = 0
-    while process.poll() is None:
-        try:
-            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:
-            break
-        for line in status.splitlines():
-            if line.startswith("RssAnon:"):
-                peak = max(peak, int(line.split()[1]) << 10)
-        time.sleep(0.001)
-    return peak
 
 
 def weight_bytes(folder: pathlib.Path) -> int:
@@ -68,7 +56,7 @@ def test_loading_and_running_keeps_the_weights_once(liquid, wide, tmp_path, verb
         length = 256
     arguments += ["--max-model-len", length, "--threads", 2]
     process = liquid.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    peak = peak_anonymous_bytes(process)
+    peak = watch(process).anonymous
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     packed = weight_bytes(model)

@@ -56,31 +56,40 @@ Status check_rows(const Rows& rows) {
                            rows.count, weight.k, weight.group_size, weight.name, rows.first);
 }
 
-// Four bytes with the codes of k .. k + 7 (low nibble = even k) to four bytes with those of
-// k .. k + 3 in the low nibbles and those of k + 4 .. k + 7 in the high ones.
-std::uint32_t liquid_word(std::uint32_t codes) {
+// Two words side by side: each four bytes with the codes of k .. k + 7 (low nibble = even k), to
+// four bytes with those of k .. k + 3 in the low nibbles and those of k + 4 .. k + 7 in the high.
+inline std::uint64_t liquid_words(std::uint64_t codes) {
   static_assert(std::endian::native == std::endian::little);
-  // Byte 2i of either half takes the even codes of input bytes i and i + 2, byte 2i + 1 the odd.
-  const std::uint32_t low = codes & 0xFFFF;
-  const std::uint32_t high = codes >> 16;
-  const std::uint32_t even = (low & 0x0F0F) | (high & 0x0F0F) << 4;
-  const std::uint32_t odd = (low >> 4 & 0x0F0F) | (high & 0xF0F0);
-  return (even & 0xFF) | (odd & 0xFF) << 8 | (even & 0xFF00) << 8 | (odd & 0xFF00) << 16;
+  const std::uint64_t first = codes & 0x0000FFFF0000FFFF;         // k .. k + 3 of either word
+  const std::uint64_t second = codes >> 16 & 0x0000FFFF0000FFFF;  // k + 4 .. k + 7
+  const std::uint64_t even = (first & 0x00000F0F00000F0F) | (second & 0x00000F0F00000F0F) << 4;
+  const std::uint64_t odd = (first >> 4 & 0x00000F0F00000F0F) | (second & 0x0000F0F00000F0F0);
+  return (even & 0x000000FF000000FF) | (odd & 0x000000FF000000FF) << 8 |
+         (even & 0x0000FF000000FF00) << 8 | (odd & 0x0000FF000000FF00) << 16;
 }
 
 // Words of 4 bytes of a row that are packed together: a cache line of the source.
 constexpr std::int64_t kBlockWords = 16;
 
-// Rows are cut into words of 4 bytes; word w of row r goes to panel[w][r].
+// Word w of a row, converted, goes to to + w * kChunkBytes. `convert` takes two at a time.
 template <typename Convert>
-void scatter_words(const std::uint8_t* row, std::int64_t words, std::uint8_t* to,
-                   const Convert& convert) {
-  for (std::int64_t w = 0; w < words; ++w) {
-    std::uint32_t word;
-    std::memcpy(&word, row + 4 * w, sizeof word);
-    word = convert(word);
-    std::memcpy(to + w * kChunkBytes, &word, sizeof word);
+inline void scatter_words(const std::uint8_t* row, std::int64_t words, std::uint8_t* to,
+                          const Convert& convert) {
+  std::int64_t w = 0;
+  for (; w + 2 <= words; w += 2) {
+    std::uint64_t pair;
+    std::memcpy(&pair, row + 4 * w, sizeof pair);
+    pair = convert(pair);
+    const auto low = static_cast<std::uint32_t>(pair);
+    const auto high = static_cast<std::uint32_t>(pair >> 32);
+    std::memcpy(to + w * kChunkBytes, &low, sizeof low);
+    std::memcpy(to + (w + 1) * kChunkBytes, &high, sizeof high);
   }
+  if (w == words) return;
+  std::uint32_t word;
+  std::memcpy(&word, row + 4 * w, sizeof word);
+  word = static_cast<std::uint32_t>(convert(std::uint64_t{word}));
+  std::memcpy(to + w * kChunkBytes, &word, sizeof word);
 }
 
 // The last word of a row whose bytes are not whole words; what is missing is zero.
@@ -100,9 +109,11 @@ void pack_liquid_codes(std::span<const Rows> runs, std::int64_t begin, std::int6
     const WeightView& weight = *run.part;
     for (std::int64_t i = 0; i < run.count; ++i, ++r) {
       const std::uint8_t* row = weight.packed + (run.first + i) * (weight.k / 2) + begin;
-      scatter_words(row, words, panel + 4 * r, liquid_word);
+      scatter_words(row, words, panel + 4 * r,
+                    [](std::uint64_t pair) { return liquid_words(pair); });
       if (rest > 0) {
-        const std::uint32_t word = liquid_word(short_word(row + 4 * words, rest));
+        const auto word =
+            static_cast<std::uint32_t>(liquid_words(short_word(row + 4 * words, rest)));
         std::memcpy(panel + words * kChunkBytes + 4 * r, &word, sizeof word);
       }
     }
@@ -137,6 +148,7 @@ void pack_liquid_panel(std::span<const Rows> runs, std::uint8_t* panel) {
 void pack_int8_panel(std::span<const Rows> runs, std::uint8_t* panel) {
   // w8 + 128 as an unsigned byte is w8 with its sign bit turned.
   constexpr std::uint32_t kSigns = 0x80808080u;
+  constexpr std::uint64_t kPairSigns = 0x8080808080808080u;
   const std::int64_t k = runs.front().part->k;
   const std::int64_t words = k / kInt8Chunk;
   const std::int64_t rest = k % kInt8Chunk;
@@ -148,7 +160,7 @@ void pack_int8_panel(std::span<const Rows> runs, std::uint8_t* panel) {
         const auto* row =
             reinterpret_cast<const std::uint8_t*>(run.part->int8 + (run.first + i) * k);
         scatter_words(row + 4 * w0, count, panel + w0 * kChunkBytes + 4 * r,
-                      [](std::uint32_t word) { return word ^ kSigns; });
+                      [](std::uint64_t pair) { return pair ^ kPairSigns; });
       }
     }
     for (; r < kPanelRows; ++r) {
