@@ -95,23 +95,69 @@ LIQUIDGEMM_INLINE void multiply_word(__m512i (&sum)[T][kVectors], __m512i codes0
   }
 }
 
+// Weights that later panels need, asked for while the kernel computes: the memory works all the
+// time and not only while packed weights are read. Each 8 k of a tile ask for kAheadBytes from
+// `next`, which then moves on by `step`.
+struct Ahead {
+  const std::uint8_t* next;
+  std::int64_t step;
+};
+constexpr std::int64_t kAheadBytes = 128;
+
+LIQUIDGEMM_INLINE void prefetch_ahead(const std::uint8_t* next) {
+  _mm_prefetch(next, _MM_HINT_T1);
+  _mm_prefetch(next + 64, _MM_HINT_T1);
+}
+
+// The lines that the outputs of a tile will be written to: the store need not wait for them.
+template <int T>
+LIQUIDGEMM_INLINE void prefetch_outputs(const IntegerJob& job, std::int64_t panel,
+                                        std::int64_t token0) {
+  const char* out =
+      job.sums ? reinterpret_cast<const char*>(job.sums) : reinterpret_cast<const char*>(job.out);
+  out += 4 * (token0 * job.ld_out + panel * kPanelRows);
+  for (int t = 0; t < T; ++t) {
+    _mm_prefetch(out, _MM_HINT_T0);
+    _mm_prefetch(out + 64, _MM_HINT_T0);
+    out += 4 * job.ld_out;
+  }
+}
+
+// sum += one 4-k step of a panel of codes.
+template <int T>
+LIQUIDGEMM_INLINE void multiply_codes(__m512i (&sum)[T][kVectors], const std::uint8_t* codes,
+                                      const std::int8_t* x) {
+  _mm_prefetch(codes + kPrefetchBytes, _MM_HINT_T0);
+  _mm_prefetch(codes + kPrefetchBytes + 64, _MM_HINT_T0);
+  multiply_word(sum, _mm512_load_si512(codes), _mm512_load_si512(codes + 64), x);
+}
+
 // One tile against one panel of unsigned codes.
 template <int T>
 void run_codes_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
-                    const std::uint8_t* codes) {
+                    const std::uint8_t* codes, Ahead& ahead) {
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
+  const std::uint8_t* next = ahead.next;
+  const std::int64_t step = ahead.step;
+  prefetch_outputs<T>(job, panel, token0);
   __m512i sum[T][kVectors];
   clear(sum);
-  for (std::int64_t word = 0; word < job.k / 4; ++word) {
-    multiply_word(sum, _mm512_load_si512(codes), _mm512_load_si512(codes + 64), x);
-    codes += kCodesPerWord;
-    x += 4 * T;
+  // Two words at a time: what the loop itself takes would keep the multipliers waiting.
+  for (std::int64_t pair = job.k / 8; pair > 0; --pair) {
+    prefetch_ahead(next);
+    next += step;
+    multiply_codes(sum, codes, x);
+    multiply_codes(sum, codes + kCodesPerWord, x + 4 * T);
+    codes += 2 * kCodesPerWord;
+    x += 8 * T;
   }
+  if (job.k % 8 != 0) multiply_codes(sum, codes, x);
+  ahead.next = next;
   store_tile(job, panel, token0, sum);
 }
 
 using CodesTile = void (*)(const IntegerJob&, std::int64_t panel, std::int64_t token0,
-                           const std::uint8_t* codes);
+                           const std::uint8_t* codes, Ahead& ahead);
 constexpr CodesTile kCodesTiles[kMaxTile + 1] = {
     nullptr,           run_codes_tile<1>, run_codes_tile<2>,  run_codes_tile<3>,
     run_codes_tile<4>, run_codes_tile<5>, run_codes_tile<6>,  run_codes_tile<7>,
@@ -122,12 +168,12 @@ constexpr CodesTile kCodesTiles[kMaxTile + 1] = {
 // near while the panels pass, and the panels stay in L2 while the tiles pass.
 LIQUIDGEMM_INLINE void run_codes_tiles(const IntegerJob& job, std::int64_t panel,
                                        std::int64_t panels, std::int64_t first_tile,
-                                       const std::uint8_t* codes) {
+                                       const std::uint8_t* codes, Ahead& ahead) {
   for (std::int64_t tile = first_tile; tile < job.tiles; ++tile) {
     const std::int64_t token0 = job.m * tile / job.tiles;
     const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
     for (std::int64_t p = 0; p < panels; ++p) {
-      kCodesTiles[height](job, panel + p, token0, codes + p * kPanelRows * job.k);
+      kCodesTiles[height](job, panel + p, token0, codes + p * kPanelRows * job.k, ahead);
     }
   }
 }
@@ -137,6 +183,15 @@ LIQUIDGEMM_INLINE std::int64_t panels_in_cache(const IntegerJob& job) {
   const std::int64_t fitting = (std::int64_t{512} << 10) / (kPanelRows * job.k);
   if (fitting < 1) return 1;
   return fitting < kMaxPanels ? fitting : kMaxPanels;
+}
+
+// The panels from `panel` on, to be asked for while `tiles` tiles pass `passing` panels.
+LIQUIDGEMM_INLINE Ahead look_ahead(const IntegerJob& job, std::int64_t panel, std::int64_t panels,
+                                   std::int64_t tiles, std::int64_t passing) {
+  const std::uint8_t* next = job.panels + panel * job.panel_bytes;
+  const std::int64_t calls = tiles * passing * (job.k / 8);
+  if (panels <= 0 || calls <= 0) return {job.panels, 0};
+  return {next, (panels * job.panel_bytes + calls - 1) / calls};
 }
 
 }  // namespace

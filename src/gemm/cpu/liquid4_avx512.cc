@@ -98,10 +98,13 @@ LIQUIDGEMM_INLINE __m512i decode(__m512i codes, const GroupHead& head, int v) {
 
 // The first tile of a panel. With kStore the decoded panel goes to `codes`.
 template <int T, bool kStore>
-void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* codes) {
+void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* codes, Ahead& ahead) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
   const __m512i mask = _mm512_set1_epi8(0x0F);
+  const std::uint8_t* next = ahead.next;
+  const std::int64_t step = ahead.step;
+  prefetch_outputs<T>(job, panel, 0);
   __m512i sum[T][kVectors];
   clear(sum);
   for (std::int64_t k = 0; k < job.k; k += job.group_size) {
@@ -110,6 +113,10 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
     packed += 2 * kPanelRows;
     for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
       prefetch_chunk(packed);
+      if (kStore) {
+        prefetch_ahead(next);
+        next += step;
+      }
       LIQUIDGEMM_UNROLL
       for (int half = 0; half < 2; ++half) {
         __m512i word[kVectors];
@@ -127,10 +134,12 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
       packed += 2 * 64;
     }
   }
+  ahead.next = next;
   store_tile(job, panel, 0, sum);
 }
 
-using PackedTile = void (*)(const IntegerJob&, std::int64_t panel, std::uint8_t* codes);
+using PackedTile = void (*)(const IntegerJob&, std::int64_t panel, std::uint8_t* codes,
+                            Ahead& ahead);
 template <bool kStore>
 constexpr PackedTile kPackedTiles[kMaxTile + 1] = {nullptr,
                                                    run_packed_tile<1, kStore>,
@@ -152,16 +161,18 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
   const std::int64_t most = panels_in_cache(job);
   for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
     const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
+    const std::int64_t left = panel_end - panel - panels;
+    Ahead ahead = look_ahead(job, panel + panels, left < most ? left : most, job.tiles, panels);
     for (std::int64_t p = 0; p < panels; ++p) {
       if (job.m == 1) {
         run_panel_one(job, panel + p);
       } else if (job.tiles == 1) {
-        kPackedTiles<false>[height](job, panel + p, nullptr);
+        kPackedTiles<false>[height](job, panel + p, nullptr, ahead);
       } else {
-        kPackedTiles<true>[height](job, panel + p, codes + p * kPanelRows * job.k);
+        kPackedTiles<true>[height](job, panel + p, codes + p * kPanelRows * job.k, ahead);
       }
     }
-    if (job.tiles > 1) run_codes_tiles(job, panel, panels, 1, codes);
+    if (job.tiles > 1) run_codes_tiles(job, panel, panels, 1, codes, ahead);
   }
 }
 
