@@ -83,12 +83,27 @@ LIQUIDGEMM_INLINE void clear(__m512i (&sum)[T][kVectors]) {
   }
 }
 
-// sum[t] += codes * x[t] over 4 k.
+// sum += codes * the four bytes at x, which the instruction itself broadcasts. A compiler would
+// share one broadcast between the vectors of a column.
+LIQUIDGEMM_INLINE void multiply_broadcast(__m512i& sum, __m512i codes, const std::int8_t* x) {
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0"
+          : "+v"(sum)
+          : "v"(codes), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
+}
+
+// sum[t] += codes * x[t] over 4 k. Broadcasts of their own take the places of multiplications in
+// the front end, broadcasts by the multiplications load twice: with every third token of the second
+// kind neither holds the multipliers up.
 template <int T>
 LIQUIDGEMM_INLINE void multiply_word(__m512i (&sum)[T][kVectors], __m512i codes0, __m512i codes1,
                                      const std::int8_t* x) {
   LIQUIDGEMM_UNROLL
   for (int t = 0; t < T; ++t) {
+    if (t % 3 == 2) {
+      multiply_broadcast(sum[t][0], codes0, x + 4 * t);
+      multiply_broadcast(sum[t][1], codes1, x + 4 * t);
+      continue;
+    }
     const __m512i word = broadcast_word(x + 4 * t);
     sum[t][0] = _mm512_dpbusd_epi32(sum[t][0], codes0, word);
     sum[t][1] = _mm512_dpbusd_epi32(sum[t][1], codes1, word);
