@@ -60,7 +60,11 @@ Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& mode
   limits.pages = 1;
   for (const bench::LatencyCell& cell : cells) {
     const std::int64_t longest = bench::longest_sequence(cell, limits.max_rows);
-    LIQUIDGEMM_RETURN_IF_ERROR(check_length(model, cell.input_len, cell.output_len, longest));
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        check_length(model,
+                     fmt::format("--input-len {}, --output-len {}, --batch-size {}", cell.input_len,
+                                 cell.output_len, cell.batch),
+                     longest));
     limits.max_position = std::max(limits.max_position, longest);
     limits.max_sequences = std::max(limits.max_sequences, cell.batch);
     limits.pages = std::max(limits.pages, cell.batch * ((longest + kPageTokens - 1) / kPageTokens));

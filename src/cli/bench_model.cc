@@ -59,13 +59,11 @@ Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
   return model;
 }
 
-Status check_length(const BenchModel& model, std::int64_t input_len, std::int64_t output_len,
-                    std::int64_t longest) {
+Status check_length(const BenchModel& model, const std::string& cause, std::int64_t longest) {
   const std::int64_t most = model.source.config.max_position;
   if (longest <= most) return ok_status();
-  return invalid_argument(fmt::format(
-      "--input-len {} with --output-len {}: sequences of up to {} tokens, but {} takes at most {}",
-      input_len, output_len, longest, model.name, most));
+  return invalid_argument(fmt::format("{}: sequences of up to {} tokens, but {} takes at most {}",
+                                      cause, longest, model.name, most));
 }
 
 Result<LoadedModel> load_bench_model(const BenchModel& model) {

@@ -32,9 +32,8 @@ struct BenchModel {
 // A checkpoint that is not quantized yet is quantized first, as `liquid run` does.
 Result<BenchModel> open_bench_model(const BenchModelOptions& options);
 
-// Error when sequences of that many tokens are longer than the model takes.
-Status check_length(const BenchModel& model, std::int64_t input_len, std::int64_t output_len,
-                    std::int64_t longest);
+// Error when sequences of that many tokens, which `cause` needs, are longer than the model takes.
+Status check_length(const BenchModel& model, const std::string& cause, std::int64_t longest);
 
 // Refuses what does not fit in memory before anything is allocated. model.load has its limits.
 Result<LoadedModel> load_bench_model(const BenchModel& model);

@@ -144,7 +144,9 @@ Status set_limits(const std::vector<bench::ThroughputCell>& cells, std::int64_t 
   for (const bench::ThroughputCell& cell : cells) {
     const bench::RequestLengths longest = bench::longest_request(cell);
     const std::int64_t tokens = longest.input + std::max(longest.output, bench::kTrialTokens);
-    LIQUIDGEMM_RETURN_IF_ERROR(check_length(model, longest.input, longest.output, tokens));
+    LIQUIDGEMM_RETURN_IF_ERROR(check_length(
+        model, fmt::format("--input-len {}, --output-len {}", cell.input_len, cell.output_len),
+        tokens));
     limits.max_position = std::max(limits.max_position, tokens);
     limits.max_sequences = std::max(limits.max_sequences, cell.max_sequences);
     limits.pages =
