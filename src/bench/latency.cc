@@ -15,6 +15,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Of the repetition that is not counted.
+constexpr std::int64_t kWarmUpInput = 32;
+constexpr std::int64_t kWarmUpOutput = 4;
+
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -129,8 +133,8 @@ Result<LatencyRow> measure_latency(Backend& backend, const LatencyCell& cell,
   const double steps = static_cast<double>(cell.output_len - 1);
   {
     LatencyCell warm_up = cell;
-    warm_up.input_len = std::min(cell.input_len, backend.limits().max_rows / cell.batch);
-    warm_up.output_len = std::min<std::int64_t>(cell.output_len, 4);
+    warm_up.input_len = std::min(cell.input_len, kWarmUpInput);
+    warm_up.output_len = std::min(cell.output_len, kWarmUpOutput);
     LatencyRun run(backend, warm_up, options.seed, interrupt);
     LIQUIDGEMM_RETURN_IF_ERROR(run.prompt());
     LIQUIDGEMM_RETURN_IF_ERROR(run.generate());
