@@ -96,8 +96,8 @@ Status measure(const Options& options) {
 
   // An interrupted cell has no row; those before it are printed and kept.
   Status failure;
-  Progress progress("Measuring", static_cast<std::int64_t>(cells.size()) * latency.iterations,
-                    "repetitions");
+  // Without a unit: the time limit may leave repetitions out.
+  Progress progress("Measuring", static_cast<std::int64_t>(cells.size()) * latency.iterations);
   for (const bench::LatencyCell& cell : cells) {
     // The clocks of a shared machine change within a run.
     LIQUIDGEMM_RETURN_IF_ERROR(probe());
@@ -139,7 +139,7 @@ Status measure(const Options& options) {
 
 void add_bench_latency(CLI::App& bench, Action& action) {
   CLI::App* verb = bench.add_subcommand(
-      "latency", "Time to the first token of a prompt and to the next ones, beside the ceilings");
+      "latency", "Time to the first token and to the next ones, beside the ceilings");
   const auto options = std::make_shared<Options>();
   add_bench_model_options(*verb, options->model);
   verb->add_option("--input-len", options->input_lens,

@@ -164,7 +164,7 @@ def test_ctrl_c_keeps_the_cells_that_were_measured(liquid, quantized):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert b"repetitions" in process.stderr.readline()
+    assert b"Measuring" in process.stderr.readline()
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
