@@ -87,6 +87,8 @@ class Backend {
   virtual std::span<const float> logits(std::int64_t row) const = 0;
   virtual std::span<const SampledToken> sampled() const = 0;
 
+  // The planned model.
+  const ModelGraph& graph() const { return *graph_; }
   virtual const BackendLimits& limits() const = 0;
   virtual std::int64_t page_bytes() const = 0;
   virtual std::size_t weight_bytes() const = 0;
