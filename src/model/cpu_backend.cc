@@ -90,7 +90,11 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   LIQUIDGEMM_RETURN_IF_ERROR(arena_.commit("the KV cache and the work buffers"));
   lay_out();
   places_.resize(static_cast<std::size_t>(limits_.max_rows));
-  tasks_.reserve(static_cast<std::size_t>(limits_.max_rows * config.kv_heads));
+  // Either as many as rows and heads, or few of them cut at each split.
+  const auto splits =
+      static_cast<std::size_t>(limits_.max_position / numerics::kAttentionSplit + 1);
+  tasks_.reserve(std::max(static_cast<std::size_t>(limits_.max_rows * config.kv_heads),
+                          cuts_.size() * splits));
   sampled_.reserve(static_cast<std::size_t>(limits_.max_logits_rows));
   sample_scratch_.resize(static_cast<std::size_t>(pool_->threads()));
   graph_ = &owned_graph_;
@@ -115,7 +119,8 @@ void CpuBackend::lay_out() {
   scale_ = arena_.take<float>(rows);
   sum_ = arena_.take<std::int32_t>(rows);
 
-  const std::int64_t queries = kAttentionRows * (config.heads / config.kv_heads);
+  const std::int64_t group = config.heads / config.kv_heads;
+  const std::int64_t queries = attention_rows_together() * group;
   scratch_.resize(static_cast<std::size_t>(pool_->threads()));
   for (AttentionScratch& scratch : scratch_) {
     scratch.totals = arena_.take<float>(queries * config.head_dim);
@@ -123,6 +128,16 @@ void CpuBackend::lay_out() {
     scratch.scores = arena_.take<float>(attention_scratch_floats(queries));
     scratch.total = arena_.take<AttentionPart>(queries);
     scratch.part = arena_.take<AttentionPart>(queries);
+  }
+  const std::int64_t splits =
+      (limits_.max_position + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
+  // A worker that is done early takes what others have not begun, so four tasks each are enough.
+  const std::size_t cuts =
+      pool_->threads() > 1 ? static_cast<std::size_t>(4 * pool_->threads()) : 0;
+  if (cuts_.size() != cuts) cuts_ = std::vector<CutAttention>(cuts);
+  for (CutAttention& cut : cuts_) {
+    cut.parts = arena_.take<AttentionPart>(splits * group);
+    cut.outputs = arena_.take<float>(splits * group * config.head_dim);
   }
   pages_ = arena_.take<std::byte>(limits_.pages * page_bytes());
 }
@@ -182,19 +197,21 @@ void CpuBackend::begin(const StepInput& input) {
   rows_ = static_cast<std::int64_t>(input.tokens.size());
   tasks_.clear();
   sampled_.clear();
+  const std::int32_t together = attention_rows_together();
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
     const auto index = static_cast<std::int32_t>(s);
     for (std::int32_t i = 0; i < sequence.rows; ++i) {
       places_[static_cast<std::size_t>(sequence.first_row + i)] = {index, sequence.context + i};
     }
-    for (std::int32_t first = 0; first < sequence.rows; first += kAttentionRows) {
-      const std::int32_t rows = std::min<std::int32_t>(kAttentionRows, sequence.rows - first);
+    for (std::int32_t first = 0; first < sequence.rows; first += together) {
+      const std::int32_t rows = std::min(together, sequence.rows - first);
       for (std::int32_t head = 0; head < owned_graph_.config.kv_heads; ++head) {
         tasks_.push_back({index, sequence.first_row + first, rows, head});
       }
     }
   }
+  cut_attention_tasks();
 }
 
 float* CpuBackend::buffer(RowBuffer name) const {

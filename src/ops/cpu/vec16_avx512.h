@@ -20,6 +20,7 @@ using Bits = __m512i;
 
 // 32 registers: 16 sums, or 8 when a single query leaves nothing to share.
 constexpr int value_vectors(int queries) { return queries <= 2 ? 8 : 4; }
+constexpr int score_vectors(int) { return 4; }
 
 LIQUIDGEMM_INLINE __mmask16 lanes(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 
@@ -92,47 +93,6 @@ LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, Vec a, float reciprocal) 
       _mm512_roundscale_ps(mul(a, set1(reciprocal)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   x = _mm512_max_ps(set1(-127.0f), _mm512_min_ps(set1(127.0f), x));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
-}
-
-// Folds 16 rows at once. Each step adds the two halves of every row (8, 4, 2, 1 lanes) and packs
-// two rows into one register; row[t] ends in lane t because the rows enter in this order.
-LIQUIDGEMM_INLINE Vec fold_rows(const Vec* row) {
-  Vec eight[8];  // two rows of 8 lanes each
-  Vec four[4];   // four rows of 4 lanes
-  Vec two[2];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const Vec a = row[i], b = row[i + 4], c = row[i + 8], d = row[i + 12];
-    eight[2 * i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
-    eight[2 * i + 1] = add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
-    four[i] = add(_mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0x88),
-                  _mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0xDD));
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    const __m512d a = _mm512_castps_pd(four[2 * i]), b = _mm512_castps_pd(four[2 * i + 1]);
-    two[i] =
-        add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-  }
-  return add(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xDD));
-}
-
-LIQUIDGEMM_INLINE Vec dot_rows(const float* q, const float* tile, std::int64_t stride,
-                               std::int64_t full, std::int64_t tail) {
-  Vec sum[16];
-#pragma GCC unroll 16
-  for (int t = 0; t < 16; ++t) sum[t] = zero();
-  for (std::int64_t c = 0; c < full; ++c) {
-    const Vec x = load(q + c * 16);
-#pragma GCC unroll 16
-    for (int t = 0; t < 16; ++t) sum[t] = fma(x, load(tile + t * stride + c * 16), sum[t]);
-  }
-  if (tail > 0) {
-    const Vec x = load_partial(q + full * 16, tail);
-#pragma GCC unroll 16
-    for (int t = 0; t < 16; ++t) sum[t] = fma(x, load(tile + t * stride + full * 16), sum[t]);
-  }
-  return fold_rows(sum);
 }
 
 }  // namespace
