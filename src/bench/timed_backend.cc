@@ -73,8 +73,8 @@ void TimedBackend::linear(std::size_t layer, const LinearGroup& group, const Lin
   time(operation, [&] { inner_.linear(layer, group, input, out); });
 }
 
-void TimedBackend::linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) {
-  time(Operation::kGateUp, [&] { inner_.linear_gated(layer, input, out); });
+LinearInput TimedBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
+  return time(Operation::kGateUp, [&] { return inner_.linear_gated_quantize(layer, input); });
 }
 
 void TimedBackend::qk_norm_rope_cache(std::size_t layer) {

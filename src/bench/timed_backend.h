@@ -50,7 +50,7 @@ class TimedBackend final : public Backend {
   LinearInput add_norm_quantize(std::size_t layer, bool post_attention, bool first) override;
   void linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
               RowBuffer out) override;
-  void linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) override;
+  LinearInput linear_gated_quantize(std::size_t layer, const LinearInput& input) override;
   void qk_norm_rope_cache(std::size_t layer) override;
   void attention(std::size_t layer, RowBuffer out) override;
   LinearInput quantize(RowBuffer in) override;

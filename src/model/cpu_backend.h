@@ -34,7 +34,7 @@ class CpuBackend final : public Backend {
   LinearInput add_norm_quantize(std::size_t layer, bool post_attention, bool first) override;
   void linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
               RowBuffer out) override;
-  void linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) override;
+  LinearInput linear_gated_quantize(std::size_t layer, const LinearInput& input) override;
   void qk_norm_rope_cache(std::size_t layer) override;
   void attention(std::size_t layer, RowBuffer out) override;
   LinearInput quantize(RowBuffer in) override;
@@ -93,8 +93,10 @@ class CpuBackend final : public Backend {
   void store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
-  // Quantises `rows` float rows of width k (or passes them on in the float precisions).
-  LinearInput to_input(const float* rows, std::int64_t count, std::int64_t k);
+  // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache
+  // (or keeps them as they are in the float precisions). make(row, to) writes one row.
+  template <typename Make>
+  LinearInput make_input(float* rows, std::int64_t count, std::int64_t k, const Make& make);
   void run_group(const PackedGroup& group, const LinearInput& input, float* out,
                  std::int64_t ld_out);
   // Rows that attention handles together, so that they share the reads of K and V.

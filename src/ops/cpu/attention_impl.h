@@ -251,22 +251,58 @@ void weigh_values(const Queries& all, std::int64_t t0, const T* values, float* t
   }
 }
 
+// 16 * kCount scores from their products, the first `count` of them real; they join the maximum.
+template <int kCount>
+LIQUIDGEMM_INLINE Vec make_scores(float* scores, std::int64_t count, const float* k_scale,
+                                  const Vec& factor, Vec most) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    Vec score = load(scores + i * 16);
+    if (k_scale != nullptr) score = mul(score, load_partial(k_scale + i * 16, count));
+    score = mul(score, factor);
+    store(scores + i * 16, score);
+    if (kCount == 1) score = first_lanes(score, set1(-__builtin_inff()), count);
+    most = greater(score, most);
+  }
+  return most;
+}
+
+// And their weights, which join the sum before the values' scales do theirs.
+template <int kCount>
+LIQUIDGEMM_INLINE Vec make_weights(float* scores, std::int64_t count, const KvPageView* pages,
+                                   std::int64_t t, const Vec& shift, Vec sum) {
+  Vec p[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) p[i] = sub(load(scores + i * 16), shift);
+  exp(p);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    if (kCount == 1) p[i] = first_lanes(p[i], zero(), count);
+    sum = add(sum, p[i]);
+    const std::int64_t at = t + i * 16;
+    const float* v_scale = pages[at / kPageTokens].v_scale;
+    if (v_scale != nullptr) p[i] = mul(p[i], load_partial(v_scale + at % kPageTokens, count));
+    store(scores + i * 16, p[i]);
+  }
+  return sum;
+}
+
 // Sums of products become scores, and scores weights: max, exp, their sum, the values' scales.
 void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, float softmax_scale,
                   AttentionPart* part) {
   const Vec factor = set1(softmax_scale);
-  const Vec least = set1(-__builtin_inff());
-  Vec most = least;
-  for (std::int64_t t = 0; t < tokens; t += 16) {
+  Vec most = set1(-__builtin_inff());
+  std::int64_t t = 0;
+  const auto k_scale = [&] {
+    const float* of_page = pages[t / kPageTokens].k_scale;
+    return of_page == nullptr ? nullptr : of_page + t % kPageTokens;
+  };
+  for (; t + kPageTokens <= tokens; t += kPageTokens) {
+    most = make_scores<kPageTokens / 16>(scores + t, 16, k_scale(), factor, most);
+  }
+  for (; t < tokens; t += 16) {
     const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
-    const KvPageView& page = pages[t / kPageTokens];
-    Vec score = load(scores + t);
-    if (page.k_scale != nullptr) {
-      score = mul(score, load_partial(page.k_scale + t % kPageTokens, count));
-    }
-    score = mul(score, factor);
-    store(scores + t, score);
-    most = greater(first_lanes(score, least, count), most);
+    most = make_scores<1>(scores + t, count, k_scale(), factor, most);
   }
   float lanes16[16];
   store(lanes16, most);
@@ -275,15 +311,12 @@ void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, f
 
   const Vec shift = set1(max);
   Vec sum = zero();
-  for (std::int64_t t = 0; t < tokens; t += 16) {
+  for (t = 0; t + 16 * kExpTogether <= tokens; t += 16 * kExpTogether) {
+    sum = make_weights<kExpTogether>(scores + t, 16, pages, t, shift, sum);
+  }
+  for (; t < tokens; t += 16) {
     const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
-    Vec p = first_lanes(exp(sub(load(scores + t), shift)), zero(), count);
-    sum = add(sum, p);
-    const KvPageView& page = pages[t / kPageTokens];
-    if (page.v_scale != nullptr) {
-      p = mul(p, load_partial(page.v_scale + t % kPageTokens, count));
-    }
-    store(scores + t, p);
+    sum = make_weights<1>(scores + t, count, pages, t, shift, sum);
   }
   store(lanes16, sum);
   for (int half = 8; half > 0; half /= 2) {

@@ -63,15 +63,38 @@ void add_rows(float* x, const float* y, std::int64_t width) {
   }
 }
 
-LIQUIDGEMM_INLINE Vec silu(const Vec& x) { return div(x, add(set1(1.0f), exp(negate(x)))); }
+template <int kCount>
+LIQUIDGEMM_INLINE void silu(Vec (&x)[kCount]) {
+  Vec e[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) e[i] = negate(x[i]);
+  exp(e);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) x[i] = div(x[i], add(set1(1.0f), e[i]));
+}
+
+template <int kCount>
+LIQUIDGEMM_INLINE std::int64_t silu_multiply_blocks(const float* gate, const float* up, float* out,
+                                                    std::int64_t k, std::int64_t width) {
+  for (; k + 16 * kCount <= width; k += 16 * kCount) {
+    Vec x[kCount];
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) x[i] = load(gate + k + i * 16);
+    silu(x);
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) store(out + k + i * 16, mul(x[i], load(up + k + i * 16)));
+  }
+  return k;
+}
 
 void silu_multiply(const float* gate, const float* up, float* out, std::int64_t width) {
-  std::int64_t k = 0;
-  for (; k + 16 <= width; k += 16) store(out + k, mul(silu(load(gate + k)), load(up + k)));
+  std::int64_t k = silu_multiply_blocks<kExpTogether>(gate, up, out, 0, width);
+  k = silu_multiply_blocks<1>(gate, up, out, k, width);
   const std::int64_t rest = width - k;
   if (rest > 0) {
-    const Vec y = mul(silu(load_partial(gate + k, rest)), load_partial(up + k, rest));
-    store_partial(out + k, y, rest);
+    Vec x[1] = {load_partial(gate + k, rest)};
+    silu(x);
+    store_partial(out + k, mul(x[0], load_partial(up + k, rest)), rest);
   }
 }
 
@@ -128,10 +151,12 @@ float to_int8(const float* x, std::int8_t* out, std::int64_t width) {
 
 void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
   const Vec minus = set1(shift);
-  std::int64_t k = 0;
-  for (; k + 16 <= width; k += 16) store(out + k, exp(sub(load(x + k), minus)));
-  const std::int64_t rest = width - k;
-  if (rest > 0) store_partial(out + k, exp(sub(load_partial(x + k, rest), minus)), rest);
+  for (std::int64_t k = 0; k < width; k += 16) {
+    const std::int64_t count = width - k < 16 ? width - k : 16;
+    Vec y[1] = {sub(load_partial(x + k, count), minus)};
+    exp(y);
+    store_partial(out + k, y[0], count);
+  }
 }
 
 }  // namespace

@@ -86,23 +86,11 @@ LIQUIDGEMM_INLINE __m256 power_of_two(__m256 n) {
   return _mm256_castsi256_ps(
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-// numerics::exp_contract. vmaxps and vminps return their second operand when one is NaN, so a NaN
-// passes both clamps and then every step.
-LIQUIDGEMM_INLINE Vec exp(Vec x) {
-  x = greater(set1(numerics::kExpLow), x);
-  x = less(set1(numerics::kExpHigh), x);
-  const Vec n = round(mul(x, set1(numerics::kLog2E)));
-  Vec r = sub(x, mul(n, set1(numerics::kLn2High)));
-  r = sub(r, mul(n, set1(numerics::kLn2Low)));
-  Vec p = set1(0x1.6c16c2p-10f);
-  p = add(mul(p, r), set1(0x1.111112p-7f));
-  p = add(mul(p, r), set1(0x1.555556p-5f));
-  p = add(mul(p, r), set1(0x1.555556p-3f));
-  p = add(mul(p, r), set1(0.5f));
-  p = add(mul(p, r), set1(1.0f));
-  p = add(mul(p, r), set1(1.0f));
-  return mul(p, {power_of_two(n.low), power_of_two(n.high)});
+LIQUIDGEMM_INLINE Vec times_power_of_two(Vec a, Vec n) {
+  return mul(a, {power_of_two(n.low), power_of_two(n.high)});
 }
+// Vectors that exp and what is around it takes step by step together: as many as registers allow.
+constexpr int kExpTogether = 2;
 
 LIQUIDGEMM_INLINE Bits magnitude(Vec a) {
   const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
@@ -155,3 +143,5 @@ LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, Vec a, float reciprocal) 
 
 }  // namespace
 }  // namespace liquidgemm
+
+#include "ops/cpu/vec16_exp.h"

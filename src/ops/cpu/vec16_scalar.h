@@ -90,11 +90,15 @@ LIQUIDGEMM_INLINE Vec greater(const Vec& a, const Vec& b) {
   for (int i = 0; i < 16; ++i) r.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
   return r;
 }
-LIQUIDGEMM_INLINE Vec exp(const Vec& a) {
-  Vec r;
-  for (int i = 0; i < 16; ++i) r.lane[i] = numerics::exp_contract(a.lane[i]);
-  return r;
+// x[i] = exp_contract(x[i]), in every lane.
+template <int kCount>
+LIQUIDGEMM_INLINE void exp(Vec (&x)[kCount]) {
+  for (Vec& a : x) {
+    for (float& lane : a.lane) lane = numerics::exp_contract(lane);
+  }
 }
+// How many vectors a loop had best hand to exp at once.
+constexpr int kExpTogether = 1;
 LIQUIDGEMM_INLINE Vec negate(const Vec& a) {
   Vec r;
   for (int i = 0; i < 16; ++i) r.lane[i] = -a.lane[i];
