@@ -12,12 +12,18 @@
 namespace liquidgemm {
 namespace {
 
-float sum_of_squares(const float* x, std::int64_t width) {
-  constexpr int kVectors = numerics::kNormLanes / 16;
-  alignas(64) float lanes[numerics::kNormLanes];
-  for (int v = 0; v < kVectors; ++v) {
+// The vectors of lanes kFirst, kFirst + kStep, kFirst + 2 * kStep, ... folded into one, as the tree
+// that halves the lanes does; depth first, so that all of it stays in registers. Vectors past the
+// end are 0.
+template <int kFirst, int kStep>
+LIQUIDGEMM_INLINE Vec folded_squares(const float* x, std::int64_t width) {
+  if (kFirst * 16 >= width) return zero();
+  if constexpr (kStep < numerics::kNormLanes / 16) {
+    const Vec low = folded_squares<kFirst, 2 * kStep>(x, width);
+    return add(low, folded_squares<kFirst + kStep, 2 * kStep>(x, width));
+  } else {
     Vec sum = zero();
-    std::int64_t k = v * 16;
+    std::int64_t k = kFirst * 16;
     for (; k + 16 <= width; k += numerics::kNormLanes) {
       const Vec a = load(x + k);
       sum = add(sum, mul(a, a));
@@ -26,13 +32,13 @@ float sum_of_squares(const float* x, std::int64_t width) {
       const Vec a = load_partial(x + k, width - k);
       sum = add(sum, mul(a, a));
     }
-    store(lanes + v * 16, sum);
+    return sum;
   }
-  for (int half = kVectors / 2; half > 0; half /= 2) {
-    for (int v = 0; v < half; ++v) {
-      store(lanes + v * 16, add(load(lanes + v * 16), load(lanes + (v + half) * 16)));
-    }
-  }
+}
+
+float sum_of_squares(const float* x, std::int64_t width) {
+  alignas(64) float lanes[16];
+  store(lanes, folded_squares<0, 1>(x, width));
   for (int half = 8; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
   }
