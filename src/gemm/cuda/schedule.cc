@@ -128,18 +128,22 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   const int units = sizes.units();
   if (exchanges) {
     // A unit that a block finishes arrives from every other block (w4a8_kernel.cuh).
-    work.exchange_most = divide_up(divide_up(units, s.depth), s.split);
+    const int share = sizes.share_units();
+    work.exchange_most = divide_up(share, s.split);
     for (int unit = 0; unit < units; ++unit) {
-      work.exchange_bytes[unit / s.depth % s.split] += (s.split - 1) * kUnitBytes;
+      work.exchange_bytes[unit % share % s.split] += (s.split - 1) * kUnitBytes;
     }
     const std::size_t bytes = s.split == 1 ? 0
                                            : static_cast<std::size_t>(s.groups) * s.depth *
                                                  work.exchange_most * s.split * kUnitBytes;
     const std::size_t within =
-        s.depth == 1 ? 0 : static_cast<std::size_t>(sizes.warp_groups()) * units * kUnitBytes;
+        static_cast<std::size_t>(sizes.warp_groups()) * share * (s.depth - 1) * kUnitBytes;
     const std::size_t ring = work.stages * stage;
-    if (within > ring) {
-      return refuse(s, "the sums of the depth groups take " + std::to_string(within) +
+    const std::size_t staged =
+        s.depth == 1 ? 0 : static_cast<std::size_t>(sizes.warp_groups()) * share * kUnitOutputBytes;
+    if (within + staged > ring) {
+      return refuse(s, "the sums and outputs of the depth groups take " +
+                           std::to_string(within + staged) +
                            " bytes of shared memory, the ring has " + std::to_string(ring));
     }
     if (work.shared_bytes + bytes <= device.shared_bytes_per_block) {

@@ -68,13 +68,12 @@ struct TileScales {
 // The scales of a thread's two rows.
 struct RowScales {
   float scale[2];
-  float bias[2];
+  float bias[2] = {};
 
   template <class Scales>
-  __device__ __forceinline__ RowScales(const W4A8Parameters& p, const Scales& scales, int row)
-      : scale{ptx::load_shared_float(scales.row_scale(row)),
-              ptx::load_shared_float(scales.row_scale(row + 8))},
-        bias{0.0f, 0.0f} {
+  __device__ __forceinline__ void load(const W4A8Parameters& p, const Scales& scales, int row) {
+    scale[0] = ptx::load_shared_float(scales.row_scale(row));
+    scale[1] = ptx::load_shared_float(scales.row_scale(row + 8));
     if (p.bias == nullptr) return;
     bias[0] = ptx::load_shared_float(scales.row_bias(row));
     bias[1] = ptx::load_shared_float(scales.row_bias(row + 8));
@@ -103,11 +102,12 @@ struct UnitOutputs {
   std::uint32_t low, high;
 };
 
-// The outputs of several units of the same rows, step by step for all of them: each step depends on
-// the one before, and only many of a kind keep a warp busy. What is the same for all units is
-// decided once for all.
-template <bool kGated, class Scales, int kUnits>
-__device__ __forceinline__ void units_outputs(const W4A8Parameters& p, const RowScales& rows,
+// The outputs of several units, of the same rows or each of its own, step by step for all of them:
+// each step depends on the one before, and only many of a kind keep a warp busy. What is the same
+// for all units is decided once for all.
+template <bool kGated, class Scales, int kUnits, int kRows>
+__device__ __forceinline__ void units_outputs(const W4A8Parameters& p,
+                                              const RowScales (&rows)[kRows],
                                               const TokenPair (&tokens)[kUnits],
                                               const int (&sums)[kUnits][4],
                                               UnitOutputs (&outputs)[kUnits]) {
@@ -117,14 +117,14 @@ __device__ __forceinline__ void units_outputs(const W4A8Parameters& p, const Row
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       values[u][i] = numerics::scale_output(tokens[u].template corrected<Scales>(sums[u][i], i % 2),
-                                            tokens[u].scale(i % 2), rows.scale[i / 2]);
+                                            tokens[u].scale(i % 2), rows[u % kRows].scale[i / 2]);
     }
   }
   if (p.bias != nullptr) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) values[u][i] = values[u][i] + rows.bias[i / 2];
+      for (int i = 0; i < 4; ++i) values[u][i] = values[u][i] + rows[u % kRows].bias[i / 2];
     }
   }
   if constexpr (kGated) {
@@ -167,39 +167,61 @@ __device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t
   }
 }
 
-// One unit by itself, straight to Y. `row_block` of the warp group's, `first_token` of the tile's.
-template <class Scales>
-__device__ __forceinline__ void write_unit(const W4A8Parameters& p, const OutputOrigin& origin,
-                                           const Scales& scales, int row_block, int first_token,
-                                           const int (&sums)[1][4]) {
-  const int block = origin.row_block + row_block;
-  const int token = origin.token + first_token;
-  if (block >= p.row_blocks || token >= p.m) return;
-  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
-  const int row = row_block * kBlockRows + warp * 16 + g;
-  TokenPair tokens[1];
-  tokens[0].load(scales, first_token + 2 * t);
+// Units `first`, first + stride, ... of a warp group below `end`, straight to Y. They have
+// kTokenUnits units of the same rows; kRowBlocks times that many in all.
+template <int kTokenUnits, int kRowBlocks, class Scales, int kUnits>
+__device__ __forceinline__ void write_units(const W4A8Parameters& p, const OutputOrigin& origin,
+                                            const Scales& scales, int first, int stride, int end,
+                                            const int (&sums)[kUnits][4]) {
+  constexpr int kRows = kRowBlocks == 1 ? 1 : kUnits;
+  // Opaque, or the addresses of all units are derived before the main loop, and spill.
+  first = ptx::opaque(first);
+  const int thread = ptx::opaque(origin.thread);
+  const int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+  const auto unit = [&](int u) { return min(first + u * stride, end - 1); };
+  const auto row_block = [&](int u) { return kRowBlocks == 1 ? 0 : unit(u) / kTokenUnits; };
+  const auto token = [&](int u) { return unit(u) % kTokenUnits * 8; };
+  const auto wanted = [&](int u) {
+    return first + u * stride < end && origin.row_block + row_block(u) < p.row_blocks;
+  };
+  TokenPair tokens[kUnits];
+  RowScales rows[kRows];
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) tokens[u].load(scales, token(u) + 2 * t);
+#pragma unroll
+  for (int u = 0; u < kRows; ++u) {
+    rows[u].load(p, scales, row_block(u) * kBlockRows + warp * 16 + g);
+  }
   if (p.output == OutputType::kInt32) {
-    write_sums<Scales>(p, std::int64_t{origin.row_block} * kBlockRows + row, token + 2 * t,
-                       tokens[0], sums[0]);
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      const int row = (origin.row_block + row_block(u)) * kBlockRows + warp * 16 + g;
+      if (wanted(u)) {
+        write_sums<Scales>(p, row, origin.token + token(u) + 2 * t, tokens[u], sums[u]);
+      }
+    }
     return;
   }
-  const RowScales rows(p, scales, row);
-  UnitOutputs outputs[1];
+  UnitOutputs outputs[kUnits];
   if (p.gated) {
     units_outputs<true, Scales>(p, rows, tokens, sums, outputs);
   } else {
     units_outputs<false, Scales>(p, rows, tokens, sums, outputs);
   }
-  // After the transposes: channels 2t, 2t + 1 of token g.
-  const std::uint32_t low = ptx::transpose_8x8(outputs[0].low);
-  const std::uint32_t high = ptx::transpose_8x8(outputs[0].high);
-  if (token + g >= p.m) return;
-  const int channel = (p.gated ? block * 32 + warp * 8 : block * 64 + warp * 16) + 2 * t;
   const int channels = p.gated ? p.n / 2 : p.n;
-  auto* const y = static_cast<std::uint16_t*>(p.y) + (token + g) * p.ld_y + channel;
-  if (channel < channels) *reinterpret_cast<std::uint32_t*>(y) = low;
-  if (!p.gated && channel + 8 < channels) *reinterpret_cast<std::uint32_t*>(y + 8) = high;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    // After the transposes: channels 2t, 2t + 1 of token g.
+    const std::uint32_t low = ptx::transpose_8x8(outputs[u].low);
+    const std::uint32_t high = ptx::transpose_8x8(outputs[u].high);
+    const int y_token = origin.token + token(u) + g;
+    if (!wanted(u) || y_token >= p.m) continue;
+    const int block = origin.row_block + row_block(u);
+    const int channel = (p.gated ? block * 32 + warp * 8 : block * 64 + warp * 16) + 2 * t;
+    auto* const y = static_cast<std::uint16_t*>(p.y) + y_token * p.ld_y + channel;
+    if (channel < channels) *reinterpret_cast<std::uint32_t*>(y) = low;
+    if (!p.gated && channel + 8 < channels) *reinterpret_cast<std::uint32_t*>(y + 8) = high;
+  }
 }
 
 // The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
