@@ -117,6 +117,7 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   p.split_extra = p.column_blocks % p.split;
   p.exchange_offset = static_cast<int>(plan.work.exchange_offset);
   p.exchange_apart = plan.work.exchange_apart;
+  p.staging_offset = static_cast<int>(plan.work.staging_offset);
   p.exchange_most = plan.work.exchange_most;
   for (int i = 0; i < 8; ++i) {
     p.exchange_bytes[i] = static_cast<std::uint32_t>(plan.work.exchange_bytes[i]);
@@ -182,7 +183,8 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   if (!sums) {
     LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
         encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, {width, p.m}, {a.ld_y * 2},
-        {desc.gated ? kBlockRows / 2 : kBlockRows, 8 * sizes.chunk_units(desc.gated)},
+        {desc.gated ? kBlockRows / 2 : kBlockRows,
+         8 * (p.split > 1 ? 1 : sizes.chunk_units(desc.gated))},
         desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.

@@ -138,22 +138,27 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
                                                  work.exchange_most * s.split * kUnitBytes;
     const std::size_t within =
         static_cast<std::size_t>(sizes.warp_groups()) * share * (s.depth - 1) * kUnitBytes;
-    const std::size_t ring = work.stages * stage;
+    // Outputs of depth groups are staged in the ring, behind what is exchanged there. Without depth
+    // groups their place lies between the ring's tokens and its weights (w4a8_pipeline.cuh).
     const std::size_t staged =
         s.depth == 1 ? 0 : static_cast<std::size_t>(sizes.warp_groups()) * share * kUnitOutputBytes;
-    if (within + staged > ring) {
-      return refuse(s, "the sums and outputs of the depth groups take " +
-                           std::to_string(within + staged) +
-                           " bytes of shared memory, the ring has " + std::to_string(ring));
-    }
+    const std::size_t tokens = static_cast<std::size_t>(work.stages) * sizes.x_bytes();
+    const std::size_t weights = work.stages * stage - tokens;
+    const std::size_t ring = s.depth > 1 ? tokens + weights : std::max(tokens, weights);
+    std::size_t in_ring = within + staged;
     if (work.shared_bytes + bytes <= device.shared_bytes_per_block) {
       work.exchange_apart = true;
       work.exchange_offset = (work.shared_bytes + 15) / 16 * 16;
       work.shared_bytes = work.exchange_offset + bytes;
-    } else if (within + bytes <= ring) {
-      work.exchange_offset = within;
+      work.staging_offset = within;
     } else {
-      return refuse(s, "the exchange of sums takes " + std::to_string(within + bytes) +
+      in_ring += bytes;
+      work.exchange_offset =
+          s.depth > 1 || bytes <= tokens ? within : tokens + sizes.staging_bytes();
+      work.staging_offset = within + bytes;
+    }
+    if (in_ring > ring) {
+      return refuse(s, "the exchange of sums takes " + std::to_string(in_ring) +
                            " bytes of shared memory, the ring has " + std::to_string(ring));
     }
     // One tile a cluster: the exchange reuses the ring.

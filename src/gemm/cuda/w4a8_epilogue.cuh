@@ -167,63 +167,6 @@ __device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t
   }
 }
 
-// Units `first`, first + stride, ... of a warp group below `end`, straight to Y. They have
-// kTokenUnits units of the same rows; kRowBlocks times that many in all.
-template <int kTokenUnits, int kRowBlocks, class Scales, int kUnits>
-__device__ __forceinline__ void write_units(const W4A8Parameters& p, const OutputOrigin& origin,
-                                            const Scales& scales, int first, int stride, int end,
-                                            const int (&sums)[kUnits][4]) {
-  constexpr int kRows = kRowBlocks == 1 ? 1 : kUnits;
-  // Opaque, or the addresses of all units are derived before the main loop, and spill.
-  first = ptx::opaque(first);
-  const int thread = ptx::opaque(origin.thread);
-  const int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
-  const auto unit = [&](int u) { return min(first + u * stride, end - 1); };
-  const auto row_block = [&](int u) { return kRowBlocks == 1 ? 0 : unit(u) / kTokenUnits; };
-  const auto token = [&](int u) { return unit(u) % kTokenUnits * 8; };
-  const auto wanted = [&](int u) {
-    return first + u * stride < end && origin.row_block + row_block(u) < p.row_blocks;
-  };
-  TokenPair tokens[kUnits];
-  RowScales rows[kRows];
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) tokens[u].load(scales, token(u) + 2 * t);
-#pragma unroll
-  for (int u = 0; u < kRows; ++u) {
-    rows[u].load(p, scales, row_block(u) * kBlockRows + warp * 16 + g);
-  }
-  if (p.output == OutputType::kInt32) {
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int row = (origin.row_block + row_block(u)) * kBlockRows + warp * 16 + g;
-      if (wanted(u)) {
-        write_sums<Scales>(p, row, origin.token + token(u) + 2 * t, tokens[u], sums[u]);
-      }
-    }
-    return;
-  }
-  UnitOutputs outputs[kUnits];
-  if (p.gated) {
-    units_outputs<true, Scales>(p, rows, tokens, sums, outputs);
-  } else {
-    units_outputs<false, Scales>(p, rows, tokens, sums, outputs);
-  }
-  const int channels = p.gated ? p.n / 2 : p.n;
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    // After the transposes: channels 2t, 2t + 1 of token g.
-    const std::uint32_t low = ptx::transpose_8x8(outputs[u].low);
-    const std::uint32_t high = ptx::transpose_8x8(outputs[u].high);
-    const int y_token = origin.token + token(u) + g;
-    if (!wanted(u) || y_token >= p.m) continue;
-    const int block = origin.row_block + row_block(u);
-    const int channel = (p.gated ? block * 32 + warp * 8 : block * 64 + warp * 16) + 2 * t;
-    auto* const y = static_cast<std::uint16_t*>(p.y) + y_token * p.ld_y + channel;
-    if (channel < channels) *reinterpret_cast<std::uint32_t*>(y) = low;
-    if (!p.gated && channel + 8 < channels) *reinterpret_cast<std::uint32_t*>(y + 8) = high;
-  }
-}
-
 // The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
 // channels) for each token, its 16-byte pieces in the order of the copy engine's swizzle, which
 // keeps the transposed stores free of bank conflicts.
@@ -241,5 +184,25 @@ struct Staging {
     return unit * kUnitStaged + token * (kGated ? 64 : 128) + swizzled * 16;
   }
 };
+
+// Stages the outputs of units, one behind another, for the copy engine.
+template <bool kGated, int kUnits>
+__device__ __forceinline__ void stage_outputs(const UnitOutputs (&outputs)[kUnits], int thread,
+                                              std::uint32_t staged) {
+  using Stage = Staging<kGated>;
+  constexpr int kAtOnce = kUnits % (4 / Stage::kMatrices) == 0 ? 4 / Stage::kMatrices : 1;
+  const std::uint32_t row = staged + Stage::template row<kAtOnce>(thread / 32, thread % 32);
+#pragma unroll
+  for (int u = 0; u < kUnits; u += kAtOnce) {
+    std::uint32_t matrices[kAtOnce * Stage::kMatrices];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      matrices[i * Stage::kMatrices] = outputs[u + i].low;
+      if constexpr (!kGated) matrices[i * 2 + 1] = outputs[u + i].high;
+    }
+    ptx::store_transposed(row + u * Stage::kUnitStaged, matrices);
+  }
+  ptx::fence_shared_for_bulk_copies();
+}
 
 }  // namespace liquidgemm::cuda

@@ -138,12 +138,17 @@ struct Exchange {
       for (int l = 0; l < kShare; ++l) get_unit(consumer, l, sums[l]);
     }
   }
-  // Where the outputs of this depth group's share are staged if it is not sent on: in the ring,
-  // behind the first array.
+  // Where this warp group stages its outputs: room for all that it finishes. Depth groups have it
+  // in the ring, behind what is exchanged there.
   __device__ __forceinline__ std::uint32_t staging() const {
-    constexpr int kWithin = Config::kRowGroups * kDepth * kShare * kOthers * kUnitBytes;
-    const int share = consumer.row_group * kDepth + consumer.depth_group;
-    return consumer.shared.x + kWithin + share * kShare * kUnitOutputBytes;
+    if constexpr (kDepth == 1) {
+      constexpr int kMost = ((kShare + 1) / 2 + kAtOnce - 1) / kAtOnce * kAtOnce;
+      static_assert(Config::kBuffers * Config::kOutputBytes >= kMost * kUnitOutputBytes);
+      return consumer.shared.staging + consumer.row_group * Config::kBuffers * Config::kOutputBytes;
+    } else {
+      const int share = consumer.row_group * kDepth + consumer.depth_group;
+      return consumer.shared.x + p.staging_offset + share * kShare * kUnitOutputBytes;
+    }
   }
 
   // Calls finish(unit, stride, end, sums) for every unit that this warp group finishes, several at

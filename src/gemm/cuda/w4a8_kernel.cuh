@@ -91,26 +91,13 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
                                             const Scales& scales, const Consumer<Config>& consumer,
                                             const RowScales (&rows)[1], int row_block, int token,
                                             const int (&sums)[kChunk][4], std::uint32_t staged) {
-  using Stage = Staging<kGated>;
-  constexpr int kAtOnce = kChunk % (4 / Stage::kMatrices) == 0 ? 4 / Stage::kMatrices : 1;
-  const int warp = origin.thread / 32, lane = origin.thread % 32;
+  const int lane = origin.thread % 32;
   TokenPair tokens[kChunk];
 #pragma unroll
   for (int u = 0; u < kChunk; ++u) tokens[u].load(scales, token + u * 8 + 2 * (lane % 4));
   UnitOutputs outputs[kChunk];
   units_outputs<kGated, Scales>(p, rows, tokens, sums, outputs);
-  const std::uint32_t staged_row = staged + Stage::template row<kAtOnce>(warp, lane);
-#pragma unroll
-  for (int u = 0; u < kChunk; u += kAtOnce) {
-    std::uint32_t matrices[kAtOnce * Stage::kMatrices];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      matrices[i * Stage::kMatrices] = outputs[u + i].low;
-      if constexpr (!kGated) matrices[i * 2 + 1] = outputs[u + i].high;
-    }
-    ptx::store_transposed(staged_row + u * Stage::kUnitStaged, matrices);
-  }
-  ptx::fence_shared_for_bulk_copies();
+  stage_outputs<kGated>(outputs, origin.thread, staged);
   // The box before this one has been read: its place is the next chunk's.
   if (kTurns && origin.thread == 0) ptx::wait_for_stores_read();
   consumer.group_barrier();
@@ -203,6 +190,63 @@ __device__ __forceinline__ void write_share(const W4A8Parameters& p, const Outpu
   }
 }
 
+// Writes units `first`, first + stride, ... of a warp group below `end`, each a box for the copy
+// engine, staged one behind another.
+template <class Config, class Scales, int kUnits>
+__device__ __forceinline__ void write_units(const W4A8Parameters& p, const OutputOrigin& origin,
+                                            const Scales& scales, const Consumer<Config>& consumer,
+                                            int first, int stride, int end,
+                                            const int (&sums)[kUnits][4], std::uint32_t staged) {
+  constexpr int kRows = Config::kRowBlocks == 1 ? 1 : kUnits;
+  // Opaque, or the addresses of all units are derived before the main loop, and spill.
+  first = ptx::opaque(first);
+  const int thread = ptx::opaque(origin.thread);
+  const int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+  const auto unit = [&](int u) { return min(first + u * stride, end - 1); };
+  const auto row_block = [&](int u) {
+    return Config::kRowBlocks == 1 ? 0 : unit(u) / Config::kTokenUnits;
+  };
+  const auto token = [&](int u) { return unit(u) % Config::kTokenUnits * 8; };
+  const auto wanted = [&](int u) {
+    return first + u * stride < end && origin.row_block + row_block(u) < p.row_blocks;
+  };
+  TokenPair tokens[kUnits];
+  RowScales rows[kRows];
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) tokens[u].load(scales, token(u) + 2 * t);
+#pragma unroll
+  for (int u = 0; u < kRows; ++u) {
+    rows[u].load(p, scales, row_block(u) * kBlockRows + warp * 16 + g);
+  }
+  if (p.output == OutputType::kInt32) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      const int row = (origin.row_block + row_block(u)) * kBlockRows + warp * 16 + g;
+      if (wanted(u)) {
+        write_sums<Scales>(p, row, origin.token + token(u) + 2 * t, tokens[u], sums[u]);
+      }
+    }
+    return;
+  }
+  UnitOutputs outputs[kUnits];
+  if (p.gated) {
+    units_outputs<true, Scales>(p, rows, tokens, sums, outputs);
+    stage_outputs<true>(outputs, thread, staged);
+  } else {
+    units_outputs<false, Scales>(p, rows, tokens, sums, outputs);
+    stage_outputs<false>(outputs, thread, staged);
+  }
+  consumer.group_barrier();
+  if (thread != 0) return;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    if (!wanted(u)) continue;
+    const int channels = p.gated ? 32 : 64;
+    ptx::store_tensor(&p.y_map, (origin.row_block + row_block(u)) * channels,
+                      origin.token + token(u), staged + u * 8 * 2 * channels);
+  }
+}
+
 // Writes a tile whose sums lie in several warp groups or blocks.
 template <class Config, class Scales>
 __device__ __forceinline__ void share_tile(const W4A8Parameters& p, const OutputOrigin& origin,
@@ -221,9 +265,10 @@ __device__ __forceinline__ void share_tile(const W4A8Parameters& p, const Output
       return;
     }
   }
+  std::uint32_t staged = exchange.staging();
   exchange.finish(sums, [&](int unit, int stride, int end, const auto& several) {
-    write_units<Config::kTokenUnits, Config::kRowBlocks>(p, origin, scales, unit, stride, end,
-                                                         several);
+    write_units(p, origin, scales, consumer, unit, stride, end, several, staged);
+    staged += sizeof(several) / sizeof(several[0]) * kUnitOutputBytes;
   });
 }
 

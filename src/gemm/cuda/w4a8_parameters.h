@@ -69,6 +69,7 @@ struct W4A8Parameters {
   // The exchange of sums among contributors (w4a8_kernel.cuh).
   int exchange_offset = 0;               // where in shared memory
   bool exchange_apart = false;           // not in the ring
+  int staging_offset = 0;                // of depth groups' outputs, where in shared memory
   int exchange_most = 0;                 // units that a depth group of a block finishes at most
   std::uint32_t exchange_bytes[8] = {};  // that arrive for a row group of the block of each rank
   OutputType output = OutputType::kFloat16;
