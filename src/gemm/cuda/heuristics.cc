@@ -30,12 +30,13 @@ Schedule to_schedule(const Choice& choice) {
 // ---- Measured ---------------------------------------------------------------------------------
 
 // The fastest schedule found on one H200 (132 multiprocessors), groups of 64, for up to `m` tokens:
-// `liquid bench gemm --schedules` times any others. The last row of a shape serves more tokens too.
+// `liquid bench gemm --schedules` times any others.
 struct TableRow {
   int n, k, m;
   Choice choice;
 };
 constexpr int kTableMultiprocessors = 132;
+constexpr int kFilled = 76;  // per cent
 constexpr TableRow kTable[] = {
     {12288, 4096, 8, {8, 1, 2, 2, 1, 1, 0}},      {12288, 4096, 16, {16, 1, 2, 2, 1, 1, 0}},
     {12288, 4096, 32, {32, 1, 2, 2, 1, 1, 0}},    {12288, 4096, 64, {64, 1, 3, 1, 2, 1, 0}},
@@ -94,13 +95,17 @@ constexpr TableRow kTable[] = {
     {8192, 28672, 1024, {128, 2, 2, 1, 1, 2, 0}}, {8192, 28672, 4096, {256, 1, 2, 1, 1, 2, 1}},
 };
 
+// The row for the next larger count serves as long as its tiles are well filled; the last row
+// serves more tokens too.
 const Choice* find_in_table(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device) {
   if (device.multiprocessors != kTableMultiprocessors) return nullptr;
   const Choice* found = nullptr;
   for (const TableRow& row : kTable) {
     if (row.n != desc.n || row.k != desc.k) continue;
     found = &row.choice;
-    if (m <= row.m) break;
+    if (m > row.m) continue;
+    const std::int64_t computed = (m + found->tokens - 1) / found->tokens * found->tokens;
+    return m <= 64 || computed * kFilled <= m * 100 ? found : nullptr;
   }
   return found;
 }
