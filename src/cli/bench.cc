@@ -1,4 +1,4 @@
-// `liquid bench`: how fast the kernels are on this machine, and how fast they could be.
+// `liquid bench`: how fast kernels and models are on this machine, and how fast they could be.
 
 #include "cli/bench.h"
 
@@ -6,7 +6,7 @@ namespace liquidgemm::cli {
 
 void add_bench(CLI::App& app, Globals&, Action& action) {
   CLI::App* verb =
-      app.add_subcommand("bench", "Measure the kernels beside their rivals and limits");
+      app.add_subcommand("bench", "Measure kernels and models beside their rivals and limits");
   verb->require_subcommand(1);
   verb->footer(
       "Examples:\n"
@@ -14,8 +14,12 @@ void add_bench(CLI::App& app, Globals&, Action& action) {
       "  liquid bench gemm --device cuda\n"
       "  liquid bench gemm --device cpu --shape 4096x4096 --m 1,64\n"
       "  liquid bench gemm --device cuda --full --record results.json\n"
+      "  liquid bench latency --preset 1b\n"
+      "  liquid bench throughput MODEL\n"
       "  liquid bench plot results.json -o results.svg");
   add_bench_gemm(*verb, action);
+  add_bench_latency(*verb, action);
+  add_bench_throughput(*verb, action);
   add_bench_device(*verb, action);
   add_bench_plot(*verb, action);
 }

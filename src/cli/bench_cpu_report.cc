@@ -2,40 +2,17 @@
 
 #include <fmt/format.h>
 
+#include "cli/bench_ceilings.h"
 #include "cli/bench_records.h"
 #include "liquidgemm_version.h"
 
 namespace liquidgemm::cli {
 namespace {
 
-using bench::cpu::Ceiling;
 using bench::cpu::GemmRow;
 
 std::string microseconds(double seconds) { return fmt::format("{:.1f}", seconds * 1e6); }
 std::string percent(double share) { return fmt::format("{:.1f} %", 100.0 * share); }
-
-// "12.3 GB/s (64 bytes a load, 1 stream, 2 threads)".
-std::string ceiling_text(const Ceiling& ceiling, const char* unit) {
-  if (!ceiling.raised()) {
-    return fmt::format("{:.1f} {} ({})", ceiling.rate() / 1e9, unit, ceiling.source());
-  }
-  return fmt::format("{:.1f} {} (raised to what {} reached; the best probe: {:.1f} {})",
-                     ceiling.rate() / 1e9, unit, ceiling.source(), ceiling.probed_rate() / 1e9,
-                     unit);
-}
-
-json::Object ceiling_json(const Ceiling& ceiling, const char* rate_name) {
-  json::Array probes;
-  for (const Ceiling::Probe& probe : ceiling.probes()) {
-    probes.push_back(json::Object{
-        {"name", probe.name}, {"threads", probe.threads}, {rate_name, probe.rate / 1e9}});
-  }
-  return {{rate_name, ceiling.rate() / 1e9},
-          {"source", ceiling.source()},
-          {"raised_to_a_row", ceiling.raised()},
-          {"best_probe", ceiling.probed_rate() / 1e9},
-          {"probes", std::move(probes)}};
-}
 
 const char* precision_name(bench::cpu::WeightKind kind) {
   return kind == bench::cpu::WeightKind::kInt8 ? "w8a8" : "w4a8";

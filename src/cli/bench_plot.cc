@@ -1,11 +1,7 @@
-// `liquid bench plot`: a picture of what `liquid bench gemm --record FILE.json` wrote.
+// `liquid bench plot`: a picture of what `--record FILE.json` wrote.
 
 #include <fmt/format.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +10,8 @@
 #include "base/json.h"
 #include "base/status_macros.h"
 #include "cli/bench.h"
+#include "cli/bench_plot_speed.h"
+#include "cli/gnuplot.h"
 
 namespace liquidgemm::cli {
 namespace {
@@ -74,20 +72,11 @@ void keep_points_with(std::optional<double> Point::*what, Curves& curves) {
   std::erase_if(curves, [](const auto& entry) { return entry.second.empty(); });
 }
 
-constexpr const char* kTerminal =
-    "set terminal svg size 900,520 background 'white' font 'sans-serif,13'\n"
-    "set xlabel 'tokens'\nset grid\nset key outside right\n";
-
-// A curve of many points is a line: marks would hide each other.
-const char* curve_style(std::size_t points) {
-  constexpr std::size_t kMostMarks = 40;
-  return points > kMostMarks ? "lines linewidth 1.5" : "linespoints";
-}
-
 // gnuplot's commands. Names of shapes are digits and an x, so nothing needs quoting.
 std::string ratio_script(const Curves& curves) {
-  std::string script = kTerminal;
+  std::string script = kPictureStyle;
   script +=
+      "set xlabel 'tokens'\n"
       "set title 'W4A8 on Hopper beside the best of cuBLASLt FP16, FP8 and INT8'\n"
       "set logscale x 2\nset ylabel 'times as fast'\nset yrange [0:*]\n"
       "set label 'as fast' at graph 0.01, first 1.0 offset 0,0.6\n";
@@ -132,8 +121,10 @@ std::string time_script(const Curves& curves) {
     }
     data += "END\n";
   }
-  std::string script = kTerminal;
-  script += "set title 'W4A8 on Hopper: the time of one product'\nset ylabel 'microseconds'\n";
+  std::string script = kPictureStyle;
+  script +=
+      "set xlabel 'tokens'\nset title 'W4A8 on Hopper: the time of one product'\n"
+      "set ylabel 'microseconds'\n";
   script += most_tokens > kWide ? "set logscale x 2\nset logscale y\n"
                                 : fmt::format("set xrange [0:{}]\nset yrange [0:*]\n", most_tokens);
   script += data + "plot ";
@@ -158,34 +149,8 @@ std::string time_script(const Curves& curves) {
   return script + "\n";
 }
 
-// The picture that gnuplot prints for a script.
-Result<std::string> run_gnuplot(const std::string& script) {
-  std::error_code error;
-  std::string name = (std::filesystem::temp_directory_path(error) / "liquid-plot-XXXXXX").string();
-  const int descriptor = error ? -1 : ::mkstemp(name.data());
-  if (descriptor < 0) return io_error("no temporary file could be made for gnuplot");
-  struct Remover {
-    const std::string& path;
-    ~Remover() { ::unlink(path.c_str()); }
-  } const remover{name};
-  const bool written =
-      ::write(descriptor, script.data(), script.size()) == static_cast<ssize_t>(script.size());
-  ::close(descriptor);
-  if (!written) return io_error(name + " could not be written");
-  std::FILE* pipe = ::popen(fmt::format("gnuplot '{}' 2>/dev/null", name).c_str(), "r");
-  if (pipe == nullptr) return io_error("gnuplot could not be started");
-  std::string picture;
-  char buffer[4096];
-  for (std::size_t got; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) {
-    picture.append(buffer, got);
-  }
-  if (::pclose(pipe) != 0 || picture.empty()) {
-    return unsupported("gnuplot made no picture: is it installed? (apt-get install gnuplot-nox)");
-  }
-  return picture;
-}
-
-Status plot(const Options& options) {
+Result<std::string> script_for(const Options& options) {
+  if (options.kind == "speed") return speed_script(options.results);
   LIQUIDGEMM_ASSIGN_OR_RETURN(Curves curves, read_curves(options.results));
   const bool times = options.kind == "time";
   keep_points_with(times ? &Point::ours_us : &Point::rival_over_ours, curves);
@@ -194,7 +159,11 @@ Status plot(const Options& options) {
                             (times ? ": no row has ours.us; measure without --check-only"
                                    : ": no row has best_rival_over_ours; measure with the rivals"));
   }
-  const std::string script = times ? time_script(curves) : ratio_script(curves);
+  return times ? time_script(curves) : ratio_script(curves);
+}
+
+Status plot(const Options& options) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string script, script_for(options));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string picture, run_gnuplot(script));
   return write_file_atomically(options.picture, picture);
 }
@@ -202,20 +171,26 @@ Status plot(const Options& options) {
 }  // namespace
 
 void add_bench_plot(CLI::App& bench, Action& action) {
-  CLI::App* verb = bench.add_subcommand("plot", "Draw what bench gemm --record FILE.json wrote");
+  CLI::App* verb = bench.add_subcommand("plot", "Draw what --record FILE.json wrote");
   verb->footer(
       "ratio: the best rival's time over ours. time: microseconds of ours, with its floor "
       "(dashed)\n"
       "and the best rival (circles); the axis of tokens is linear up to 512.\n"
+      "speed: generated tokens/s of bench latency, with its floor (dashed), or of bench "
+      "throughput,\n"
+      "against the requests at once.\n"
       "\n"
       "Examples:\n"
       "  liquid bench plot results.json -o results.svg\n"
-      "  liquid bench plot sweep.json -o sweep.svg --kind time");
+      "  liquid bench plot sweep.json -o sweep.svg --kind time\n"
+      "  liquid bench plot latency.json -o latency.svg --kind speed");
   const auto options = std::make_shared<Options>();
-  verb->add_option("RESULTS", options->results, "A .json file of liquid bench gemm")->required();
+  verb->add_option("RESULTS", options->results,
+                   "A .json file of liquid bench gemm, latency or throughput")
+      ->required();
   verb->add_option("-o,--output", options->picture, "The picture, SVG")->required();
-  verb->add_option("--kind", options->kind, "What is drawn against tokens")
-      ->check(CLI::IsMember({"ratio", "time"}))
+  verb->add_option("--kind", options->kind, "What is drawn")
+      ->check(CLI::IsMember({"ratio", "time", "speed"}))
       ->capture_default_str();
   verb->callback([options, &action] { action = [options] { return plot(*options); }; });
 }

@@ -13,10 +13,12 @@
 
 namespace liquidgemm::cli {
 
-void add_model_options(CLI::App& verb, ModelOptions& options) {
-  verb.add_option("MODEL,-m,--model", options.model,
-                  "A Hugging Face folder, a .gguf file, or a name in the local cache")
-      ->required();
+CLI::Option* add_model_argument(CLI::App& verb, ModelOptions& options) {
+  return verb.add_option("MODEL,-m,--model", options.model,
+                         "A Hugging Face folder, a .gguf file, or a name in the local cache");
+}
+
+void add_backend_options(CLI::App& verb, ModelOptions& options) {
   verb.add_option("--threads", options.threads, "CPU threads; 0: one for each CPU")
       ->check(CLI::Range(0, 1024))
       ->envname("LIQUIDGEMM_THREADS");
@@ -27,6 +29,11 @@ void add_model_options(CLI::App& verb, ModelOptions& options) {
                   "KV cache format (auto: f16; f32 with fp32)")
       ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
+}
+
+void add_model_options(CLI::App& verb, ModelOptions& options) {
+  add_model_argument(verb, options)->required();
+  add_backend_options(verb, options);
   verb.add_option("--max-model-len,--context-length,--ctx-size,-c", options.max_model_len,
                   "Longest sequence, prompt and answer; K and M suffixes (default: the\n"
                   "model's own, at most 8K)")

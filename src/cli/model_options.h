@@ -20,6 +20,9 @@ struct ModelOptions {
 inline constexpr std::int64_t kDefaultLength = 8192;
 
 void add_model_options(CLI::App& verb, ModelOptions& options);
+// Parts of them: MODEL alone, and what it runs on.
+CLI::Option* add_model_argument(CLI::App& verb, ModelOptions& options);
+void add_backend_options(CLI::App& verb, ModelOptions& options);
 void add_precision_option(CLI::App& verb, std::string& precision);
 
 // "auto" or a number; group_size_for gives the number for a model.

@@ -31,6 +31,9 @@ Engine::Engine(Backend& backend, const EngineOptions& options)
     : backend_(backend), options_(options), pages_(backend.limits().pages) {
   options_.prompt_chunk =
       std::clamp<std::int64_t>(options_.prompt_chunk, 1, backend.limits().max_rows);
+  const std::int64_t most = backend.limits().max_sequences;
+  options_.max_sequences =
+      options_.max_sequences <= 0 ? most : std::min(options_.max_sequences, most);
 }
 
 // Tokens that the sequence may grow to. The last sampled token is never fed back.
@@ -94,7 +97,7 @@ void Engine::count_token(Sequence& sequence, TokenId token, bool in_prompt) {
 // First come, first served. A sequence gets every page it may ever need when it starts, so a
 // running sequence never has to wait for memory.
 void Engine::admit() {
-  while (!waiting_.empty() && running() < backend_.limits().max_sequences) {
+  while (!waiting_.empty() && running() < options_.max_sequences) {
     Sequence& next = *waiting_.front();
     if (!pages_.take(pages_for(longest(next.request)), next.pages)) return;
     running_.push_back(std::move(waiting_.front()));

@@ -44,6 +44,7 @@ struct Update {
 
 struct EngineOptions {
   std::int64_t prompt_chunk = 256;  // most prompt tokens of one sequence in one step
+  std::int64_t max_sequences = 0;   // most requests that run at once; 0: as the backend takes
 };
 
 class Engine {

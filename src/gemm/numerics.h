@@ -110,9 +110,7 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 
 // One query vector of one head against the tokens 0 .. position:
 //
-//   dot(q, k)   16 lanes: lane i takes the d with d mod 16 == i, ascending, from 0:
-//               lane = fmaf(q[d], k[d], lane);
-//               then lanes fold by halving (8, 4, 2, 1)
+//   dot(q, k)   sum = fmaf(q[d], k[d], sum) for ascending d, from 0
 //   score       dot * (k's scale, where the cache has one) * (1 / sqrt(head_dim), made on the host)
 //
 // The context is cut at multiples of kAttentionSplit tokens from position 0. Inside a split:
@@ -128,8 +126,6 @@ LIQUIDGEMM_HOST_DEVICE float rms_apply(float x, float reciprocal, float weight) 
 //
 // and the result is O[d] / L. None of it depends on what else is in the batch.
 inline constexpr int kAttentionSplit = 256;
-inline constexpr int kDotLanes = 16;
-
 
 // ---- Float linear layers -----------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ struct LinearInput {
 };
 
 // The buffers that the transformer names; each backend owns their memory and element type.
-enum class RowBuffer { kResidual, kDelta, kQkv, kAttention, kGated };
+enum class RowBuffer { kResidual, kDelta, kQkv, kAttention };
 
 class Backend {
  public:
@@ -87,6 +87,8 @@ class Backend {
   virtual std::span<const float> logits(std::int64_t row) const = 0;
   virtual std::span<const SampledToken> sampled() const = 0;
 
+  // The planned model.
+  const ModelGraph& graph() const { return *graph_; }
   virtual const BackendLimits& limits() const = 0;
   virtual std::int64_t page_bytes() const = 0;
   virtual std::size_t weight_bytes() const = 0;
@@ -101,8 +103,8 @@ class Backend {
   virtual LinearInput add_norm_quantize(std::size_t layer, bool post_attention, bool first) = 0;
   virtual void linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
                       RowBuffer out) = 0;
-  // silu(gate) * up of the fused gate_up product.
-  virtual void linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) = 0;
+  // silu(gate) * up of the fused gate_up product, quantised.
+  virtual LinearInput linear_gated_quantize(std::size_t layer, const LinearInput& input) = 0;
   // Norm over heads where the family has one, rotation, and the write to the KV pages.
   virtual void qk_norm_rope_cache(std::size_t layer) = 0;
   virtual void attention(std::size_t layer, RowBuffer out) = 0;

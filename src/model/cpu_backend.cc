@@ -90,7 +90,11 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   LIQUIDGEMM_RETURN_IF_ERROR(arena_.commit("the KV cache and the work buffers"));
   lay_out();
   places_.resize(static_cast<std::size_t>(limits_.max_rows));
-  tasks_.reserve(static_cast<std::size_t>(limits_.max_rows * config.kv_heads));
+  // Either as many as rows and heads, or few of them cut at each split.
+  const auto splits =
+      static_cast<std::size_t>(limits_.max_position / numerics::kAttentionSplit + 1);
+  tasks_.reserve(std::max(static_cast<std::size_t>(limits_.max_rows * config.kv_heads),
+                          cuts_.size() * splits));
   sampled_.reserve(static_cast<std::size_t>(limits_.max_logits_rows));
   sample_scratch_.resize(static_cast<std::size_t>(pool_->threads()));
   graph_ = &owned_graph_;
@@ -115,7 +119,8 @@ void CpuBackend::lay_out() {
   scale_ = arena_.take<float>(rows);
   sum_ = arena_.take<std::int32_t>(rows);
 
-  const std::int64_t queries = kAttentionRows * (config.heads / config.kv_heads);
+  const std::int64_t group = config.heads / config.kv_heads;
+  const std::int64_t queries = attention_rows_together() * group;
   scratch_.resize(static_cast<std::size_t>(pool_->threads()));
   for (AttentionScratch& scratch : scratch_) {
     scratch.totals = arena_.take<float>(queries * config.head_dim);
@@ -123,6 +128,16 @@ void CpuBackend::lay_out() {
     scratch.scores = arena_.take<float>(attention_scratch_floats(queries));
     scratch.total = arena_.take<AttentionPart>(queries);
     scratch.part = arena_.take<AttentionPart>(queries);
+  }
+  const std::int64_t splits =
+      (limits_.max_position + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
+  // A worker that is done early takes what others have not begun, so four tasks each are enough.
+  const std::size_t cuts =
+      pool_->threads() > 1 ? static_cast<std::size_t>(4 * pool_->threads()) : 0;
+  if (cuts_.size() != cuts) cuts_ = std::vector<CutAttention>(cuts);
+  for (CutAttention& cut : cuts_) {
+    cut.parts = arena_.take<AttentionPart>(splits * group);
+    cut.outputs = arena_.take<float>(splits * group * config.head_dim);
   }
   pages_ = arena_.take<std::byte>(limits_.pages * page_bytes());
 }
@@ -182,19 +197,21 @@ void CpuBackend::begin(const StepInput& input) {
   rows_ = static_cast<std::int64_t>(input.tokens.size());
   tasks_.clear();
   sampled_.clear();
+  const std::int32_t together = attention_rows_together();
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
     const auto index = static_cast<std::int32_t>(s);
     for (std::int32_t i = 0; i < sequence.rows; ++i) {
       places_[static_cast<std::size_t>(sequence.first_row + i)] = {index, sequence.context + i};
     }
-    for (std::int32_t first = 0; first < sequence.rows; first += kAttentionRows) {
-      const std::int32_t rows = std::min<std::int32_t>(kAttentionRows, sequence.rows - first);
+    for (std::int32_t first = 0; first < sequence.rows; first += together) {
+      const std::int32_t rows = std::min(together, sequence.rows - first);
       for (std::int32_t head = 0; head < owned_graph_.config.kv_heads; ++head) {
         tasks_.push_back({index, sequence.first_row + first, rows, head});
       }
     }
   }
+  cut_attention_tasks();
 }
 
 float* CpuBackend::buffer(RowBuffer name) const {
@@ -203,7 +220,6 @@ float* CpuBackend::buffer(RowBuffer name) const {
     case RowBuffer::kDelta: return delta_;
     case RowBuffer::kQkv: return qkv_;
     case RowBuffer::kAttention: return attention_;
-    case RowBuffer::kGated: return gated_;
   }
   return nullptr;
 }
@@ -214,7 +230,6 @@ std::int64_t CpuBackend::width(RowBuffer name) const {
     case RowBuffer::kDelta: return owned_graph_.config.hidden_size;
     case RowBuffer::kQkv: return owned_graph_.q_width() + 2 * owned_graph_.kv_width();
     case RowBuffer::kAttention: return owned_graph_.q_width();
-    case RowBuffer::kGated: return owned_graph_.config.intermediate_size;
   }
   return 0;
 }
@@ -230,18 +245,28 @@ void CpuBackend::embed(RowBuffer out) {
   });
 }
 
-LinearInput CpuBackend::to_input(const float* rows, std::int64_t count, std::int64_t k) {
+template <typename Make>
+LinearInput CpuBackend::make_input(float* rows, std::int64_t count, std::int64_t k,
+                                   const Make& make) {
   LinearInput input;
   input.rows = count;
+  pool_->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      if (float_activations_) {
+        make(row, rows + row * k);
+        continue;
+      }
+      // One row of memory a worker: what was quantised is not needed again.
+      float* to = rows + begin * k;
+      make(row, to);
+      quantize_activations(isa_, to, 1, k, k, x8_ + row * k, k, scale_ + row, sum_ + row);
+    }
+  });
   if (float_activations_) {
     input.f32 = rows;
-    return input;
+  } else {
+    input.quantized = {.m = count, .k = k, .x8 = x8_, .ld = k, .scale = scale_, .sum = sum_};
   }
-  pool_->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    quantize_activations(isa_, rows + begin * k, end - begin, k, k, x8_ + begin * k, k,
-                         scale_ + begin, sum_ + begin);
-  });
-  input.quantized = {.m = count, .k = k, .x8 = x8_, .ld = k, .scale = scale_, .sum = sum_};
   return input;
 }
 
@@ -251,32 +276,41 @@ LinearInput CpuBackend::add_norm_quantize(std::size_t layer, bool post_attention
       post_attention ? weights.post_attention_norm : weights.input_norm;
   const std::int64_t hidden = owned_graph_.config.hidden_size;
   const auto eps = static_cast<float>(owned_graph_.config.rms_norm_eps);
-  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      float* residual = residual_ + row * hidden;
-      if (!first) ops_.add(residual, delta_ + row * hidden, hidden);
-      ops_.rms_norm(residual, norm.data(), normed_ + row * hidden, hidden, eps);
-    }
+  return make_input(normed_, rows_, hidden, [&](std::int64_t row, float* to) {
+    float* residual = residual_ + row * hidden;
+    if (!first) ops_.add(residual, delta_ + row * hidden, hidden);
+    ops_.rms_norm(residual, norm.data(), to, hidden, eps);
   });
-  return to_input(normed_, rows_, hidden);
 }
 
 LinearInput CpuBackend::final_norm_quantize() {
   const std::int64_t hidden = owned_graph_.config.hidden_size;
   const auto eps = static_cast<float>(owned_graph_.config.rms_norm_eps);
   const auto count = static_cast<std::int64_t>(input_->logits_rows.size());
-  pool_->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t row = input_->logits_rows[static_cast<std::size_t>(i)];
-      float* residual = residual_ + row * hidden;
-      ops_.add(residual, delta_ + row * hidden, hidden);
-      ops_.rms_norm(residual, final_norm_.data(), normed_ + i * hidden, hidden, eps);
-    }
+  return make_input(normed_, count, hidden, [&](std::int64_t i, float* to) {
+    const std::int64_t row = input_->logits_rows[static_cast<std::size_t>(i)];
+    float* residual = residual_ + row * hidden;
+    ops_.add(residual, delta_ + row * hidden, hidden);
+    ops_.rms_norm(residual, final_norm_.data(), to, hidden, eps);
   });
-  return to_input(normed_, count, hidden);
 }
 
-LinearInput CpuBackend::quantize(RowBuffer in) { return to_input(buffer(in), rows_, width(in)); }
+LinearInput CpuBackend::quantize(RowBuffer in) {
+  const float* rows = buffer(in);
+  const std::int64_t k = width(in);
+  LinearInput input;
+  input.rows = rows_;
+  if (float_activations_) {
+    input.f32 = rows;
+    return input;
+  }
+  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    quantize_activations(isa_, rows + begin * k, end - begin, k, k, x8_ + begin * k, k,
+                         scale_ + begin, sum_ + begin);
+  });
+  input.quantized = {.m = rows_, .k = k, .x8 = x8_, .ld = k, .scale = scale_, .sum = sum_};
+  return input;
+}
 
 void CpuBackend::run_group(const PackedGroup& group, const LinearInput& input, float* out,
                            std::int64_t ld_out) {
@@ -303,15 +337,12 @@ void CpuBackend::linear(std::size_t layer, const LinearGroup& group, const Linea
   run_group(packed, input, buffer(out), width(out));
 }
 
-void CpuBackend::linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) {
+LinearInput CpuBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   const std::int64_t inner = owned_graph_.config.intermediate_size;
   run_group(layers_[layer].gate_up, input, gate_up_, 2 * inner);
-  float* to = buffer(out);
-  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const float* gate = gate_up_ + row * 2 * inner;
-      ops_.silu_multiply(gate, gate + inner, to + row * inner, inner);
-    }
+  return make_input(gated_, rows_, inner, [&](std::int64_t row, float* to) {
+    const float* gate = gate_up_ + row * 2 * inner;
+    ops_.silu_multiply(gate, gate + inner, to, inner);
   });
 }
 

@@ -1,6 +1,7 @@
 // The CPU backend: the embedded default.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "base/arena.h"
@@ -12,9 +13,6 @@
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm {
-
-// Rows of one sequence that attention handles together, so that they share the reads of K and V.
-inline constexpr std::int32_t kAttentionRows = 16;
 
 class CpuBackend final : public Backend {
  public:
@@ -36,7 +34,7 @@ class CpuBackend final : public Backend {
   LinearInput add_norm_quantize(std::size_t layer, bool post_attention, bool first) override;
   void linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
               RowBuffer out) override;
-  void linear_gated(std::size_t layer, const LinearInput& input, RowBuffer out) override;
+  LinearInput linear_gated_quantize(std::size_t layer, const LinearInput& input) override;
   void qk_norm_rope_cache(std::size_t layer) override;
   void attention(std::size_t layer, RowBuffer out) override;
   LinearInput quantize(RowBuffer in) override;
@@ -59,12 +57,22 @@ class CpuBackend final : public Backend {
     std::int32_t sequence = 0;
     std::int32_t position = 0;
   };
-  // A tile of rows of one sequence against one KV head.
+  // A tile of rows of one sequence against one KV head: all of the context, or one split of it.
   struct AttentionTask {
     std::int32_t sequence = 0;
     std::int32_t first_row = 0;
     std::int32_t rows = 0;
     std::int32_t kv_head = 0;
+    std::int32_t cut = -1;  // which CutAttention, or -1: all of the context
+    std::int32_t split = 0;
+  };
+  // One row against one KV head whose splits are tasks of their own. The worker that finishes the
+  // last of them combines all, in ascending order, so who that is changes no bit.
+  struct CutAttention {
+    AttentionPart* parts = nullptr;  // [splits][group]
+    float* outputs = nullptr;        // what the parts point to
+    std::int32_t splits = 0;
+    std::atomic<std::int32_t> left = 0;
   };
   // One worker's memory for attention.
   struct AttentionScratch {
@@ -85,12 +93,26 @@ class CpuBackend final : public Backend {
   void store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
-  // Quantises `rows` float rows of width k (or passes them on in the float precisions).
-  LinearInput to_input(const float* rows, std::int64_t count, std::int64_t k);
+  // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache
+  // (or keeps them as they are in the float precisions). make(row, to) writes one row.
+  template <typename Make>
+  LinearInput make_input(float* rows, std::int64_t count, std::int64_t k, const Make& make);
   void run_group(const PackedGroup& group, const LinearInput& input, float* out,
                  std::int64_t ld_out);
+  // Rows that attention handles together, so that they share the reads of K and V.
+  std::int32_t attention_rows_together() const;
+  // Cuts the context of the tasks at hand where they are too few for all workers.
+  void cut_attention_tasks();
+  // Rows row .. row + rows - 1 against one split of the context, of which the last of them sees at
+  // least one token. Rows before the split are left out: returns how many.
+  std::int64_t run_split(const AttentionTask& task, std::int64_t split, std::size_t layer,
+                         AttentionPart* parts, float* scores) const;
   void run_attention_task(const AttentionTask& task, std::size_t layer, float* out,
-                          const AttentionScratch& scratch);
+                          const AttentionScratch& scratch) const;
+  void run_cut_task(const AttentionTask& task, std::size_t layer, float* out,
+                    const AttentionScratch& scratch);
+  void finish_row(std::int64_t row, std::int64_t kv_head, const AttentionPart* totals,
+                  float* out) const;
 
   Isa isa_;
   ThreadPool* pool_;
@@ -126,6 +148,7 @@ class CpuBackend final : public Backend {
   std::int64_t rows_ = 0;
   std::vector<RowPlace> places_;
   std::vector<AttentionTask> tasks_;
+  std::vector<CutAttention> cuts_;
   std::vector<SampledToken> sampled_;
   std::vector<std::vector<float>> sample_scratch_;  // one a worker
 };

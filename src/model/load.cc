@@ -6,17 +6,9 @@
 #include "model/cpu_backend.h"
 
 namespace liquidgemm {
+namespace {
 
-Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& options) {
-  const Isa isa = options.isa.value_or(best_isa());
-  LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa));
-
-  LoadedModel model;
-  model.path = source.path;
-  model.config = source.config;
-  model.generation = source.generation;
-  model.bos_token = source.bos_token;
-  model.eos_token = source.eos_token;
+Status add_text(const ModelSource& source, LoadedModel& model) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::build(source.tokenizer, source.path));
   if (tokenizer.vocabulary_size() > source.config.vocab_size) {
     return corrupt(
@@ -30,6 +22,22 @@ Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& opt
                                 ChatTemplate::parse(source.chat_template, source.path));
     model.chat_template = std::make_unique<ChatTemplate>(std::move(chat_template));
   }
+  return ok_status();
+}
+
+}  // namespace
+
+Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& options) {
+  const Isa isa = options.isa.value_or(best_isa());
+  LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa));
+
+  LoadedModel model;
+  model.path = source.path;
+  model.config = source.config;
+  model.generation = source.generation;
+  model.bos_token = source.bos_token;
+  model.eos_token = source.eos_token;
+  if (options.text) LIQUIDGEMM_RETURN_IF_ERROR(add_text(source, model));
 
   model.pool = std::make_unique<ThreadPool>(options.threads);
   LIQUIDGEMM_ASSIGN_OR_RETURN(WeightLoader weights,

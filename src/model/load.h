@@ -21,6 +21,7 @@ struct LoadOptions {
   std::optional<Isa> isa;       // empty: the best one
   int threads = 0;              // 0: one for each CPU
   BackendLimits limits;         // max_position 0: the model's own, pages 0: as needed
+  bool text = true;             // false: token ids are enough, no tokenizer and no chat template
   WeightLoader::Report report;  // called after each layer; may be empty
 };
 
@@ -32,7 +33,7 @@ struct LoadedModel {
   GenerationDefaults generation;
   std::string bos_token;
   std::string eos_token;
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Tokenizer> tokenizer;         // null: loaded without text
   std::unique_ptr<ChatTemplate> chat_template;  // null: the model has none
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<Backend> backend;

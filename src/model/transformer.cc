@@ -17,8 +17,7 @@ void run_transformer(Backend& backend, const ModelGraph& graph, const StepInput&
     backend.all_reduce(RowBuffer::kDelta);
 
     rows = backend.add_norm_quantize(i, /*post_attention=*/true, /*first=*/false);
-    backend.linear_gated(i, rows, RowBuffer::kGated);
-    rows = backend.quantize(RowBuffer::kGated);
+    rows = backend.linear_gated_quantize(i, rows);
     backend.linear(i, layer.down, rows, RowBuffer::kDelta);
     backend.all_reduce(RowBuffer::kDelta);
   }

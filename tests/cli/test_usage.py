@@ -13,7 +13,11 @@ def test_help_lists_every_verb(liquid):
         assert re.search(rf"^\s+{verb}\b", text, re.MULTILINE), f"{verb} is not in\n{text}"
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "eval ppl", "eval summary", "bench gemm", "bench device"])
+EVALS = ["eval ppl", "eval summary"]
+BENCHES = ["bench gemm", "bench latency", "bench throughput", "bench device", "bench plot"]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *EVALS, *BENCHES])
 def test_help_of_a_verb_teaches_by_example(liquid, verb):
     text = liquid.ok(*verb.split(), "--help").text
     assert f"liquid {verb}" in text

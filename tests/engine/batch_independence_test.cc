@@ -115,6 +115,27 @@ INSTANTIATE_TEST_SUITE_P(Models, BatchIndependence,
                                          Case{"llama31", Precision::kFp32, KvFormat::kF16}),
                          case_name);
 
+// Token by token there is one row and few KV heads, so several workers share a row's context; 600
+// tokens are three splits, which combine in order whoever is done first.
+TEST(Attention, AContextSharedByWorkersGivesTheSameLogits) {
+  const unsigned seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  const std::vector<std::int32_t> pages{9, 3, 41, 40, 99, 0, 17, 18, 2, 50};
+  for (const char* name : {"llama31", "llama3"}) {
+    TestModelOptions options;
+    LoadedModel one = load_test_model(name, options);
+    const auto tokens = random_tokens(random, 600, one.config.vocab_size);
+    const std::vector<float> golden = all_logits(*one.backend, tokens, 200, pages);
+    for (const int threads : {2, 3}) {
+      options.threads = threads;
+      LoadedModel several = load_test_model(name, options);
+      EXPECT_TRUE(same_bits(golden, all_logits(*several.backend, tokens, 1, pages)))
+          << name << ", " << threads << " threads";
+    }
+  }
+}
+
 TEST(InstructionSets, GiveTheSameLogits) {
   std::mt19937 random(std::random_device{}());
   TestModelOptions options;

@@ -20,9 +20,16 @@ struct Cache {
   std::vector<std::vector<float>> scales;
   std::vector<KvPageView> pages;
 
-  float key(std::int64_t t, std::int64_t d) const { return value_at(t, d, 0); }
+  // Where dimension d of the key or the value in a page's slot lies.
+  std::size_t key_at(std::int64_t slot, std::int64_t d) const {
+    return static_cast<std::size_t>(d * kPageTokens + slot);
+  }
+  std::size_t value_at(std::int64_t slot, std::int64_t d) const {
+    return static_cast<std::size_t>((kPageTokens + slot) * head_dim + d);
+  }
+  float key(std::int64_t t, std::int64_t d) const { return element(t, key_at(t % kPageTokens, d)); }
   float value(std::int64_t t, std::int64_t d) const {
-    return value_at(t, d, kPageTokens * head_dim);
+    return element(t, value_at(t % kPageTokens, d));
   }
   float key_scale(std::int64_t t) const { return int8 ? page_scales(t)[t % kPageTokens] : 1.0f; }
   float value_scale(std::int64_t t) const {
@@ -33,9 +40,8 @@ struct Cache {
   const float* page_scales(std::int64_t t) const {
     return scales[static_cast<std::size_t>(t / kPageTokens)].data();
   }
-  float value_at(std::int64_t t, std::int64_t d, std::int64_t base) const {
+  float element(std::int64_t t, std::size_t at) const {
     const std::size_t page = static_cast<std::size_t>(t / kPageTokens);
-    const std::size_t at = static_cast<std::size_t>(base + t % kPageTokens * head_dim + d);
     return int8 ? static_cast<float>(codes[page][at]) : f16_to_float(f16[page][at]);
   }
 };
@@ -64,14 +70,24 @@ Cache make_cache(std::mt19937_64& rng, bool int8, std::int64_t tokens, std::int6
       view.v_f16 = view.k_f16 + page_values;
     }
     for (std::int64_t slot = 0; slot < kPageTokens && p * kPageTokens + slot < tokens; ++slot) {
-      for (const std::size_t base : {std::size_t{0}, page_values}) {
+      for (const bool is_key : {true, false}) {
         const std::vector<float> row = random_floats(rng, head_dim, 1.5f);
-        const std::size_t at = base + static_cast<std::size_t>(slot * head_dim);
+        std::vector<std::uint16_t> halves(row.size());
+        std::vector<std::int8_t> codes(row.size());
         if (int8) {
-          cache.scales.back()[static_cast<std::size_t>((base == 0 ? 0 : kPageTokens) + slot)] =
-              ops.to_int8(row.data(), cache.codes.back().data() + at, head_dim);
+          cache.scales.back()[static_cast<std::size_t>((is_key ? 0 : kPageTokens) + slot)] =
+              ops.to_int8(row.data(), codes.data(), head_dim);
         } else {
-          ops.to_f16(row.data(), cache.f16.back().data() + at, head_dim);
+          ops.to_f16(row.data(), halves.data(), head_dim);
+        }
+        for (std::int64_t d = 0; d < head_dim; ++d) {
+          const std::size_t at = is_key ? cache.key_at(slot, d) : cache.value_at(slot, d);
+          const auto from = static_cast<std::size_t>(d);
+          if (int8) {
+            cache.codes.back()[at] = codes[from];
+          } else {
+            cache.f16.back()[at] = halves[from];
+          }
         }
       }
     }
@@ -122,11 +138,8 @@ void contract_part(const Cache& cache, std::int64_t tokens, const float* q, floa
   std::vector<float> score(static_cast<std::size_t>(tokens));
   part->max = -kInf;
   for (std::int64_t t = 0; t < tokens; ++t) {
-    float lane[16] = {};
-    for (std::int64_t d = 0; d < head_dim; ++d) {
-      lane[d % 16] = fmaf(q[d], cache.key(t, d), lane[d % 16]);
-    }
-    float s = fold(lane);
+    float s = 0.0f;
+    for (std::int64_t d = 0; d < head_dim; ++d) s = fmaf(q[d], cache.key(t, d), s);
     if (cache.int8) s = s * cache.key_scale(t);
     s = s * scale;
     score[static_cast<std::size_t>(t)] = s;
@@ -274,8 +287,8 @@ TEST(Attention, RowsInOneCallEqualRowsAlone) {
       // The last token is broken: only rows that see it may notice.
       const std::size_t page = static_cast<std::size_t>((tokens - 1) / kPageTokens);
       const std::int64_t slot = (tokens - 1) % kPageTokens;
-      cache.f16[page][static_cast<std::size_t>(slot * head_dim)] = 0x7E00;
-      cache.f16[page][static_cast<std::size_t>((kPageTokens + slot) * head_dim)] = 0x7E00;
+      cache.f16[page][cache.key_at(slot, 0)] = 0x7E00;
+      cache.f16[page][cache.value_at(slot, 0)] = 0x7E00;
     }
     const std::vector<float> q = random_floats(rng, rows * row_stride);
     const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));

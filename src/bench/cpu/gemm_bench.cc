@@ -1,7 +1,5 @@
 #include "bench/cpu/gemm_bench.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -10,6 +8,7 @@
 #include "base/status_macros.h"
 #include "bench/cpu/product.h"
 #include "bench/cpu/run_probes.h"
+#include "bench/memory.h"
 
 namespace liquidgemm::bench::cpu {
 namespace {
@@ -37,20 +36,14 @@ std::int64_t calls_for(double seconds, const Job& job) {
 }
 
 // A cell that would be swapped, or end the process, is refused before anything is allocated.
-Status check_memory(const Shape& shape, std::int64_t m, const GemmOptions& options) {
+Status check_cell_memory(const Shape& shape, std::int64_t m, const GemmOptions& options) {
   const double weights = weight_bytes(shape, options.kind, options.group_size);
   const double needed =
       weights * (1.0 + static_cast<double>(weight_copies(weights))) + product_bytes(shape, m);
-  const double memory =
-      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
-  if (needed <= 0.8 * memory) return ok_status();
-  const auto gigabytes = [](double bytes) {
-    return std::to_string(static_cast<std::int64_t>(bytes / 1e9 + 0.5)) + " GB";
-  };
-  return resource_exhausted(shape.name + ", M " + std::to_string(m) + ": copies of the weights, " +
-                            "activations and outputs take " + gigabytes(needed) +
-                            ", but this machine has " + gigabytes(memory) +
-                            "; take a smaller --shape or --m");
+  return check_memory(needed,
+                      shape.name + ", M " + std::to_string(m) +
+                          ": copies of the weights, activations and outputs take ",
+                      "take a smaller --shape or --m");
 }
 
 }  // namespace
@@ -85,7 +78,7 @@ Status GemmBench::settle_ceilings(const std::vector<GemmRow>& rows) {
 Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   const GemmOptions& options = state_->options;
   ThreadPool& pool = state_->pool;
-  LIQUIDGEMM_RETURN_IF_ERROR(check_memory(shape, m, options));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_cell_memory(shape, m, options));
   if (!state_->layer || state_->layer->shape().n != shape.n ||
       state_->layer->shape().k != shape.k) {
     state_->layer.reset();  // the memory of one is there for the next

@@ -2,7 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "gemm/cuda/cuda_status.h"
@@ -49,19 +49,23 @@ Result<EncodeTiled> find_encoder() {
   return reinterpret_cast<EncodeTiled>(function);
 }
 
-// A matrix of `rows` rows of `columns` elements, row_bytes apart, in boxes.
+// A tensor of kRank dimensions in boxes, the innermost first; strides in bytes, of the others.
+template <std::size_t kRank>
 Status encode_map(EncodeTiled encode, const void* data, CUtensorMapDataType type,
-                  std::int64_t columns, std::int64_t rows, std::int64_t row_bytes, int box_columns,
-                  int box_rows, CUtensorMapSwizzle swizzle, CUtensorMap& map) {
-  const cuuint64_t extent[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t stride[1] = {static_cast<cuuint64_t>(row_bytes)};
-  const cuuint32_t box[2] = {static_cast<cuuint32_t>(box_columns),
-                             static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t step[2] = {1, 1};
+                  const std::array<std::int64_t, kRank>& extents,
+                  const std::array<std::int64_t, kRank - 1>& strides,
+                  const std::array<int, kRank>& box, CUtensorMapSwizzle swizzle, CUtensorMap& map) {
+  std::array<cuuint64_t, kRank> extent;
+  std::array<cuuint64_t, kRank - 1> stride;
+  std::array<cuuint32_t, kRank> boxes, step;
+  std::copy(extents.begin(), extents.end(), extent.begin());
+  std::copy(strides.begin(), strides.end(), stride.begin());
+  std::copy(box.begin(), box.end(), boxes.begin());
+  step.fill(1);
   const CUresult code =
-      encode(&map, type, 2, const_cast<void*>(data), extent, stride, box, step,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      encode(&map, type, kRank, const_cast<void*>(data), extent.data(), stride.data(), boxes.data(),
+             step.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (code == CUDA_SUCCESS) return ok_status();
   return internal_error("w4a8 gemm: cuTensorMapEncodeTiled returned " + std::to_string(code));
 }
@@ -105,12 +109,15 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   p.column_blocks = static_cast<int>(column_blocks(desc.k));
   p.row_tiles = plan.work.row_tiles;
   p.token_tiles = plan.work.token_tiles;
+  p.by_token_tiles = Divisor(p.token_tiles);
+  p.by_column_blocks = Divisor(p.column_blocks);
   p.stages = plan.work.stages;
   p.split = schedule.split;
   p.split_share = p.column_blocks / p.split;
   p.split_extra = p.column_blocks % p.split;
   p.exchange_offset = static_cast<int>(plan.work.exchange_offset);
   p.exchange_apart = plan.work.exchange_apart;
+  p.staging_offset = static_cast<int>(plan.work.staging_offset);
   p.exchange_most = plan.work.exchange_most;
   for (int i = 0; i < 8; ++i) {
     p.exchange_bytes[i] = static_cast<std::uint32_t>(plan.work.exchange_bytes[i]);
@@ -162,15 +169,23 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
                             std::to_string(width) + " or more");
   }
   W4A8Parameters p = parameters;
-  LIQUIDGEMM_RETURN_IF_ERROR(encode_map(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, desc.k, p.m,
-                                        a.ld_x, kBlockColumns, schedule.tokens / p.multicast,
-                                        CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
+  const TileSizes sizes = tile_sizes(schedule, desc.group_size);
+  const std::int64_t lines = block_bytes(desc.group_size) / kLineBytes;
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      encode_map<3>(encode, a.weights, CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                    {kLineBytes, p.column_blocks * lines, p.row_blocks},
+                    {kLineBytes, p.column_blocks * lines * kLineBytes},
+                    {kLineBytes, static_cast<int>(lines), sizes.tile_blocks()},
+                    CU_TENSOR_MAP_SWIZZLE_NONE, p.w_map));
+  LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
+      encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, {desc.k, p.m}, {a.ld_x},
+      {kBlockColumns, schedule.tokens / p.multicast}, CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
   if (!sums) {
-    LIQUIDGEMM_RETURN_IF_ERROR(
-        encode_map(encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, width, p.m, a.ld_y * 2,
-                   desc.gated ? kBlockRows / 2 : kBlockRows,
-                   8 * tile_sizes(schedule, desc.group_size).chunk_units(desc.gated),
-                   desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
+    LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
+        encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, {width, p.m}, {a.ld_y * 2},
+        {desc.gated ? kBlockRows / 2 : kBlockRows,
+         8 * (p.split > 1 ? 1 : sizes.chunk_units(desc.gated))},
+        desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
   p.ahead = a.programmatic_launch ? p.stages : 1;

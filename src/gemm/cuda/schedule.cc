@@ -128,28 +128,37 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   const int units = sizes.units();
   if (exchanges) {
     // A unit that a block finishes arrives from every other block (w4a8_kernel.cuh).
-    work.exchange_most = divide_up(divide_up(units, s.depth), s.split);
+    const int share = sizes.share_units();
+    work.exchange_most = divide_up(share, s.split);
     for (int unit = 0; unit < units; ++unit) {
-      work.exchange_bytes[unit / s.depth % s.split] += (s.split - 1) * kUnitBytes;
+      work.exchange_bytes[unit % share % s.split] += (s.split - 1) * kUnitBytes;
     }
     const std::size_t bytes = s.split == 1 ? 0
                                            : static_cast<std::size_t>(s.groups) * s.depth *
                                                  work.exchange_most * s.split * kUnitBytes;
     const std::size_t within =
-        s.depth == 1 ? 0 : static_cast<std::size_t>(sizes.warp_groups()) * units * kUnitBytes;
-    const std::size_t ring = work.stages * stage;
-    if (within > ring) {
-      return refuse(s, "the sums of the depth groups take " + std::to_string(within) +
-                           " bytes of shared memory, the ring has " + std::to_string(ring));
-    }
+        static_cast<std::size_t>(sizes.warp_groups()) * share * (s.depth - 1) * kUnitBytes;
+    // Outputs of depth groups are staged in the ring, behind what is exchanged there. Without depth
+    // groups their place lies between the ring's tokens and its weights (w4a8_pipeline.cuh).
+    const std::size_t staged =
+        s.depth == 1 ? 0 : static_cast<std::size_t>(sizes.warp_groups()) * share * kUnitOutputBytes;
+    const std::size_t tokens = static_cast<std::size_t>(work.stages) * sizes.x_bytes();
+    const std::size_t weights = work.stages * stage - tokens;
+    const std::size_t ring = s.depth > 1 ? tokens + weights : std::max(tokens, weights);
+    std::size_t in_ring = within + staged;
     if (work.shared_bytes + bytes <= device.shared_bytes_per_block) {
       work.exchange_apart = true;
       work.exchange_offset = (work.shared_bytes + 15) / 16 * 16;
       work.shared_bytes = work.exchange_offset + bytes;
-    } else if (within + bytes <= ring) {
-      work.exchange_offset = within;
+      work.staging_offset = within;
     } else {
-      return refuse(s, "the exchange of sums takes " + std::to_string(within + bytes) +
+      in_ring += bytes;
+      work.exchange_offset =
+          s.depth > 1 || bytes <= tokens ? within : tokens + sizes.staging_bytes();
+      work.staging_offset = within + bytes;
+    }
+    if (in_ring > ring) {
+      return refuse(s, "the exchange of sums takes " + std::to_string(in_ring) +
                            " bytes of shared memory, the ring has " + std::to_string(ring));
     }
     // One tile a cluster: the exchange reuses the ring.

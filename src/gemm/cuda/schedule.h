@@ -39,8 +39,10 @@ struct WorkDivision {
   int cluster = 1;
   int stages = 0;
   std::size_t shared_bytes = 0;
-  // The exchange of sums: beside the ring where both fit, else in it.
+  // The exchange of sums: beside the ring where both fit, else in it. Depth groups stage their
+  // outputs in the ring.
   std::size_t exchange_offset = 0;
+  std::size_t staging_offset = 0;
   bool exchange_apart = false;
   int exchange_most = 0;
   std::size_t exchange_bytes[8] = {};  // that each block of a cluster receives for a row group

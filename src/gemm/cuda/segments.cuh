@@ -37,8 +37,8 @@ class SegmentIterator {
   __device__ bool next(Segment& segment) {
     const int columns = p_.column_blocks;
     if (at_ < stop_) {
-      segment.tile = at_ / columns;
-      segment.begin = at_ % columns;
+      segment.tile = p_.by_column_blocks.divide(at_);
+      segment.begin = at_ - segment.tile * columns;
       segment.end = min(columns, segment.begin + stop_ - at_);
       at_ += segment.end - segment.begin;
       return true;

@@ -14,6 +14,12 @@ inline constexpr int kUnitBytes = 128 * 16;
 // many or one alone.
 inline constexpr int kLargestMulticast = 2;
 
+// Its outputs, 16 bits each.
+inline constexpr int kUnitOutputBytes = 64 * 8 * 2;
+
+// What the copy engine fetches of the weights at a time; a block of any group size is whole lines.
+inline constexpr int kLineBytes = 128;
+
 struct TileSizes {
   int tokens;
   int blocks;  // 64-row blocks of a consumer warp group
@@ -30,14 +36,18 @@ struct TileSizes {
   LIQUIDGEMM_LAYOUT int token_units() const { return tokens / 8; }
   // Of a warp group.
   LIQUIDGEMM_LAYOUT int units() const { return blocks * token_units(); }
+  // Of these, so many are added up, and finished or sent on, by each depth group.
+  LIQUIDGEMM_LAYOUT int share_units() const { return (units() + depth - 1) / depth; }
   // The epilogue writes so many units at a time, all of the same rows, and stages their outputs in
   // two buffers by turns, or in one if it is the whole tile. Gated units take more registers.
   LIQUIDGEMM_LAYOUT int chunk_units(bool gated) const {
-    const int most = gated ? 4 : 8;
-    return token_units() <= most ? token_units() : token_units() % most == 0 ? most : 4;
+    const int all = depth == 1 ? token_units() : share_units();
+    int chunk = gated ? 4 : 8;
+    while (all % chunk != 0) --chunk;
+    return chunk;
   }
   LIQUIDGEMM_LAYOUT int output_buffers() const { return units() == chunk_units(true) ? 1 : 2; }
-  LIQUIDGEMM_LAYOUT int output_bytes() const { return chunk_units(false) * 8 * kBlockRows * 2; }
+  LIQUIDGEMM_LAYOUT int output_bytes() const { return chunk_units(false) * kUnitOutputBytes; }
   LIQUIDGEMM_LAYOUT int staging_bytes() const {
     return depth == 1 ? groups * output_buffers() * output_bytes() : 0;
   }

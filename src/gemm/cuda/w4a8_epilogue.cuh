@@ -68,13 +68,12 @@ struct TileScales {
 // The scales of a thread's two rows.
 struct RowScales {
   float scale[2];
-  float bias[2];
+  float bias[2] = {};
 
   template <class Scales>
-  __device__ __forceinline__ RowScales(const W4A8Parameters& p, const Scales& scales, int row)
-      : scale{ptx::load_shared_float(scales.row_scale(row)),
-              ptx::load_shared_float(scales.row_scale(row + 8))},
-        bias{0.0f, 0.0f} {
+  __device__ __forceinline__ void load(const W4A8Parameters& p, const Scales& scales, int row) {
+    scale[0] = ptx::load_shared_float(scales.row_scale(row));
+    scale[1] = ptx::load_shared_float(scales.row_scale(row + 8));
     if (p.bias == nullptr) return;
     bias[0] = ptx::load_shared_float(scales.row_bias(row));
     bias[1] = ptx::load_shared_float(scales.row_bias(row + 8));
@@ -103,11 +102,12 @@ struct UnitOutputs {
   std::uint32_t low, high;
 };
 
-// The outputs of several units of the same rows, step by step for all of them: each step depends on
-// the one before, and only many of a kind keep a warp busy. What is the same for all units is
-// decided once for all.
-template <bool kGated, class Scales, int kUnits>
-__device__ __forceinline__ void units_outputs(const W4A8Parameters& p, const RowScales& rows,
+// The outputs of several units, of the same rows or each of its own, step by step for all of them:
+// each step depends on the one before, and only many of a kind keep a warp busy. What is the same
+// for all units is decided once for all.
+template <bool kGated, class Scales, int kUnits, int kRows>
+__device__ __forceinline__ void units_outputs(const W4A8Parameters& p,
+                                              const RowScales (&rows)[kRows],
                                               const TokenPair (&tokens)[kUnits],
                                               const int (&sums)[kUnits][4],
                                               UnitOutputs (&outputs)[kUnits]) {
@@ -117,14 +117,14 @@ __device__ __forceinline__ void units_outputs(const W4A8Parameters& p, const Row
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       values[u][i] = numerics::scale_output(tokens[u].template corrected<Scales>(sums[u][i], i % 2),
-                                            tokens[u].scale(i % 2), rows.scale[i / 2]);
+                                            tokens[u].scale(i % 2), rows[u % kRows].scale[i / 2]);
     }
   }
   if (p.bias != nullptr) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) values[u][i] = values[u][i] + rows.bias[i / 2];
+      for (int i = 0; i < 4; ++i) values[u][i] = values[u][i] + rows[u % kRows].bias[i / 2];
     }
   }
   if constexpr (kGated) {
@@ -167,41 +167,6 @@ __device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t
   }
 }
 
-// One unit by itself, straight to Y. `row_block` of the warp group's, `first_token` of the tile's.
-template <class Scales>
-__device__ __forceinline__ void write_unit(const W4A8Parameters& p, const OutputOrigin& origin,
-                                           const Scales& scales, int row_block, int first_token,
-                                           const int (&sums)[1][4]) {
-  const int block = origin.row_block + row_block;
-  const int token = origin.token + first_token;
-  if (block >= p.row_blocks || token >= p.m) return;
-  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
-  const int row = row_block * kBlockRows + warp * 16 + g;
-  TokenPair tokens[1];
-  tokens[0].load(scales, first_token + 2 * t);
-  if (p.output == OutputType::kInt32) {
-    write_sums<Scales>(p, std::int64_t{origin.row_block} * kBlockRows + row, token + 2 * t,
-                       tokens[0], sums[0]);
-    return;
-  }
-  const RowScales rows(p, scales, row);
-  UnitOutputs outputs[1];
-  if (p.gated) {
-    units_outputs<true, Scales>(p, rows, tokens, sums, outputs);
-  } else {
-    units_outputs<false, Scales>(p, rows, tokens, sums, outputs);
-  }
-  // After the transposes: channels 2t, 2t + 1 of token g.
-  const std::uint32_t low = ptx::transpose_8x8(outputs[0].low);
-  const std::uint32_t high = ptx::transpose_8x8(outputs[0].high);
-  if (token + g >= p.m) return;
-  const int channel = (p.gated ? block * 32 + warp * 8 : block * 64 + warp * 16) + 2 * t;
-  const int channels = p.gated ? p.n / 2 : p.n;
-  auto* const y = static_cast<std::uint16_t*>(p.y) + (token + g) * p.ld_y + channel;
-  if (channel < channels) *reinterpret_cast<std::uint32_t*>(y) = low;
-  if (!p.gated && channel + 8 < channels) *reinterpret_cast<std::uint32_t*>(y + 8) = high;
-}
-
 // The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
 // channels) for each token, its 16-byte pieces in the order of the copy engine's swizzle, which
 // keeps the transposed stores free of bank conflicts.
@@ -219,5 +184,25 @@ struct Staging {
     return unit * kUnitStaged + token * (kGated ? 64 : 128) + swizzled * 16;
   }
 };
+
+// Stages the outputs of units, one behind another, for the copy engine.
+template <bool kGated, int kUnits>
+__device__ __forceinline__ void stage_outputs(const UnitOutputs (&outputs)[kUnits], int thread,
+                                              std::uint32_t staged) {
+  using Stage = Staging<kGated>;
+  constexpr int kAtOnce = kUnits % (4 / Stage::kMatrices) == 0 ? 4 / Stage::kMatrices : 1;
+  const std::uint32_t row = staged + Stage::template row<kAtOnce>(thread / 32, thread % 32);
+#pragma unroll
+  for (int u = 0; u < kUnits; u += kAtOnce) {
+    std::uint32_t matrices[kAtOnce * Stage::kMatrices];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      matrices[i * Stage::kMatrices] = outputs[u + i].low;
+      if constexpr (!kGated) matrices[i * 2 + 1] = outputs[u + i].high;
+    }
+    ptx::store_transposed(row + u * Stage::kUnitStaged, matrices);
+  }
+  ptx::fence_shared_for_bulk_copies();
+}
 
 }  // namespace liquidgemm::cuda

@@ -11,6 +11,27 @@ namespace liquidgemm::cuda {
 // What the epilogue writes.
 enum class OutputType : int { kFloat16, kBFloat16, kInt32 };
 
+// Division of a number by a constant of the launch, both non-negative 32-bit: a multiplication
+// instead of some thirty dependent instructions. With p = 32 + l bits of 1 / d, rounded up, and
+// d <= 2^l the error stays below 1 / d (Granlund and Montgomery, 1994).
+struct Divisor {
+  std::uint32_t factor = 0;  // 2^(32 + shift) / d, rounded up, without its leading 2^32
+  int shift = 0;
+
+  Divisor() = default;
+  explicit Divisor(int d) {
+    while ((std::int64_t{1} << shift) < d) ++shift;
+    const std::uint64_t rest = (std::uint64_t{1} << shift) - static_cast<std::uint64_t>(d);
+    factor = static_cast<std::uint32_t>((rest << 32) / static_cast<std::uint64_t>(d) + 1);
+  }
+#if defined(__CUDACC__)
+  // n < 2^31: the sum fits 32 bits.
+  __device__ __forceinline__ int divide(int n) const {
+    return static_cast<int>((__umulhi(static_cast<unsigned>(n), factor) + n) >> shift);
+  }
+#endif
+};
+
 struct W4A8Parameters {
   // What the loader needs for its first copies comes first: a launch finds its parameters in no
   // cache, and fetches them line by line.
@@ -22,6 +43,7 @@ struct W4A8Parameters {
   int column_blocks = 0;  // of 128 columns of K
   int row_tiles = 0;      // of all blocks of a cluster together
   int token_tiles = 0;
+  Divisor by_token_tiles, by_column_blocks;
   int split = 1;         // blocks of a cluster that share one tile along K:
   int split_share = 0;   // column blocks for each,
   int split_extra = 0;   // and one more for the first of them
@@ -31,6 +53,7 @@ struct W4A8Parameters {
   int stream_share = 0;  // column blocks for every worker,
   int stream_extra = 0;  // and one more for the first of them
   int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
+  CUtensorMap w_map;  // the weights as [row block, line, 128 bytes], boxes of a stage of a tile
   CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x (tokens of a tile / multicast)
   CUtensorMap y_map;  // Y, boxes of the outputs of 64 rows x the tokens of a chunk, swizzled
   const float* channel_scale = nullptr;  // in the layout's row order
@@ -46,6 +69,7 @@ struct W4A8Parameters {
   // The exchange of sums among contributors (w4a8_kernel.cuh).
   int exchange_offset = 0;               // where in shared memory
   bool exchange_apart = false;           // not in the ring
+  int staging_offset = 0;                // of depth groups' outputs, where in shared memory
   int exchange_most = 0;                 // units that a depth group of a block finishes at most
   std::uint32_t exchange_bytes[8] = {};  // that arrive for a row group of the block of each rank
   OutputType output = OutputType::kFloat16;

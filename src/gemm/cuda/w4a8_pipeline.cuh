@@ -1,7 +1,7 @@
 // The W4A8 GEMM on Hopper: LiquidQuant weights through an implicit fine-grained pipeline.
 //
 //             one producer                    several consumer warp groups
-//   HBM, L2 --- bulk copy: packed weights ---> registers: 16 bytes -> 2 fragments (unpack.h)
+//   HBM, L2 --- TMA: packed weights ---------> registers: 16 bytes -> 2 fragments (unpack.h)
 //           \-- TMA: X8, 128-byte swizzle ---> wgmma m64nNk32, u8 x s8, sums in registers
 //                 ring of stages, each 128 columns of K, full and empty mbarriers
 //
@@ -41,12 +41,13 @@ struct W4A8Config {
   static constexpr int kSums = kRowBlocks * kTokens / 2;  // registers of one thread
   // The loader is one warp. Where the sums need most of the registers, it is a whole warp group,
   // because only a warp group can hand its registers over; a lone consumer has all it can name.
-  static constexpr bool kRedistribute = kSums >= 64 && kConsumers > 128;
+  static constexpr bool kRedistribute = kSums >= (kConsumers == 512 ? 32 : 64) && kConsumers > 128;
   static constexpr int kLoaderRegisters = kConsumers == 256 ? 24 : 56;
-  static constexpr int kConsumerRegisters = kConsumers == 256 ? 240 : 152;
+  static constexpr int kConsumerRegisters = kConsumers == 256 ? 240 : kConsumers == 384 ? 152 : 104;
   static constexpr int kThreads = kConsumers + (kRedistribute ? 128 : 32);
   static constexpr int kXBytes = kSizes.x_bytes();
   static constexpr int kBlockBytes = block_bytes(kGroupSize);
+  static constexpr int kBlockLines = kBlockBytes / kLineBytes;
   static constexpr int kTokenUnits = kSizes.token_units();
   static constexpr int kUnits = kSizes.units();
   template <bool kGated>
@@ -82,6 +83,59 @@ struct SharedMemory {
   }
 };
 
+// Named barriers of a block; those of the warp groups follow.
+inline constexpr int kBarriersSetBarrier = 0;  // consumers arrive, the loader waits
+inline constexpr int kStartBarrier = 1;        // the loader arrives, consumers wait
+inline constexpr int kRingLeftBarrier = 2;     // consumers among themselves
+inline constexpr int kGroupBarrier = 3;        // of warp group 0
+
+// How a block starts. Whatever comes before the first copy costs every launch, and setting up the
+// barriers takes long: so the loader does the first slot's and asks for its weights, the consumer
+// warps do the others' and go on with what else they need. With multicast, blocks arrive at each
+// other's barriers: all of the cluster start together.
+template <class Config>
+struct Start {
+  static constexpr int kThreads = Config::kConsumers + 32;
+  const W4A8Parameters& p;
+  const SharedMemory<Config>& shared;
+
+  // A whole warp.
+  __device__ __forceinline__ void set_barriers(int first, int end, int step) const {
+#pragma unroll 1
+    for (int slot = first; slot < end; slot += step) {
+      ptx::mbarrier_init(shared.full + slot * 8, 1);
+      ptx::mbarrier_init(shared.empty + slot * 8, Config::kRowGroups * 4 * p.multicast);
+    }
+    ptx::mbarrier_init_fence();
+    __syncwarp();
+  }
+  // A consumer warp has set its barriers;
+  __device__ __forceinline__ void announce() const {
+    if (p.multicast > 1) {
+      ptx::cluster_arrive();
+    } else {
+      ptx::named_barrier_arrive(kBarriersSetBarrier, kThreads);
+    }
+  }
+  // needs those of the others.
+  __device__ __forceinline__ void await() const {
+    if (p.multicast > 1) {
+      ptx::cluster_wait();
+    } else {
+      ptx::named_barrier(kStartBarrier, kThreads);
+    }
+  }
+  // The loader has set its own and needs all.
+  __device__ __forceinline__ void join() const {
+    if (p.multicast > 1) {
+      ptx::cluster_barrier();
+    } else {
+      ptx::named_barrier(kBarriersSetBarrier, kThreads);
+      ptx::named_barrier_arrive(kStartBarrier, kThreads);
+    }
+  }
+};
+
 // Position in the ring.
 struct RingSlot {
   int slot = 0;
@@ -105,8 +159,8 @@ __device__ __forceinline__ TileOrigin tile_origin(const W4A8Parameters& p, int t
   // Token tiles of the same rows follow each other: the weights come from HBM once.
   int row_tile = tile, token_tile = 0;
   if (p.token_tiles > 1) {
-    row_tile = tile / p.token_tiles;
-    token_tile = tile % p.token_tiles;
+    row_tile = p.by_token_tiles.divide(tile);
+    token_tile = tile - row_tile * p.token_tiles;
   }
   return {(row_tile * p.multicast + row_rank) * Config::kTileBlocks, token_tile * Config::kTokens};
 }
@@ -128,20 +182,13 @@ struct Producer {
   const SharedMemory<Config>& shared;
   int row_rank;
 
-  // One stage's share of the weights: `blocks` 64-row blocks that lie `row_stride` bytes apart.
-  __device__ __forceinline__ void load_weights(int slot, const std::uint8_t* weights,
-                                               std::int64_t row_stride, int blocks) const {
+  // One stage's weights, all row blocks of the tile. Those past the last one come as zeros.
+  __device__ __forceinline__ void load_weights(int slot, int row_block, int column_block) const {
     const std::uint32_t barrier = shared.full + slot * 8;
-    const std::uint32_t bytes = Config::kXBytes + blocks * Config::kBlockBytes;
-    ptx::mbarrier_expect_bytes(barrier, bytes);
-#pragma unroll
-    for (int i = 0; i < Config::kTileBlocks; ++i) {
-      if (i < blocks) {
-        ptx::copy_bulk(shared.block(slot, i), weights, Config::kBlockBytes, barrier,
-                       p.weight_policy);
-      }
-      weights += row_stride;
-    }
+    ptx::mbarrier_expect_bytes(barrier,
+                               Config::kXBytes + Config::kTileBlocks * Config::kBlockBytes);
+    ptx::copy_tensor(shared.block(slot, 0), &p.w_map, 0, column_block * Config::kBlockLines,
+                     row_block, barrier, p.weight_policy);
   }
   __device__ __forceinline__ void load_tokens(int slot, int token, int column_block) const {
     const std::uint32_t barrier = shared.full + slot * 8;
@@ -155,16 +202,6 @@ struct Producer {
     constexpr std::uint16_t kEveryone = (1 << kLargestMulticast) - 1;
     ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * kShare * kBlockColumns, &p.x_map,
                                column, token + row_rank * kShare, barrier, kEveryone, p.x_policy);
-  }
-
-  __device__ __forceinline__ void initialize_barriers(int begin, int end) const {
-#pragma unroll 1
-    for (int slot = begin; slot < end; ++slot) {
-      ptx::mbarrier_init(shared.full + slot * 8, 1);
-      ptx::mbarrier_init(shared.empty + slot * 8, Config::kRowGroups * 4 * p.multicast);
-    }
-    ptx::mbarrier_init_fence();
-    __syncwarp();
   }
 
   // The sums that worker `other` left of this tile, as stages of the ring.
@@ -194,11 +231,8 @@ struct Producer {
     }
   }
 
-  // `release_block`: called when the barriers are there for the others to use.
-  template <class ReleaseBlock>
-  __device__ __forceinline__ void run(int worker, int split_rank,
-                                      const ReleaseBlock& release_block) const {
-    const std::int64_t row_stride = std::int64_t{p.column_blocks} * Config::kBlockBytes;
+  __device__ __forceinline__ void run(int worker, int split_rank) const {
+    const Start<Config> start{p, shared};
     RingSlot at;
     at.parity = 1;  // the ring starts empty
     Segment segment;
@@ -207,40 +241,28 @@ struct Producer {
     while (segments.next(segment)) {
       segment = split_segment(p, segment, split_rank);
       const TileOrigin origin = tile_origin<Config>(p, segment.tile, row_rank);
-      const int blocks = max(0, min(Config::kTileBlocks, p.row_blocks - origin.row_block));
-      const std::uint8_t* weights = p.weights + origin.row_block * row_stride +
-                                    std::int64_t{segment.begin} * Config::kBlockBytes;
       int column = segment.begin;
       if (first) {
-        // The weights of the first stages do not depend on the kernel before; the tokens do. The
-        // very first are asked for before all else: whatever comes before costs every launch.
-        initialize_barriers(0, 1);
-        load_weights(0, weights, row_stride, blocks);
-        weights += Config::kBlockBytes;
-        ptx::prefetch_map(&p.x_map);
-        initialize_barriers(1, p.stages);
-        release_block();
+        // The weights of the first stages do not depend on the kernel before; the tokens do.
+        start.set_barriers(at.slot, at.slot + 1, 1);
+        load_weights(at.slot, origin.row_block, column);
+        start.join();
         const int ahead = min(p.ahead, segment.end - segment.begin);
 #pragma unroll 1
-        for (int i = 1; i < ahead; ++i) {
-          load_weights(i, weights, row_stride, blocks);
-          weights += Config::kBlockBytes;
-        }
+        for (int i = 1; i < ahead; ++i) load_weights(i, origin.row_block, column + i);
         ptx::wait_for_previous_kernel();
 #pragma unroll 1
-        for (int i = 0; i < ahead; ++i) {
-          load_tokens(i, origin.token, column);
+        for (; column < segment.begin + ahead; ++column) {
+          load_tokens(at.slot, origin.token, column);
           at.advance(1, p.stages);
-          ++column;
         }
         first = false;
       }
 #pragma unroll 1
       for (; column < segment.end; ++column) {
         ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
-        load_weights(at.slot, weights, row_stride, blocks);
+        load_weights(at.slot, origin.row_block, column);
         load_tokens(at.slot, origin.token, column);
-        weights += Config::kBlockBytes;
         at.advance(1, p.stages);
       }
       if constexpr (Config::kDepthGroups == 1 && Config::kPartialUnits > 0) {
@@ -297,7 +319,9 @@ struct Consumer {
     }
   }
   // All threads of this warp group.
-  __device__ __forceinline__ void group_barrier() const { ptx::named_barrier(2 + group, 128); }
+  __device__ __forceinline__ void group_barrier() const {
+    ptx::named_barrier(kGroupBarrier + group, 128);
+  }
   __device__ __forceinline__ std::uint32_t scales() const {
     return shared.scales + group * Config::kScaleBytes;
   }

@@ -3,20 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/splitmix64.h"
 #include "base/status_macros.h"
 
 namespace liquidgemm {
 namespace {
 
 constexpr std::int64_t kBlock = 32;
-
-// SplitMix64: a counter in, 64 well-mixed bits out.
-std::uint64_t mix(std::uint64_t counter) {
-  counter += 0x9e3779b97f4a7c15u;
-  counter = (counter ^ (counter >> 30)) * 0xbf58476d1ce4e5b9u;
-  counter = (counter ^ (counter >> 27)) * 0x94d049bb133111ebu;
-  return counter ^ (counter >> 31);
-}
 
 // Uniform in [-0.5, 0.5).
 float centered_uniform(std::uint64_t bits) {
@@ -40,8 +33,7 @@ class DitheredSource final : public TensorSource {
     LIQUIDGEMM_RETURN_IF_ERROR(source_->read_rows(name, first, count, out));
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
     if (info->dtype != DType::kQ4_0 && info->dtype != DType::kQ4_1) return ok_status();
-    std::uint64_t key = mix(seed_);
-    for (const char c : name) key = mix(key ^ static_cast<unsigned char>(c));
+    const std::uint64_t key = splitmix64_key(seed_, name);
     const std::int64_t width = info->shape.back();
     for (std::int64_t row = 0; row < count; ++row) {
       for (std::int64_t block = 0; block < width; block += kBlock) {
@@ -64,7 +56,9 @@ class DitheredSource final : public TensorSource {
   static void add_noise(float* values, DType dtype, std::uint64_t key, std::uint64_t counter) {
     const float step = block_step(values, dtype);
     for (std::int64_t i = 0; i < kBlock; ++i) {
-      values[i] += step * centered_uniform(mix(key ^ mix(counter + static_cast<std::uint64_t>(i))));
+      values[i] +=
+          step *
+          centered_uniform(splitmix64(key ^ splitmix64(counter + static_cast<std::uint64_t>(i))));
     }
   }
 

@@ -1,9 +1,11 @@
 // Attention of several query vectors over one split of the context, over the sixteen-lane vector of
 // the including file (see kernels_impl.h).
 //
-// Keys, then values, are converted to float a tile of tokens at a time; the tile stays in the first
-// level cache while every query passes over it. What a query computes, and in which order, is the
-// contract's sequence for it alone.
+// Lanes are tokens while scores are made (a page holds keys dimension by dimension) and dimensions
+// while values are added (a page holds values token by token), so neither needs a sum across lanes.
+// Four queries share every key and value that is loaded; with more than eight, a block of a page is
+// first converted to float and stays in the first level cache while all queries pass over it. What
+// a query computes, and in which order, is the contract's sequence for it alone.
 #pragma once
 
 #include "ops/cpu/ops.h"
@@ -11,53 +13,133 @@
 namespace liquidgemm {
 namespace {
 
-// A tile's rows are head_dim filled up with zeros to whole vectors. The tile takes a quarter, half
-// or all of the tokens of a page, so that it never lies across two.
-constexpr std::int64_t kTileFloats = 16 * kMaxHeadDim;
+constexpr std::int64_t kScoreStride = numerics::kAttentionSplit;  // from one query to the next
+constexpr std::int64_t kTileDims = 64;
+constexpr std::int64_t kTileFloats = kTileDims * kPageTokens;
+constexpr std::int64_t kTogether = 4;       // queries that share a load
+constexpr std::int64_t kDirectQueries = 8;  // as many convert what they load themselves
+static_assert(kPageTokens == 64);           // four vectors of tokens
 
-LIQUIDGEMM_INLINE std::int64_t tile_tokens(std::int64_t row_floats) {
-  return row_floats <= 64 ? 64 : row_floats <= 128 ? 32 : 16;
-}
+LIQUIDGEMM_INLINE Vec load16(const float* p) { return load(p); }
+LIQUIDGEMM_INLINE Vec load16(const std::uint16_t* p) { return load_f16(p); }
+LIQUIDGEMM_INLINE Vec load16(const std::int8_t* p) { return load_int8(p); }
 
-// `tokens` rows from page[slot]; the rest of the last group of 16 rows becomes zeros, so that the
-// scores of tokens that do not exist are computed (and ignored) without reading their slots.
-void load_tile(const float* f32, const std::uint16_t* f16, const std::int8_t* int8,
-               std::int64_t slot, std::int64_t tokens, std::int64_t head_dim,
-               std::int64_t row_floats, float* tile) {
-  const std::int64_t tail = head_dim % 16;
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    const std::int64_t at = (slot + t) * head_dim;
-    float* row = tile + t * row_floats;
-    std::int64_t d = 0;
-    if (f32 != nullptr) {
-      for (; d + 16 <= head_dim; d += 16) store(row + d, load(f32 + at + d));
-      if (tail > 0) store(row + d, load_partial(f32 + at + d, tail));
-    } else if (f16 != nullptr) {
-      for (; d + 16 <= head_dim; d += 16) store(row + d, load_f16(f16 + at + d));
-      if (tail > 0) {
-        std::uint16_t last[16] = {};
-        for (std::int64_t i = 0; i < tail; ++i) last[i] = f16[at + d + i];
-        store(row + d, load_f16(last));
-      }
-    } else {
-      for (; d + 16 <= head_dim; d += 16) store(row + d, load_int8(int8 + at + d));
-      if (tail > 0) {
-        std::int8_t last[16] = {};
-        for (std::int64_t i = 0; i < tail; ++i) last[i] = int8[at + d + i];
-        store(row + d, load_int8(last));
-      }
+// The queries of one call; see ops.h, attention_rows.
+struct Queries {
+  const float* q;
+  std::int64_t row_stride, group, head_dim, visible, tokens, count;
+
+  // How many tokens of the page that starts at token t0 a row sees.
+  std::int64_t seen_of_page(std::int64_t row, std::int64_t t0) const {
+    const std::int64_t end = visible + row < tokens ? visible + row : tokens;
+    return end - t0 < 0 ? 0 : end - t0 < kPageTokens ? end - t0 : kPageTokens;
+  }
+};
+
+// Walks over them in order, without a division for each.
+struct Cursor {
+  std::int64_t row = 0, head = 0;
+
+  void advance(const Queries& all) {
+    if (++head == all.group) {
+      head = 0;
+      ++row;
     }
   }
-  for (float* p = tile + tokens * row_floats; p < tile + (tokens + 15) / 16 * 16 * row_floats;
-       p += 16) {
-    store(p, zero());
+};
+
+// scores[i][0 .. 16 * kVectors) (+)= the products of `dims` dimensions, ascending. `keys` and q are
+// at the first of them; `first` starts the sums at 0.
+template <int kQueries, int kVectors, typename T>
+LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, std::int64_t dims,
+                                    bool first, float* scores) {
+  Vec sum[kQueries][kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < kQueries; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      sum[i][v] = first ? zero() : load(scores + i * kScoreStride + v * 16);
+    }
+  }
+  for (std::int64_t d = 0; d < dims; ++d) {
+    Vec key[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) key[v] = load16(keys + d * kPageTokens + v * 16);
+#pragma GCC unroll 8
+    for (int i = 0; i < kQueries; ++i) {
+      const Vec x = set1(q[i][d]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(x, key[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kQueries; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store(scores + i * kScoreStride + v * 16, sum[i][v]);
   }
 }
 
-// out[query][d .. d + 16 * kVectors) += weight * value for tokens first .. last-1 of the tile, in
+// Scores of `tokens` tokens, rounded up to what the registers take: a page has slots for them all,
+// and lanes of tokens that a query does not see are dropped by softmax_part.
+template <int kQueries, typename T>
+void score_tokens(const float* const* q, const T* keys, std::int64_t dims, bool first,
+                  std::int64_t tokens, float* scores) {
+  constexpr int kWide = score_vectors(kQueries);
+  std::int64_t t = 0;
+  if constexpr (kWide > 2) {
+    for (; tokens - t > 32; t += 16 * kWide) {
+      add_products<kQueries, kWide>(q, keys + t, dims, first, scores + t);
+    }
+  }
+  constexpr int kNarrow = kWide > 2 ? 2 : kWide;
+  for (; t < tokens; t += 16 * kNarrow) {
+    add_products<kQueries, kNarrow>(q, keys + t, dims, first, scores + t);
+  }
+}
+
+// Every query against the page at token t0, dimensions d0 .. d0 + dims - 1 of it.
+template <typename T>
+void score_page(const Queries& all, std::int64_t t0, const T* keys, std::int64_t d0,
+                std::int64_t dims, float* scratch) {
+  std::int64_t count = 0;
+  Cursor at;
+  for (std::int64_t i = 0; i < all.count; i += count) {
+    count = all.count - i < kTogether ? all.count - i : kTogether;
+    const float* q[kTogether];
+    std::int64_t tokens = 0;  // the last of them sees the most
+    for (std::int64_t j = 0; j < count; ++j, at.advance(all)) {
+      q[j] = all.q + at.row * all.row_stride + at.head * all.head_dim + d0;
+      tokens = all.seen_of_page(at.row, t0);
+    }
+    if (tokens == 0) continue;
+    float* scores = scratch + i * kScoreStride + t0;
+    switch (count) {
+      case 1: score_tokens<1>(q, keys, dims, d0 == 0, tokens, scores); break;
+      case 2: score_tokens<2>(q, keys, dims, d0 == 0, tokens, scores); break;
+      case 3: score_tokens<3>(q, keys, dims, d0 == 0, tokens, scores); break;
+      default: score_tokens<4>(q, keys, dims, d0 == 0, tokens, scores); break;
+    }
+  }
+}
+
+template <typename T>
+void score_keys(const Queries& all, std::int64_t t0, const T* keys, float* tile, float* scratch) {
+  if (all.count <= kDirectQueries) {
+    score_page(all, t0, keys, 0, all.head_dim, scratch);
+    return;
+  }
+  for (std::int64_t d0 = 0; d0 < all.head_dim; d0 += kTileDims) {
+    const std::int64_t dims = all.head_dim - d0 < kTileDims ? all.head_dim - d0 : kTileDims;
+    const T* from = keys + d0 * kPageTokens;
+    for (std::int64_t i = 0; i < dims * kPageTokens; i += 16) store(tile + i, load16(from + i));
+    score_page(all, t0, tile, d0, dims, scratch);
+  }
+}
+
+// out[query][d .. d + 16 * kVectors) += weight * value for tokens first .. last-1 of the page, in
 // ascending order. The sums stay in registers: kQueries share each value that is loaded.
-template <int kQueries, int kVectors>
-LIQUIDGEMM_INLINE void add_values(const float* weights, const float* tile, std::int64_t row_floats,
+template <int kQueries, int kVectors, typename T>
+LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, std::int64_t stride,
                                   std::int64_t first, std::int64_t last, const AttentionPart* parts,
                                   std::int64_t d, std::int64_t lanes_left) {
   Vec sum[kQueries][kVectors];
@@ -71,13 +153,12 @@ LIQUIDGEMM_INLINE void add_values(const float* weights, const float* tile, std::
     }
   }
   for (std::int64_t t = first; t < last; ++t) {
-    const float* row = tile + t * row_floats + d;
     Vec value[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) value[v] = load(row + v * 16);
+    for (int v = 0; v < kVectors; ++v) value[v] = load16(values + t * stride + v * 16);
 #pragma GCC unroll 8
     for (int i = 0; i < kQueries; ++i) {
-      const Vec weight = set1(weights[i * numerics::kAttentionSplit + t]);
+      const Vec weight = set1(weights[i * kScoreStride + t]);
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(weight, value[v], sum[i][v]);
     }
@@ -96,34 +177,132 @@ LIQUIDGEMM_INLINE void add_values(const float* weights, const float* tile, std::
   }
 }
 
-template <int kQueries>
-void add_tile(const float* weights, const float* tile, std::int64_t row_floats, std::int64_t first,
-              std::int64_t last, const AttentionPart* parts, std::int64_t head_dim) {
+// Dimensions d0 .. d0 + dims - 1; `values` is at d0 of the page's first token.
+template <int kQueries, typename T>
+void add_tokens(const float* weights, const T* values, std::int64_t stride, std::int64_t first,
+                std::int64_t last, const AttentionPart* parts, std::int64_t d0, std::int64_t dims) {
   constexpr int kWide = value_vectors(kQueries);
   if (first >= last) return;
   std::int64_t d = 0;
-  for (; d + 16 * kWide <= head_dim; d += 16 * kWide) {
-    add_values<kQueries, kWide>(weights, tile, row_floats, first, last, parts, d, 16 * kWide);
+  for (; d + 16 * kWide <= dims; d += 16 * kWide) {
+    add_values<kQueries, kWide>(weights, values + d, stride, first, last, parts, d0 + d,
+                                16 * kWide);
   }
   if constexpr (kWide > 4) {
-    for (; d + 64 <= head_dim; d += 64) {
-      add_values<kQueries, 4>(weights, tile, row_floats, first, last, parts, d, 64);
+    for (; d + 64 <= dims; d += 64) {
+      add_values<kQueries, 4>(weights, values + d, stride, first, last, parts, d0 + d, 64);
     }
   }
-  for (; d < head_dim; d += 16) {
-    const std::int64_t left = head_dim - d < 16 ? head_dim - d : 16;
-    add_values<kQueries, 1>(weights, tile, row_floats, first, last, parts, d, left);
+  for (; d < dims; d += 16) {
+    const std::int64_t left = dims - d < 16 ? dims - d : 16;
+    add_values<kQueries, 1>(weights, values + d, stride, first, last, parts, d0 + d, left);
   }
 }
 
-// Scores become weights: max, exp, their sum, then the values' scales.
-void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages,
+template <typename T>
+void add_page(const Queries& all, std::int64_t t0, const T* values, std::int64_t stride,
+              std::int64_t d0, std::int64_t dims, const float* scratch, AttentionPart* parts) {
+  std::int64_t count = 0;
+  Cursor at;
+  for (std::int64_t i = 0; i < all.count; i += count) {
+    count = all.count - i < kTogether ? all.count - i : kTogether;
+    const float* weights = scratch + i * kScoreStride + t0;
+    // The tokens that the first of these queries sees, all see; a token that a query does not
+    // see may hold a NaN, so it is left out rather than weighted with 0.
+    const std::int64_t common = all.seen_of_page(at.row, t0);
+    switch (count) {
+      case 1: add_tokens<1>(weights, values, stride, 0, common, parts + i, d0, dims); break;
+      case 2: add_tokens<2>(weights, values, stride, 0, common, parts + i, d0, dims); break;
+      case 3: add_tokens<3>(weights, values, stride, 0, common, parts + i, d0, dims); break;
+      default: add_tokens<4>(weights, values, stride, 0, common, parts + i, d0, dims); break;
+    }
+    for (std::int64_t j = 0; j < count; ++j, at.advance(all)) {
+      const std::int64_t end = all.seen_of_page(at.row, t0);
+      add_tokens<1>(weights + j * kScoreStride, values, stride, common, end, parts + i + j, d0,
+                    dims);
+    }
+  }
+}
+
+template <typename T>
+void weigh_values(const Queries& all, std::int64_t t0, const T* values, float* tile,
+                  const float* scratch, AttentionPart* parts) {
+  const std::int64_t head_dim = all.head_dim;
+  std::int64_t d0 = 0;
+  if (all.count <= kDirectQueries) {
+    d0 = head_dim / 16 * 16;  // a vector past the end of a row could reach past the page
+    add_page(all, t0, values, head_dim, 0, d0, scratch, parts);
+  }
+  const std::int64_t tokens = all.tokens - t0 < kPageTokens ? all.tokens - t0 : kPageTokens;
+  for (; d0 < head_dim; d0 += kTileDims) {
+    const std::int64_t dims = head_dim - d0 < kTileDims ? head_dim - d0 : kTileDims;
+    const std::int64_t whole = dims / 16 * 16;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const T* from = values + t * head_dim + d0;
+      float* row = tile + t * kTileDims;
+      for (std::int64_t d = 0; d < whole; d += 16) store(row + d, load16(from + d));
+      if (whole < dims) {
+        T last[16] = {};
+        for (std::int64_t d = whole; d < dims; ++d) last[d - whole] = from[d];
+        store(row + whole, load16(last));
+      }
+    }
+    add_page(all, t0, tile, kTileDims, d0, dims, scratch, parts);
+  }
+}
+
+// 16 * kCount scores from their products, the first `count` of them real; they join the maximum.
+template <int kCount>
+LIQUIDGEMM_INLINE Vec make_scores(float* scores, std::int64_t count, const float* k_scale,
+                                  const Vec& factor, Vec most) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    Vec score = load(scores + i * 16);
+    if (k_scale != nullptr) score = mul(score, load_partial(k_scale + i * 16, count));
+    score = mul(score, factor);
+    store(scores + i * 16, score);
+    if (kCount == 1) score = first_lanes(score, set1(-__builtin_inff()), count);
+    most = greater(score, most);
+  }
+  return most;
+}
+
+// And their weights, which join the sum before the values' scales do theirs.
+template <int kCount>
+LIQUIDGEMM_INLINE Vec make_weights(float* scores, std::int64_t count, const KvPageView* pages,
+                                   std::int64_t t, const Vec& shift, Vec sum) {
+  Vec p[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) p[i] = sub(load(scores + i * 16), shift);
+  exp(p);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    if (kCount == 1) p[i] = first_lanes(p[i], zero(), count);
+    sum = add(sum, p[i]);
+    const std::int64_t at = t + i * 16;
+    const float* v_scale = pages[at / kPageTokens].v_scale;
+    if (v_scale != nullptr) p[i] = mul(p[i], load_partial(v_scale + at % kPageTokens, count));
+    store(scores + i * 16, p[i]);
+  }
+  return sum;
+}
+
+// Sums of products become scores, and scores weights: max, exp, their sum, the values' scales.
+void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, float softmax_scale,
                   AttentionPart* part) {
-  const Vec least = set1(-__builtin_inff());
-  Vec most = least;
-  for (std::int64_t t = 0; t < tokens; t += 16) {
+  const Vec factor = set1(softmax_scale);
+  Vec most = set1(-__builtin_inff());
+  std::int64_t t = 0;
+  const auto k_scale = [&] {
+    const float* of_page = pages[t / kPageTokens].k_scale;
+    return of_page == nullptr ? nullptr : of_page + t % kPageTokens;
+  };
+  for (; t + kPageTokens <= tokens; t += kPageTokens) {
+    most = make_scores<kPageTokens / 16>(scores + t, 16, k_scale(), factor, most);
+  }
+  for (; t < tokens; t += 16) {
     const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
-    most = greater(first_lanes(load(scores + t), least, count), most);
+    most = make_scores<1>(scores + t, count, k_scale(), factor, most);
   }
   float lanes16[16];
   store(lanes16, most);
@@ -132,15 +311,12 @@ void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages,
 
   const Vec shift = set1(max);
   Vec sum = zero();
-  for (std::int64_t t = 0; t < tokens; t += 16) {
+  for (t = 0; t + 16 * kExpTogether <= tokens; t += 16 * kExpTogether) {
+    sum = make_weights<kExpTogether>(scores + t, 16, pages, t, shift, sum);
+  }
+  for (; t < tokens; t += 16) {
     const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
-    Vec p = first_lanes(exp(sub(load(scores + t), shift)), zero(), count);
-    sum = add(sum, p);
-    const KvPageView& page = pages[t / kPageTokens];
-    if (page.v_scale != nullptr) {
-      p = mul(p, load_partial(page.v_scale + t % kPageTokens, count));
-    }
-    store(scores + t, p);
+    sum = make_weights<1>(scores + t, count, pages, t, shift, sum);
   }
   store(lanes16, sum);
   for (int half = 8; half > 0; half /= 2) {
@@ -154,76 +330,35 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
                     std::int64_t visible, const KvPageView* pages, std::int64_t tokens,
                     std::int64_t head_dim, float softmax_scale, AttentionPart* parts,
                     float* scratch) {
-  constexpr std::int64_t kStride = numerics::kAttentionSplit;
   alignas(64) float tile[kTileFloats];
-  const std::int64_t queries = rows * group;
-  const std::int64_t row_floats = (head_dim + 15) / 16 * 16;
-  const std::int64_t step = tile_tokens(row_floats);
-  const auto seen = [&](std::int64_t query) {
-    const std::int64_t count = visible + query / group;
-    return count < tokens ? count : tokens;
-  };
-
-  const Vec factor = set1(softmax_scale);
-  for (std::int64_t t0 = 0; t0 < tokens; t0 += step) {
-    const std::int64_t in_tile = tokens - t0 < step ? tokens - t0 : step;
+  const Queries all = {q, row_stride, group, head_dim, visible, tokens, rows * group};
+  for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
     const KvPageView& page = pages[t0 / kPageTokens];
-    const std::int64_t slot = t0 % kPageTokens;
-    load_tile(page.k_f32, page.k_f16, page.k_int8, slot, in_tile, head_dim, row_floats, tile);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t end = seen(row * group) - t0 < in_tile ? seen(row * group) - t0 : in_tile;
-      for (std::int64_t g = 0; g < group; ++g) {
-        const float* query = q + row * row_stride + g * head_dim;
-        float* scores = scratch + (row * group + g) * kStride + t0;
-        for (std::int64_t t = 0; t < end; t += 16) {
-          Vec score =
-              dot_rows(query, tile + t * row_floats, row_floats, head_dim / 16, head_dim % 16);
-          if (page.k_scale != nullptr) {
-            const std::int64_t count = in_tile - t < 16 ? in_tile - t : 16;
-            score = mul(score, load_partial(page.k_scale + slot + t, count));
-          }
-          store(scores + t, mul(score, factor));
-        }
-      }
+    if (page.k_f32 != nullptr) {
+      score_page(all, t0, page.k_f32, 0, head_dim, scratch);
+    } else if (page.k_f16 != nullptr) {
+      score_keys(all, t0, page.k_f16, tile, scratch);
+    } else {
+      score_keys(all, t0, page.k_int8, tile, scratch);
     }
   }
-
-  for (std::int64_t i = 0; i < queries; ++i) {
-    softmax_part(scratch + i * kStride, seen(i), pages, &parts[i]);
+  Cursor at;
+  for (std::int64_t i = 0; i < all.count; ++i, at.advance(all)) {
+    const std::int64_t seen = visible + at.row < tokens ? visible + at.row : tokens;
+    softmax_part(scratch + i * kScoreStride, seen, pages, softmax_scale, &parts[i]);
     for (std::int64_t d = 0; d < head_dim; ++d) parts[i].out[d] = 0.0f;
   }
-
-  constexpr std::int64_t kTogether = 4;
-  for (std::int64_t t0 = 0; t0 < tokens; t0 += step) {
-    const std::int64_t in_tile = tokens - t0 < step ? tokens - t0 : step;
+  for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
     const KvPageView& page = pages[t0 / kPageTokens];
-    load_tile(page.v_f32, page.v_f16, page.v_int8, t0 % kPageTokens, in_tile, head_dim, row_floats,
-              tile);
-    const auto end_of = [&](std::int64_t query) {
-      const std::int64_t left = seen(query) - t0;
-      return left < 0 ? 0 : left < in_tile ? left : in_tile;
-    };
-    std::int64_t count = 0;
-    for (std::int64_t i = 0; i < queries; i += count) {
-      count = queries - i < kTogether ? queries - i : kTogether;
-      const float* weights = scratch + i * kStride + t0;
-      // The tokens that the first of these queries sees, all see; a token that a query does not
-      // see may hold a NaN, so it is left out rather than weighted with 0.
-      const std::int64_t common = end_of(i);
-      switch (count) {
-        case 1: add_tile<1>(weights, tile, row_floats, 0, common, parts + i, head_dim); break;
-        case 2: add_tile<2>(weights, tile, row_floats, 0, common, parts + i, head_dim); break;
-        case 3: add_tile<3>(weights, tile, row_floats, 0, common, parts + i, head_dim); break;
-        default: add_tile<4>(weights, tile, row_floats, 0, common, parts + i, head_dim); break;
-      }
-      for (std::int64_t j = 0; j < count; ++j) {
-        add_tile<1>(weights + j * kStride, tile, row_floats, common, end_of(i + j), parts + i + j,
-                    head_dim);
-      }
+    if (page.v_f32 != nullptr) {
+      weigh_values(all, t0, page.v_f32, tile, scratch, parts);
+    } else if (page.v_f16 != nullptr) {
+      weigh_values(all, t0, page.v_f16, tile, scratch, parts);
+    } else {
+      weigh_values(all, t0, page.v_int8, tile, scratch, parts);
     }
   }
 }
-
 void attention_split(const float* q, std::int64_t queries, const KvPageView* pages,
                      std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
                      AttentionPart* parts, float* scratch) {

@@ -12,12 +12,18 @@
 namespace liquidgemm {
 namespace {
 
-float sum_of_squares(const float* x, std::int64_t width) {
-  constexpr int kVectors = numerics::kNormLanes / 16;
-  alignas(64) float lanes[numerics::kNormLanes];
-  for (int v = 0; v < kVectors; ++v) {
+// The vectors of lanes kFirst, kFirst + kStep, kFirst + 2 * kStep, ... folded into one, as the tree
+// that halves the lanes does; depth first, so that all of it stays in registers. Vectors past the
+// end are 0.
+template <int kFirst, int kStep>
+LIQUIDGEMM_INLINE Vec folded_squares(const float* x, std::int64_t width) {
+  if (kFirst * 16 >= width) return zero();
+  if constexpr (kStep < numerics::kNormLanes / 16) {
+    const Vec low = folded_squares<kFirst, 2 * kStep>(x, width);
+    return add(low, folded_squares<kFirst + kStep, 2 * kStep>(x, width));
+  } else {
     Vec sum = zero();
-    std::int64_t k = v * 16;
+    std::int64_t k = kFirst * 16;
     for (; k + 16 <= width; k += numerics::kNormLanes) {
       const Vec a = load(x + k);
       sum = add(sum, mul(a, a));
@@ -26,13 +32,13 @@ float sum_of_squares(const float* x, std::int64_t width) {
       const Vec a = load_partial(x + k, width - k);
       sum = add(sum, mul(a, a));
     }
-    store(lanes + v * 16, sum);
+    return sum;
   }
-  for (int half = kVectors / 2; half > 0; half /= 2) {
-    for (int v = 0; v < half; ++v) {
-      store(lanes + v * 16, add(load(lanes + v * 16), load(lanes + (v + half) * 16)));
-    }
-  }
+}
+
+float sum_of_squares(const float* x, std::int64_t width) {
+  alignas(64) float lanes[16];
+  store(lanes, folded_squares<0, 1>(x, width));
   for (int half = 8; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
   }
@@ -63,15 +69,38 @@ void add_rows(float* x, const float* y, std::int64_t width) {
   }
 }
 
-LIQUIDGEMM_INLINE Vec silu(const Vec& x) { return div(x, add(set1(1.0f), exp(negate(x)))); }
+template <int kCount>
+LIQUIDGEMM_INLINE void silu(Vec (&x)[kCount]) {
+  Vec e[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) e[i] = negate(x[i]);
+  exp(e);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) x[i] = div(x[i], add(set1(1.0f), e[i]));
+}
+
+template <int kCount>
+LIQUIDGEMM_INLINE std::int64_t silu_multiply_blocks(const float* gate, const float* up, float* out,
+                                                    std::int64_t k, std::int64_t width) {
+  for (; k + 16 * kCount <= width; k += 16 * kCount) {
+    Vec x[kCount];
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) x[i] = load(gate + k + i * 16);
+    silu(x);
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) store(out + k + i * 16, mul(x[i], load(up + k + i * 16)));
+  }
+  return k;
+}
 
 void silu_multiply(const float* gate, const float* up, float* out, std::int64_t width) {
-  std::int64_t k = 0;
-  for (; k + 16 <= width; k += 16) store(out + k, mul(silu(load(gate + k)), load(up + k)));
+  std::int64_t k = silu_multiply_blocks<kExpTogether>(gate, up, out, 0, width);
+  k = silu_multiply_blocks<1>(gate, up, out, k, width);
   const std::int64_t rest = width - k;
   if (rest > 0) {
-    const Vec y = mul(silu(load_partial(gate + k, rest)), load_partial(up + k, rest));
-    store_partial(out + k, y, rest);
+    Vec x[1] = {load_partial(gate + k, rest)};
+    silu(x);
+    store_partial(out + k, mul(x[0], load_partial(up + k, rest)), rest);
   }
 }
 
@@ -128,10 +157,12 @@ float to_int8(const float* x, std::int8_t* out, std::int64_t width) {
 
 void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
   const Vec minus = set1(shift);
-  std::int64_t k = 0;
-  for (; k + 16 <= width; k += 16) store(out + k, exp(sub(load(x + k), minus)));
-  const std::int64_t rest = width - k;
-  if (rest > 0) store_partial(out + k, exp(sub(load_partial(x + k, rest), minus)), rest);
+  for (std::int64_t k = 0; k < width; k += 16) {
+    const std::int64_t count = width - k < 16 ? width - k : 16;
+    Vec y[1] = {sub(load_partial(x + k, count), minus)};
+    exp(y);
+    store_partial(out + k, y[0], count);
+  }
 }
 
 }  // namespace

@@ -12,11 +12,13 @@
 
 namespace liquidgemm {
 
-// The keys and values of one KV head in one page, token-major. Exactly one of the pairs is used.
+// The keys and values of one KV head in one page. Exactly one of the pairs is used.
 //
-//   page of one layer and head:  K [64][head_dim] | V [64][head_dim] | K scale [64] | V scale [64]
+//   page of one layer and head:  K [head_dim][64] | V [64][head_dim] | K scale [64] | V scale [64]
 //
-// (f16 and f32 pages have no scales.)
+// (f16 and f32 pages have no scales.) Keys lie dimension by dimension, so that a vector register
+// takes one dimension of many tokens; values token by token, so that it takes many dimensions of
+// one.
 struct KvPageView {
   const float* k_f32 = nullptr;
   const float* v_f32 = nullptr;
@@ -37,7 +39,7 @@ struct AttentionPart {
   float* out = nullptr;  // [head_dim], not yet divided by sum
 };
 
-// The largest head_dim that attention takes (the tile of keys or values lies on the stack).
+// The largest head_dim that attention takes.
 inline constexpr std::int64_t kMaxHeadDim = 512;
 
 // Floats of scratch for `queries` query vectors in one call of attention_split or attention_rows.
@@ -68,7 +70,8 @@ struct CpuOps {
   // Query vectors against `tokens` (1 .. kAttentionSplit) tokens that start at a split boundary;
   // pages[0 .. ceil(tokens/64)) in order. `queries` query vectors (the GQA group that shares this
   // KV head) at stride head_dim, parts[queries]. `scratch` holds attention_scratch_floats(queries).
-  // Slots of the last page past `tokens` are not read. 1 <= head_dim <= kMaxHeadDim.
+  // What slots of the last page past `tokens` hold makes no difference (keys of up to 64 tokens are
+  // read at once). 1 <= head_dim <= kMaxHeadDim.
   void (*attention_split)(const float* q, std::int64_t queries, const KvPageView* pages,
                           std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
                           AttentionPart* parts, float* scratch);
@@ -81,7 +84,7 @@ struct CpuOps {
   //
   // Rows 0 .. of a chunk that starts at position p, against the split that starts at s <= p:
   // visible = p + 1 - s. A query's result does not depend on the others in the call, so the caller
-  // may cut the rows as it likes; 16 to 128 queries a call keep the scratch in the cache.
+  // may cut the rows as it likes; 32 to 128 queries a call keep the scratch in the cache.
   void (*attention_rows)(const float* q, std::int64_t rows, std::int64_t row_stride,
                          std::int64_t group, std::int64_t visible, const KvPageView* pages,
                          std::int64_t tokens, std::int64_t head_dim, float softmax_scale,

@@ -24,6 +24,7 @@ struct Bits {
 
 // 16 registers: at most 12 sums beside the values and the weight.
 constexpr int value_vectors(int queries) { return queries == 1 ? 4 : queries == 2 ? 2 : 1; }
+constexpr int score_vectors(int queries) { return value_vectors(queries); }
 
 // All ones in lanes first .. first + 7 that are below n.
 LIQUIDGEMM_INLINE __m256i lanes(std::int64_t n, int first) {
@@ -85,23 +86,11 @@ LIQUIDGEMM_INLINE __m256 power_of_two(__m256 n) {
   return _mm256_castsi256_ps(
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-// numerics::exp_contract. vmaxps and vminps return their second operand when one is NaN, so a NaN
-// passes both clamps and then every step.
-LIQUIDGEMM_INLINE Vec exp(Vec x) {
-  x = greater(set1(numerics::kExpLow), x);
-  x = less(set1(numerics::kExpHigh), x);
-  const Vec n = round(mul(x, set1(numerics::kLog2E)));
-  Vec r = sub(x, mul(n, set1(numerics::kLn2High)));
-  r = sub(r, mul(n, set1(numerics::kLn2Low)));
-  Vec p = set1(0x1.6c16c2p-10f);
-  p = add(mul(p, r), set1(0x1.111112p-7f));
-  p = add(mul(p, r), set1(0x1.555556p-5f));
-  p = add(mul(p, r), set1(0x1.555556p-3f));
-  p = add(mul(p, r), set1(0.5f));
-  p = add(mul(p, r), set1(1.0f));
-  p = add(mul(p, r), set1(1.0f));
-  return mul(p, {power_of_two(n.low), power_of_two(n.high)});
+LIQUIDGEMM_INLINE Vec times_power_of_two(Vec a, Vec n) {
+  return mul(a, {power_of_two(n.low), power_of_two(n.high)});
 }
+// Vectors that exp and what is around it takes step by step together: as many as registers allow.
+constexpr int kExpTogether = 2;
 
 LIQUIDGEMM_INLINE Bits magnitude(Vec a) {
   const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
@@ -152,50 +141,7 @@ LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, Vec a, float reciprocal) 
       _mm_packs_epi16(_mm256_castsi256_si128(order), _mm256_extracti128_si256(order, 1)));
 }
 
-// Folds 8 rows of 8 lanes (4, 2, 1); row[t] ends in lane t.
-LIQUIDGEMM_INLINE __m256 fold_eight(const __m256* row) {
-  __m256 four[4];
-  __m256 two[2];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    four[i] = _mm256_add_ps(_mm256_permute2f128_ps(row[i], row[i + 4], 0x20),
-                            _mm256_permute2f128_ps(row[i], row[i + 4], 0x31));
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    const __m256d a = _mm256_castps_pd(four[2 * i]), b = _mm256_castps_pd(four[2 * i + 1]);
-    two[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
-                           _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
-  }
-  return _mm256_add_ps(_mm256_shuffle_ps(two[0], two[1], 0x88),
-                       _mm256_shuffle_ps(two[0], two[1], 0xDD));
-}
-
-// Four rows at a time: eight sums, the queries' chunk and a row's chunk fill the registers.
-LIQUIDGEMM_INLINE Vec dot_rows(const float* q, const float* tile, std::int64_t stride,
-                               std::int64_t full, std::int64_t tail) {
-  __m256 eight[16];  // after the first fold
-#pragma GCC unroll 1
-  for (int first = 0; first < 16; first += 4) {
-    const float* rows = tile + first * stride;
-    Vec sum[4];
-#pragma GCC unroll 4
-    for (int t = 0; t < 4; ++t) sum[t] = zero();
-    for (std::int64_t c = 0; c < full; ++c) {
-      const Vec x = load(q + c * 16);
-#pragma GCC unroll 4
-      for (int t = 0; t < 4; ++t) sum[t] = fma(x, load(rows + t * stride + c * 16), sum[t]);
-    }
-    if (tail > 0) {
-      const Vec x = load_partial(q + full * 16, tail);
-#pragma GCC unroll 4
-      for (int t = 0; t < 4; ++t) sum[t] = fma(x, load(rows + t * stride + full * 16), sum[t]);
-    }
-#pragma GCC unroll 4
-    for (int t = 0; t < 4; ++t) eight[first + t] = _mm256_add_ps(sum[t].low, sum[t].high);
-  }
-  return {fold_eight(eight), fold_eight(eight + 8)};
-}
-
 }  // namespace
 }  // namespace liquidgemm
+
+#include "ops/cpu/vec16_exp.h"

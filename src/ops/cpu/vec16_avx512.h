@@ -20,6 +20,7 @@ using Bits = __m512i;
 
 // 32 registers: 16 sums, or 8 when a single query leaves nothing to share.
 constexpr int value_vectors(int queries) { return queries <= 2 ? 8 : 4; }
+constexpr int score_vectors(int) { return 4; }
 
 LIQUIDGEMM_INLINE __mmask16 lanes(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 
@@ -43,28 +44,16 @@ LIQUIDGEMM_INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 LIQUIDGEMM_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 LIQUIDGEMM_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 LIQUIDGEMM_INLINE Vec greater(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+LIQUIDGEMM_INLINE Vec less(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 LIQUIDGEMM_INLINE Vec negate(Vec a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 
-// numerics::exp_contract. vmaxps and vminps return their second operand when one is NaN, so a NaN
-// passes both clamps and then every step.
-LIQUIDGEMM_INLINE Vec exp(Vec x) {
-  x = _mm512_max_ps(set1(numerics::kExpLow), x);
-  x = _mm512_min_ps(set1(numerics::kExpHigh), x);
-  const Vec n = _mm512_roundscale_ps(mul(x, set1(numerics::kLog2E)),
-                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  Vec r = sub(x, mul(n, set1(numerics::kLn2High)));
-  r = sub(r, mul(n, set1(numerics::kLn2Low)));
-  Vec p = set1(0x1.6c16c2p-10f);
-  p = add(mul(p, r), set1(0x1.111112p-7f));
-  p = add(mul(p, r), set1(0x1.555556p-5f));
-  p = add(mul(p, r), set1(0x1.555556p-3f));
-  p = add(mul(p, r), set1(0.5f));
-  p = add(mul(p, r), set1(1.0f));
-  p = add(mul(p, r), set1(1.0f));
-  const Bits exponent =
-      _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
-  return mul(p, _mm512_castsi512_ps(exponent));
+LIQUIDGEMM_INLINE Vec round(Vec a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+// a * 2^n for whole n.
+LIQUIDGEMM_INLINE Vec times_power_of_two(Vec a, Vec n) { return _mm512_scalef_ps(a, n); }
+// Vectors that exp and what is around it takes step by step together: as many as registers allow.
+constexpr int kExpTogether = 8;
 
 LIQUIDGEMM_INLINE Bits magnitude(Vec a) {
   return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7FFFFFFF));
@@ -88,52 +77,12 @@ LIQUIDGEMM_INLINE Vec load_int8(const std::int8_t* p) {
       _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, Vec a, float reciprocal) {
-  Vec x =
-      _mm512_roundscale_ps(mul(a, set1(reciprocal)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  x = _mm512_max_ps(set1(-127.0f), _mm512_min_ps(set1(127.0f), x));
+  Vec x = round(mul(a, set1(reciprocal)));
+  x = greater(set1(-127.0f), less(set1(127.0f), x));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
-}
-
-// Folds 16 rows at once. Each step adds the two halves of every row (8, 4, 2, 1 lanes) and packs
-// two rows into one register; row[t] ends in lane t because the rows enter in this order.
-LIQUIDGEMM_INLINE Vec fold_rows(const Vec* row) {
-  Vec eight[8];  // two rows of 8 lanes each
-  Vec four[4];   // four rows of 4 lanes
-  Vec two[2];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const Vec a = row[i], b = row[i + 4], c = row[i + 8], d = row[i + 12];
-    eight[2 * i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
-    eight[2 * i + 1] = add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
-    four[i] = add(_mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0x88),
-                  _mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0xDD));
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    const __m512d a = _mm512_castps_pd(four[2 * i]), b = _mm512_castps_pd(four[2 * i + 1]);
-    two[i] =
-        add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-  }
-  return add(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xDD));
-}
-
-LIQUIDGEMM_INLINE Vec dot_rows(const float* q, const float* tile, std::int64_t stride,
-                               std::int64_t full, std::int64_t tail) {
-  Vec sum[16];
-#pragma GCC unroll 16
-  for (int t = 0; t < 16; ++t) sum[t] = zero();
-  for (std::int64_t c = 0; c < full; ++c) {
-    const Vec x = load(q + c * 16);
-#pragma GCC unroll 16
-    for (int t = 0; t < 16; ++t) sum[t] = fma(x, load(tile + t * stride + c * 16), sum[t]);
-  }
-  if (tail > 0) {
-    const Vec x = load_partial(q + full * 16, tail);
-#pragma GCC unroll 16
-    for (int t = 0; t < 16; ++t) sum[t] = fma(x, load(tile + t * stride + full * 16), sum[t]);
-  }
-  return fold_rows(sum);
 }
 
 }  // namespace
 }  // namespace liquidgemm
+
+#include "ops/cpu/vec16_exp.h"

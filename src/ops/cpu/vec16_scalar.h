@@ -24,8 +24,10 @@ struct Bits {  // non-negative integers
   std::int32_t lane[16];
 };
 
-// How many vectors of head_dim one pass of the value sum holds for `queries` queries at once.
+// How many vectors of dimensions one pass of the value sum holds for `queries` queries at once, and
+// how many of tokens one pass of the scores.
 constexpr int value_vectors(int) { return 1; }
+constexpr int score_vectors(int) { return 1; }
 
 LIQUIDGEMM_INLINE Vec set1(float x) {
   Vec r;
@@ -88,11 +90,15 @@ LIQUIDGEMM_INLINE Vec greater(const Vec& a, const Vec& b) {
   for (int i = 0; i < 16; ++i) r.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
   return r;
 }
-LIQUIDGEMM_INLINE Vec exp(const Vec& a) {
-  Vec r;
-  for (int i = 0; i < 16; ++i) r.lane[i] = numerics::exp_contract(a.lane[i]);
-  return r;
+// x[i] = exp_contract(x[i]), in every lane.
+template <int kCount>
+LIQUIDGEMM_INLINE void exp(Vec (&x)[kCount]) {
+  for (Vec& a : x) {
+    for (float& lane : a.lane) lane = numerics::exp_contract(lane);
+  }
 }
+// How many vectors a loop had best hand to exp at once.
+constexpr int kExpTogether = 1;
 LIQUIDGEMM_INLINE Vec negate(const Vec& a) {
   Vec r;
   for (int i = 0; i < 16; ++i) r.lane[i] = -a.lane[i];
@@ -132,24 +138,6 @@ LIQUIDGEMM_INLINE Vec load_int8(const std::int8_t* p) {
 // numerics::quantize_value of every lane.
 LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, const Vec& a, float reciprocal) {
   for (int i = 0; i < 16; ++i) p[i] = numerics::quantize_value(a.lane[i], reciprocal);
-}
-
-// Lane t: the dot product, in the contract's 16 lanes, of q with row t of the tile. `full` chunks
-// of 16, then `tail` values; the tile's rows are filled up with zeros to a whole chunk.
-LIQUIDGEMM_INLINE Vec dot_rows(const float* q, const float* tile, std::int64_t stride,
-                               std::int64_t full, std::int64_t tail) {
-  Vec r;
-  for (int t = 0; t < 16; ++t) {
-    const float* row = tile + t * stride;
-    Vec sum = zero();
-    for (std::int64_t c = 0; c < full; ++c) sum = fma(load(q + c * 16), load(row + c * 16), sum);
-    if (tail > 0) sum = fma(load_partial(q + full * 16, tail), load(row + full * 16), sum);
-    for (int half = 8; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) sum.lane[i] = sum.lane[i] + sum.lane[i + half];
-    }
-    r.lane[t] = sum.lane[0];
-  }
-  return r;
 }
 
 }  // namespace

@@ -105,12 +105,9 @@ def attention(q, k, v, kv_format):
     k, k_scale = store_kv(k, kv_format)
     v, v_scale = store_kv(v, kv_format)
 
-    lanes = np.zeros((tokens, tokens, 16), F32)
-    for first in range(0, width, 16):
-        size = min(16, width - first)
-        lanes[..., :size] = fma(q[:, None, first:first + size], k[None, :, first:first + size],
-                                lanes[..., :size])
-    scores = fold(lanes)
+    scores = np.zeros((tokens, tokens), F32)
+    for d in range(width):
+        scores = fma(q[:, None, d], k[None, :, d], scores)
     if k_scale is not None:
         scores = scores * k_scale[None, :]
     scores = scores * F32(1 / math.sqrt(width))

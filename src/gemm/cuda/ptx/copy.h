@@ -44,6 +44,17 @@ __device__ __forceinline__ void copy_tensor(std::uint32_t shared, const CUtensor
       "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
       : "memory");
 }
+// The same of a three-dimensional tensor at (column, row, layer).
+__device__ __forceinline__ void copy_tensor(std::uint32_t shared, const CUtensorMap* map,
+                                            int column, int row, int layer, std::uint32_t barrier,
+                                            std::uint64_t policy) {
+  asm volatile(
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "@leads cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;}" ::"r"(shared),
+      "l"(map), "r"(column), "r"(row), "r"(layer), "r"(barrier), "l"(policy)
+      : "memory");
+}
 // Fetches a tensor map before its first use.
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");

@@ -52,6 +52,12 @@ __device__ __forceinline__ void store_transposed(std::uint32_t row,
                : "memory");
 }
 
+// The same value, of which the compiler knows nothing more.
+__device__ __forceinline__ int opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Byte permute: result byte i is byte (selector nibble i) of the eight bytes {b, a}.
 template <int kSelector>
 __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b = 0) {

@@ -1,0 +1,71 @@
+#include "bench/model_cost.h"
+
+#include <algorithm>
+
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm::bench {
+namespace {
+
+double product(std::int64_t a, std::int64_t b) {
+  return static_cast<double>(a) * static_cast<double>(b);
+}
+
+double kv_element_bytes(KvFormat format) {
+  switch (format) {
+    case KvFormat::kF32: return 4.0;
+    case KvFormat::kF16: return 2.0;
+    case KvFormat::kInt8: return 1.0;
+  }
+  return 4.0;
+}
+
+}  // namespace
+
+ModelOperations model_operations(const ModelConfig& config) {
+  ModelOperations operations;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (const LinearName& linear : layer_linears(config, layer)) {
+      operations.token += 2.0 * product(linear.n, linear.k);
+    }
+  }
+  operations.logits = 2.0 * product(config.vocab_size, config.hidden_size);
+  return operations;
+}
+
+double model_bytes(const ModelConfig& config, const BackendLimits& limits) {
+  const auto matrix = [&](const LinearName& linear) {
+    const double weights = product(linear.n, linear.k);
+    const double scales = 4.0 * static_cast<double>(linear.n);
+    if (config.quantization) {
+      const auto stored = config.quantization->layers.find(linear.module);
+      if (stored != config.quantization->layers.end() &&
+          stored->second.scheme == WeightScheme::kLiquid4) {
+        return weights * (0.5 + 2.0 / stored->second.group_size) + scales;
+      }
+    }
+    return weights + scales;
+  };
+  double bytes = 0.0;
+  double largest = 0.0;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (const LinearName& linear : layer_linears(config, layer)) {
+      bytes += matrix(linear);
+      largest = std::max(largest, matrix(linear));
+    }
+  }
+  // The embedding's rows, the packed lm_head, and its checkpoint form while it is packed.
+  const double table = product(config.vocab_size, config.hidden_size + 4);
+  bytes += 2.0 * table + 2.0 * std::max(table, largest);
+  const double kv_values =
+      2.0 * product(config.layers, config.kv_heads) *
+      (static_cast<double>(config.head_dim) * kv_element_bytes(limits.kv_format) + 4.0);
+  bytes += kv_values * product(limits.pages, kPageTokens);
+  const double row =
+      4.0 * static_cast<double>(5 * config.hidden_size + 4 * config.intermediate_size +
+                                4 * config.heads * config.head_dim);
+  return bytes + row * static_cast<double>(limits.max_rows) +
+         4.0 * product(config.vocab_size, limits.max_logits_rows);
+}
+
+}  // namespace liquidgemm::bench

@@ -1,0 +1,176 @@
+// `liquid bench latency`: the first token and the next ones, beside the machine's ceilings.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+
+#include "base/progress.h"
+#include "base/status_macros.h"
+#include "bench/cpu/run_probes.h"
+#include "cli/bench.h"
+#include "cli/bench_latency_report.h"
+#include "cli/bench_records.h"
+#include "cli/interrupt.h"
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm::cli {
+namespace {
+
+constexpr double kBudgetSeconds = 25.0;  // of all cells, where the user names no repetitions
+constexpr int kShortIterations = 5;
+constexpr int kFullIterations = 3;
+
+struct Options {
+  BenchModelOptions model;
+  std::vector<std::int64_t> input_lens;
+  std::vector<std::int64_t> batches;
+  std::int64_t output_len = 64;
+  int iterations = 0;  // 0: as many as fit
+  bool breakdown = false;
+  bool full = false;
+};
+
+std::vector<bench::LatencyCell> cells_of(const Options& options) {
+  std::vector<std::int64_t> input_lens = options.input_lens;
+  std::vector<std::int64_t> batches = options.batches;
+  if (input_lens.empty()) {
+    input_lens =
+        options.full ? std::vector<std::int64_t>{128, 512, 2048} : std::vector<std::int64_t>{512};
+  }
+  if (batches.empty()) {
+    batches =
+        options.full ? std::vector<std::int64_t>{1, 2, 4, 8, 16} : std::vector<std::int64_t>{1};
+  }
+  std::vector<bench::LatencyCell> cells;
+  for (const std::int64_t input_len : input_lens) {
+    for (const std::int64_t batch : batches) {
+      cells.push_back({input_len, options.output_len, batch});
+    }
+  }
+  return cells;
+}
+
+// Limits that every cell fits into.
+Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& model) {
+  BackendLimits& limits = model.load.limits;
+  limits.max_position = 1;
+  limits.pages = 1;
+  for (const bench::LatencyCell& cell : cells) {
+    const std::int64_t longest = bench::longest_sequence(cell, limits.max_rows);
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        check_length(model,
+                     fmt::format("--input-len {}, --output-len {}, --batch-size {}", cell.input_len,
+                                 cell.output_len, cell.batch),
+                     longest));
+    limits.max_position = std::max(limits.max_position, longest);
+    limits.max_sequences = std::max(limits.max_sequences, cell.batch);
+    limits.pages = std::max(limits.pages, cell.batch * ((longest + kPageTokens - 1) / kPageTokens));
+  }
+  limits.max_logits_rows = limits.max_sequences;
+  return ok_status();
+}
+
+Status measure(const Options& options) {
+  interrupt_flag();
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<bench::LatencyCell> cells = cells_of(options);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
+  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
+  LatencyReport report;
+  report.model = describe_model(bench, model);
+
+  bench::LatencyOptions latency;
+  latency.seed = options.model.seed;
+  latency.breakdown = options.breakdown;
+  latency.iterations = options.iterations;
+  if (options.iterations == 0) {
+    latency.iterations = options.full ? kFullIterations : kShortIterations;
+    if (!options.full) latency.budget_seconds = kBudgetSeconds / static_cast<double>(cells.size());
+  }
+  const Isa isa = bench.load.isa.value_or(best_isa());
+  const auto probe = [&] { return bench::cpu::run_probes(isa, *model.pool, report.ceilings); };
+
+  // An interrupted cell has no row; those before it are printed and kept.
+  Status failure;
+  // Without a unit: the time limit may leave repetitions out.
+  Progress progress("Measuring", static_cast<std::int64_t>(cells.size()) * latency.iterations);
+  for (const bench::LatencyCell& cell : cells) {
+    // The clocks of a shared machine change within a run.
+    LIQUIDGEMM_RETURN_IF_ERROR(probe());
+    int shown = 0;
+    const auto advance = [&] {
+      progress.advance(1, cell_name(cell));
+      ++shown;
+    };
+    auto row = bench::measure_latency(*model.backend, cell, latency, interrupt_flag(), advance);
+    failure = row.status();
+    if (!failure.ok()) break;
+    progress.advance(
+        latency.iterations - shown,
+        fmt::format("{}: prompt {:.1f}, generation {:.1f} tokens/s", cell_name(cell),
+                    row->prompt_tokens_per_second(), row->generation_tokens_per_second()));
+    report.rows.push_back(*std::move(row));
+  }
+  if (report.rows.empty()) return failure;
+  LIQUIDGEMM_RETURN_IF_ERROR(probe());
+  raise_to_rows(report.rows, report.ceilings);
+  if (failure.ok()) progress.finish();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (options.model.json) {
+    std::printf("%s", json::dump_pretty(report.to_json()).c_str());
+  } else {
+    std::printf("%s\n%s%s", report.table().text().c_str(), report.caption().c_str(),
+                report.breakdowns(false).c_str());
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(write_records(options.model.record, [&](const std::string& extension) {
+    if (extension == ".json") return json::dump_pretty(report.to_json());
+    if (extension == ".csv") return report.csv();
+    return report.table().markdown() + "\n" + report.caption() + report.breakdowns(true) +
+           provenance(report.model.command);
+  }));
+  return failure;
+}
+
+}  // namespace
+
+void add_bench_latency(CLI::App& bench, Action& action) {
+  CLI::App* verb = bench.add_subcommand(
+      "latency", "Time to the first token and to the next ones, beside the ceilings");
+  const auto options = std::make_shared<Options>();
+  add_bench_model_options(*verb, options->model);
+  verb->add_option("--input-len", options->input_lens,
+                   "Tokens of a prompt, comma-separated (default: 512)")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24).description(""));
+  verb->add_option("--output-len", options->output_len, "Tokens of an answer, 2 or more")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24).description(""))
+      ->capture_default_str();
+  verb->add_option("--batch-size,--batch", options->batches,
+                   "Requests at once, 1 to 128, comma-separated (default: 1)")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, bench::kMostBatch).description(""));
+  verb->add_option("--num-iters", options->iterations,
+                   "Repetitions; the median counts (default: up to 5 that fit into\n"
+                   "half a minute; 3 with --full)")
+      ->check(CLI::Range(1, 1000).description(""));
+  verb->add_flag("--breakdown", options->breakdown,
+                 "One repetition more, timed inside: where the time goes");
+  verb->add_flag("--full", options->full,
+                 "Prompts of 128, 512 and 2048 tokens by batches of 1, 2, 4, 8 and 16");
+  verb->footer(
+      "Examples:\n"
+      "  liquid bench latency --preset 1b --breakdown\n"
+      "  liquid bench latency ~/models/qwen-w4a8 --input-len 128,1024 --batch-size 1,8\n"
+      "  liquid bench latency --preset smollm2-135m --full --record latency.json\n"
+      "  liquid bench plot latency.json -o latency.svg --kind speed");
+  verb->callback([options, verb, &action] {
+    check_bench_model_options(*verb, options->model);
+    action = [options] { return measure(*options); };
+  });
+}
+
+}  // namespace liquidgemm::cli

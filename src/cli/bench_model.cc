@@ -1,0 +1,114 @@
+#include "cli/bench_model.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "base/status_macros.h"
+#include "bench/memory.h"
+#include "bench/model_cost.h"
+#include "cli/bench_records.h"
+#include "cli/machine.h"
+#include "cli/quantized_cache.h"
+#include "cli/table.h"
+#include "liquidgemm_version.h"
+#include "model/checkpoint/dummy_source.h"
+#include "model/checkpoint/presets.h"
+
+namespace liquidgemm::cli {
+
+void add_bench_model_options(CLI::App& verb, BenchModelOptions& options) {
+  CLI::Option* model = add_model_argument(verb, options.model);
+  verb.add_option("--preset", options.preset, "Random weights in the shape of a known model")
+      ->check(CLI::IsMember(preset_names()))
+      ->excludes(model);
+  add_backend_options(verb, options.model);
+  add_group_size_option(verb, options.group_size);
+  verb.add_option("--seed", options.seed, "Of prompts, lengths and random weights")
+      ->capture_default_str();
+  verb.add_option("--record", options.record,
+                  "Also write the results to this .json, .csv or .md file; repeatable");
+  verb.add_flag("--json", options.json, "Print JSON");
+}
+
+void check_bench_model_options(const CLI::App& verb, const BenchModelOptions& options) {
+  if (options.preset.empty() && options.model.model.empty()) {
+    throw CLI::ValidationError("MODEL", "a model or --preset NAME is required");
+  }
+  if (options.preset.empty() && verb.get_option("--group-size")->count() > 0) {
+    throw CLI::ValidationError("--group-size", "it is for --preset; a model has its own groups");
+  }
+}
+
+Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
+  BenchModel model;
+  if (options.preset.empty()) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(model.source, open_source(options.model.model));
+    model.name = std::filesystem::path(model.source.path).filename().string();
+  } else {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(ModelConfig config, preset_config(options.preset));
+    model.name = "preset " + options.preset;
+    const int group_size = group_size_for(options.group_size, config);
+    model.source = dummy_source(model.name, std::move(config), group_size, options.seed);
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(model.load,
+                              load_options(options.model, Precision::kAuto, model.source.config));
+  model.load.text = false;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(model.source,
+                              quantized_source(std::move(model.source), options.model.threads));
+  return model;
+}
+
+Status check_length(const BenchModel& model, const std::string& cause, std::int64_t longest) {
+  const std::int64_t most = model.source.config.max_position;
+  if (longest <= most) return ok_status();
+  return invalid_argument(fmt::format("{}: sequences of up to {} tokens, but {} takes at most {}",
+                                      cause, longest, model.name, most));
+}
+
+Result<LoadedModel> load_bench_model(const BenchModel& model) {
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      bench::check_memory(bench::model_bytes(model.source.config, model.load.limits),
+                          model.name + ": its weights, KV cache and work buffers take ",
+                          "take a smaller model, shorter lengths or fewer requests at once"));
+  return load_with_progress(model.source, model.load);
+}
+
+std::string MeasuredModel::caption() const {
+  return fmt::format("{}, {}, {} KV, {} of weights; {}, {} {}, {}.\n", name, precision, kv_format,
+                     bytes_text(weight_bytes), cpu, threads, threads == 1 ? "thread" : "threads",
+                     isa);
+}
+
+json::Object MeasuredModel::to_json() const {
+  json::Array lines;
+  for (const std::string& line : kernels) lines.push_back(json::Value(line));
+  return {{"device", "cpu"},
+          {"cpu", cpu},
+          {"threads", threads},
+          {"isa", isa},
+          {"version", LIQUIDGEMM_VERSION},
+          {"commit", LIQUIDGEMM_COMMIT},
+          {"date", today()},
+          {"command", command},
+          {"model", name},
+          {"precision", precision},
+          {"kv_cache_dtype", kv_format},
+          {"weight_bytes", weight_bytes},
+          {"kernels", std::move(lines)}};
+}
+
+MeasuredModel describe_model(const BenchModel& bench, const LoadedModel& loaded) {
+  const Backend& backend = *loaded.backend;
+  return {.name = bench.name,
+          .cpu = cpu_name(),
+          .threads = loaded.pool->threads(),
+          .isa = std::string(isa_name(bench.load.isa.value_or(best_isa()))),
+          .precision = std::string(precision_name(loaded.precision)),
+          .kv_format = std::string(kv_format_name(backend.limits().kv_format)),
+          .kernels = backend.describe(),
+          .weight_bytes = static_cast<double>(backend.weight_bytes()),
+          .command = command_line()};
+}
+
+}  // namespace liquidgemm::cli

@@ -1,0 +1,60 @@
+// What `liquid bench latency` and `liquid bench throughput` share: the model they run, a checkpoint
+// or a preset with random weights, and how results are kept.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "cli/model_options.h"
+
+namespace liquidgemm::cli {
+
+struct BenchModelOptions {
+  ModelOptions model;
+  std::string preset;  // instead of a model
+  std::string group_size = "auto";
+  std::uint64_t seed = 0;
+  bool json = false;
+  std::vector<std::string> record;
+};
+
+void add_bench_model_options(CLI::App& verb, BenchModelOptions& options);
+// To be called when the verb was chosen: neither a model nor a preset is wrong usage.
+void check_bench_model_options(const CLI::App& verb, const BenchModelOptions& options);
+
+// A model that is known, but not loaded: its limits are still to be chosen.
+struct BenchModel {
+  std::string name;  // "preset 1b", or the last part of the path
+  ModelSource source;
+  LoadOptions load;
+};
+// A checkpoint that is not quantized yet is quantized first, as `liquid run` does.
+Result<BenchModel> open_bench_model(const BenchModelOptions& options);
+
+// Error when sequences of that many tokens, which `cause` needs, are longer than the model takes.
+Status check_length(const BenchModel& model, const std::string& cause, std::int64_t longest);
+
+// Refuses what does not fit in memory before anything is allocated. model.load has its limits.
+Result<LoadedModel> load_bench_model(const BenchModel& model);
+
+// What was measured on what.
+struct MeasuredModel {
+  std::string name;
+  std::string cpu;
+  int threads = 0;
+  std::string isa;
+  std::string precision;
+  std::string kv_format;
+  std::vector<std::string> kernels;
+  double weight_bytes = 0.0;
+  std::string command;
+
+  // "preset 1b, w4a8, f16 KV, 0.58 GB of weights; CPU NAME, 2 threads".
+  std::string caption() const;
+  // The beginning of a result.
+  json::Object to_json() const;
+};
+MeasuredModel describe_model(const BenchModel& bench, const LoadedModel& loaded);
+
+}  // namespace liquidgemm::cli

@@ -1,0 +1,253 @@
+// `liquid bench throughput`: many requests through the engine.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+
+#include "base/progress.h"
+#include "base/status_macros.h"
+#include "bench/latency.h"
+#include "bench/throughput.h"
+#include "cli/bench.h"
+#include "cli/bench_model.h"
+#include "cli/bench_records.h"
+#include "cli/interrupt.h"
+#include "cli/table.h"
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm::cli {
+namespace {
+
+constexpr double kBudgetSeconds = 20.0;      // of all cells, where the user names no requests
+constexpr double kFullBudgetSeconds = 30.0;  // of each cell with --full
+
+struct Options {
+  BenchModelOptions model;
+  std::vector<std::int64_t> input_lens;
+  std::vector<std::int64_t> sequences;  // at once
+  std::int64_t batched_tokens = BackendLimits{}.max_rows;
+  std::int64_t prompts = 0;  // 0: as many as fit
+  std::int64_t output_len = 64;
+  double range_ratio = 0.0;
+  bool full = false;
+};
+
+struct Report {
+  MeasuredModel model;
+  Options options;
+  std::vector<bench::ThroughputRow> rows;
+  double seconds = 0.0;
+
+  Table table() const {
+    Table table({"input", "output", "at once", "requests", "seconds", "requests/s", "tokens/s",
+                 "generated tokens/s", "tokens a step"});
+    for (const bench::ThroughputRow& row : rows) {
+      const std::int64_t tokens = row.prompt_tokens + row.output_tokens;
+      table.add({std::to_string(row.cell.input_len), std::to_string(row.cell.output_len),
+                 std::to_string(row.cell.max_sequences), std::to_string(row.cell.prompts),
+                 fmt::format("{:.2f}", row.seconds), number_text(row.requests_per_second()),
+                 number_text(row.total_tokens_per_second()),
+                 number_text(row.output_tokens_per_second()),
+                 number_text(static_cast<double>(tokens) / static_cast<double>(row.steps), 3)});
+    }
+    return table;
+  }
+
+  std::string caption() const {
+    std::string text = model.caption();
+    if (options.range_ratio > 0.0) {
+      text += fmt::format("Lengths are uniform within {:.0f} % of those above, seed {}.\n",
+                          100.0 * options.range_ratio, options.model.seed);
+    }
+    return text + fmt::format(
+                      "All requests are there at the start; at most {} tokens a step. Tokens/s "
+                      "counts prompts\nand answers.\n",
+                      options.batched_tokens);
+  }
+
+  json::Object to_json() const {
+    json::Array cells;
+    for (const bench::ThroughputRow& row : rows) {
+      cells.push_back(json::Object{{"input_len", row.cell.input_len},
+                                   {"output_len", row.cell.output_len},
+                                   {"max_num_seqs", row.cell.max_sequences},
+                                   {"num_prompts", row.cell.prompts},
+                                   {"prompt_tokens", row.prompt_tokens},
+                                   {"output_tokens", row.output_tokens},
+                                   {"steps", row.steps},
+                                   {"seconds", row.seconds},
+                                   {"requests_per_second", row.requests_per_second()},
+                                   {"total_tokens_per_second", row.total_tokens_per_second()},
+                                   {"output_tokens_per_second", row.output_tokens_per_second()}});
+    }
+    json::Object object = model.to_json();
+    object["benchmark"] = "throughput";
+    object["seconds"] = seconds;
+    object["random_range_ratio"] = options.range_ratio;
+    object["seed"] = options.model.seed;
+    object["max_num_batched_tokens"] = options.batched_tokens;
+    object["rows"] = std::move(cells);
+    return object;
+  }
+
+  std::string csv() const {
+    std::string text =
+        "input_len,output_len,max_num_seqs,num_prompts,prompt_tokens,output_tokens,seconds,"
+        "requests_per_second,total_tokens_per_second,output_tokens_per_second\n";
+    for (const bench::ThroughputRow& row : rows) {
+      text +=
+          fmt::format("{},{},{},{},{},{},{:.3f},{:.3f},{:.2f},{:.2f}\n", row.cell.input_len,
+                      row.cell.output_len, row.cell.max_sequences, row.cell.prompts,
+                      row.prompt_tokens, row.output_tokens, row.seconds, row.requests_per_second(),
+                      row.total_tokens_per_second(), row.output_tokens_per_second());
+    }
+    return text;
+  }
+};
+
+std::vector<bench::ThroughputCell> cells_of(const Options& options) {
+  std::vector<std::int64_t> input_lens = options.input_lens;
+  std::vector<std::int64_t> sequences = options.sequences;
+  if (input_lens.empty()) {
+    input_lens =
+        options.full ? std::vector<std::int64_t>{32, 128, 512} : std::vector<std::int64_t>{128};
+  }
+  if (sequences.empty()) {
+    sequences = options.full ? std::vector<std::int64_t>{1, 4, 16, 64}
+                             : std::vector<std::int64_t>{BackendLimits{}.max_sequences};
+  }
+  std::vector<bench::ThroughputCell> cells;
+  for (const std::int64_t input_len : input_lens) {
+    for (const std::int64_t at_once : sequences) {
+      cells.push_back({.prompts = options.prompts,
+                       .input_len = input_len,
+                       .output_len = options.output_len,
+                       .range_ratio = options.range_ratio,
+                       .seed = options.model.seed,
+                       .max_sequences = at_once});
+    }
+  }
+  return cells;
+}
+
+// Limits that every cell fits into.
+Status set_limits(const std::vector<bench::ThroughputCell>& cells, std::int64_t batched_tokens,
+                  BenchModel& model) {
+  BackendLimits& limits = model.load.limits;
+  limits.max_rows = batched_tokens;
+  limits.max_position = 1;
+  limits.max_sequences = 1;
+  limits.pages = 1;
+  for (const bench::ThroughputCell& cell : cells) {
+    const bench::RequestLengths longest = bench::longest_request(cell);
+    const std::int64_t tokens = longest.input + std::max(longest.output, bench::kTrialTokens);
+    LIQUIDGEMM_RETURN_IF_ERROR(check_length(
+        model, fmt::format("--input-len {}, --output-len {}", cell.input_len, cell.output_len),
+        tokens));
+    limits.max_position = std::max(limits.max_position, tokens);
+    limits.max_sequences = std::max(limits.max_sequences, cell.max_sequences);
+    limits.pages =
+        std::max(limits.pages, cell.max_sequences * ((tokens + kPageTokens - 1) / kPageTokens));
+  }
+  limits.max_logits_rows = limits.max_sequences;
+  return ok_status();
+}
+
+Result<bench::ThroughputRow> measure_cell(bench::ThroughputCell cell, double budget_seconds,
+                                          Backend& backend) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::int64_t fitting,
+                              bench::prompts_for(budget_seconds, backend, cell, interrupt_flag()));
+  if (cell.prompts == 0) cell.prompts = fitting;
+  Progress progress(fmt::format("Input {}, {} at once", cell.input_len, cell.max_sequences),
+                    cell.prompts, "requests");
+  auto row = bench::measure_throughput(backend, cell, interrupt_flag(),
+                                       [&](std::int64_t done) { progress.advance(done); });
+  if (row.ok()) progress.finish();
+  return row;
+}
+
+Status measure(const Options& options) {
+  interrupt_flag();
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<bench::ThroughputCell> cells = cells_of(options);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
+  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, options.batched_tokens, bench));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
+  const double budget =
+      options.full ? kFullBudgetSeconds : kBudgetSeconds / static_cast<double>(cells.size());
+
+  Report report;
+  report.model = describe_model(bench, model);
+  report.options = options;
+  // An interrupted cell has no row; those before it are printed and kept.
+  Status failure;
+  for (const bench::ThroughputCell& cell : cells) {
+    auto row = measure_cell(cell, budget, *model.backend);
+    failure = row.status();
+    if (!failure.ok()) break;
+    report.rows.push_back(*row);
+  }
+  if (report.rows.empty()) return failure;
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (options.model.json) {
+    std::printf("%s", json::dump_pretty(report.to_json()).c_str());
+  } else {
+    std::printf("%s\n%s", report.table().text().c_str(), report.caption().c_str());
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(write_records(options.model.record, [&](const std::string& extension) {
+    if (extension == ".json") return json::dump_pretty(report.to_json());
+    if (extension == ".csv") return report.csv();
+    return report.table().markdown() + "\n" + report.caption() + provenance(report.model.command);
+  }));
+  return failure;
+}
+
+}  // namespace
+
+void add_bench_throughput(CLI::App& bench, Action& action) {
+  CLI::App* verb =
+      bench.add_subcommand("throughput", "Many requests through the engine: tokens and requests/s");
+  const auto options = std::make_shared<Options>();
+  const auto length = [] {
+    return CLI::Range(std::int64_t{1}, std::int64_t{1} << 24).description("");
+  };
+  add_bench_model_options(*verb, options->model);
+  verb->add_option("--num-prompts", options->prompts,
+                   "Requests (default: as many as take about 20 s; 30 s a row with --full)")
+      ->check(CLI::Range(1, 1'000'000).description(""));
+  verb->add_option("--input-len", options->input_lens,
+                   "Tokens of a prompt, comma-separated (default: 128)")
+      ->delimiter(',')
+      ->check(length());
+  verb->add_option("--output-len", options->output_len, "Tokens of an answer")
+      ->check(length())
+      ->capture_default_str();
+  verb->add_option("--random-range-ratio,--random-range", options->range_ratio,
+                   "0 to 0.99: lengths are uniform within this share of the above")
+      ->check(CLI::Range(0.0, 0.99).description(""))
+      ->capture_default_str();
+  verb->add_option("--max-num-seqs", options->sequences,
+                   "Requests that run at once, 1 to 1024, comma-separated (default: 16)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024).description(""));
+  verb->add_option("--max-num-batched-tokens", options->batched_tokens, "Tokens of one step")
+      ->check(CLI::Range(16, 65536).description(""))
+      ->capture_default_str();
+  verb->add_flag("--full", options->full,
+                 "Prompts of 32, 128 and 512 tokens by 1, 4, 16 and 64 requests at once");
+  verb->footer(
+      "Examples:\n"
+      "  liquid bench throughput --preset smollm2-135m\n"
+      "  liquid bench throughput --preset 1b --num-prompts 32 --random-range-ratio 0.5 --seed 1\n"
+      "  liquid bench throughput ~/models/qwen-w4a8 --max-num-seqs 1,8,32 --record rows.json\n"
+      "  liquid bench plot rows.json -o rows.svg --kind speed");
+  verb->callback([options, verb, &action] {
+    check_bench_model_options(*verb, options->model);
+    action = [options] { return measure(*options); };
+  });
+}
+
+}  // namespace liquidgemm::cli
