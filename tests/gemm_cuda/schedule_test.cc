@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "gemm/cuda/w4a8_parameters.h"
 #include "gemm/random_layers.h"
 
 namespace liquidgemm::cuda {
@@ -81,6 +82,21 @@ TEST(Schedule, EveryLayerGetsOneThatFits) {
     const std::int64_t tile_rows = std::int64_t{64} * schedule.blocks * schedule.groups;
     EXPECT_GE(tile_rows * work->row_tiles * schedule.multicast, desc.n);
     EXPECT_GE(std::int64_t{schedule.tokens} * work->token_tiles, m);
+  }
+}
+
+// How kernels find a tile's place: every number up to the largest, by divisors of any size.
+TEST(Schedule, DividesExactly) {
+  Random random(fresh_seed());
+  constexpr std::int64_t kMost = 0x7FFFFFFF;
+  for (int i = 0; i < 20'000; ++i) {
+    const auto d = static_cast<int>(i < 3000 ? i + 1 : pick(random, 1, kMost >> random() % 31));
+    const Divisor divisor(d);
+    const std::int64_t multiple = kMost / d * d - d * (random() % 2) * (kMost / d > 1);
+    for (const std::int64_t n : {std::int64_t{0}, std::int64_t{d} - 1, std::int64_t{d},
+                                 multiple - 1, multiple, kMost, pick(random, 0, kMost)}) {
+      ASSERT_EQ(divisor.divide(static_cast<int>(n)), n / d) << n << " / " << d;
+    }
   }
 }
 

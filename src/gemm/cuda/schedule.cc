@@ -127,7 +127,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
 
   const int units = sizes.units();
   if (exchanges) {
-    // A unit that a block finishes arrives from every other block (w4a8_kernel.cuh).
+    // A unit that a block finishes arrives from every other block (w4a8_exchange.cuh).
     const int share = sizes.share_units();
     work.exchange_most = divide_up(share, s.split);
     for (int unit = 0; unit < units; ++unit) {

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "gemm/cuda/layout.h"
+
 namespace liquidgemm::cuda {
 
 // What the epilogue writes.
@@ -24,12 +26,15 @@ struct Divisor {
     const std::uint64_t rest = (std::uint64_t{1} << shift) - static_cast<std::uint64_t>(d);
     factor = static_cast<std::uint32_t>((rest << 32) / static_cast<std::uint64_t>(d) + 1);
   }
-#if defined(__CUDACC__)
   // n < 2^31: the sum fits 32 bits.
-  __device__ __forceinline__ int divide(int n) const {
-    return static_cast<int>((__umulhi(static_cast<unsigned>(n), factor) + n) >> shift);
-  }
+  LIQUIDGEMM_LAYOUT int divide(int n) const {
+#if defined(__CUDA_ARCH__)
+    const std::uint32_t high = __umulhi(static_cast<unsigned>(n), factor);
+#else
+    const auto high = static_cast<std::uint32_t>(static_cast<std::uint64_t>(n) * factor >> 32);
 #endif
+    return static_cast<int>((high + n) >> shift);
+  }
 };
 
 struct W4A8Parameters {
@@ -66,7 +71,7 @@ struct W4A8Parameters {
   unsigned* flags = nullptr;  // 1: the partial is there
   int n = 0;
   int m = 0;
-  // The exchange of sums among contributors (w4a8_kernel.cuh).
+  // The exchange of sums among contributors (w4a8_exchange.cuh).
   int exchange_offset = 0;               // where in shared memory
   bool exchange_apart = false;           // not in the ring
   int staging_offset = 0;                // of depth groups' outputs, where in shared memory
