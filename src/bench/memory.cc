@@ -1,8 +1,8 @@
 #include "bench/memory.h"
 
-#include <unistd.h>
-
 #include <cstdint>
+
+#include "base/physical_memory.h"
 
 namespace liquidgemm::bench {
 namespace {
@@ -14,8 +14,7 @@ std::string gigabytes(double bytes) {
 }  // namespace
 
 Status check_memory(double bytes, const std::string& what, const std::string& advice) {
-  const double memory =
-      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  const double memory = physical_memory_bytes();
   if (bytes <= 0.8 * memory) return ok_status();
   return resource_exhausted(what + gigabytes(bytes) + ", but this machine has " +
                             gigabytes(memory) + "; " + advice);

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "base/json.h"
+#include "base/physical_memory.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/machine.h"
@@ -59,7 +60,7 @@ json::Object report() {
   object["CPU"] = cpu_name();
   object["CPUs"] = fmt::format("{} for this process", available_cpus());
   object["ISA"] = isa_text();
-  object["memory"] = bytes_text(memory_bytes());
+  object["memory"] = bytes_text(physical_memory_bytes());
   object["GPU"] = gpu;
   object["GPU driver"] = gpus.driver;
   object["cache"] = fmt::format("{} ({} free)", cache_folder(),

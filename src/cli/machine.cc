@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <fstream>
 
@@ -40,11 +39,6 @@ std::string operating_system() {
   ::uname(&system);
   const std::string name = first_value("/etc/os-release", "PRETTY_NAME", '=');
   return fmt::format("{}, kernel {}", name.empty() ? system.sysname : name, system.release);
-}
-
-double memory_bytes() {
-  return static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<double>(::sysconf(_SC_PAGESIZE));
 }
 
 GpuReport find_gpus() {

@@ -8,7 +8,6 @@ namespace liquidgemm::cli {
 
 std::string cpu_name();
 std::string operating_system();
-double memory_bytes();
 
 struct GpuReport {
   std::string driver;              // "CUDA 13.0", or why there is none

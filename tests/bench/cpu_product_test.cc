@@ -4,17 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <random>
+
+#include "fresh_seed.h"
 
 namespace liquidgemm::bench::cpu {
 namespace {
 
-std::uint64_t fresh_seed() {
-  const std::uint64_t seed = std::random_device{}();
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
+using testing::fresh_seed;
 
 TEST(CpuProduct, EveryInstructionSetAndKindPassesTheCheck) {
   ThreadPool pool(2);

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <numeric>
 #include <random>
 
 #include "bench/latency.h"
 #include "bench/model_cost.h"
 #include "bench/throughput.h"
+#include "fresh_seed.h"
 #include "model/checkpoint/dummy_source.h"
 #include "model/checkpoint/presets.h"
 #include "model/load.h"
@@ -20,11 +20,7 @@ namespace {
 
 const std::atomic<bool> kNoInterrupt{false};
 
-std::uint64_t fresh_seed() {
-  const std::uint64_t seed = std::random_device{}();
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
+using testing::fresh_seed;
 
 ModelConfig small_config(bool tied) {
   ModelConfig config;

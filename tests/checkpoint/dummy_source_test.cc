@@ -4,20 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <random>
 
+#include "fresh_seed.h"
 #include "model/checkpoint/presets.h"
 #include "quant/liquid_quant.h"
 
 namespace liquidgemm {
 namespace {
 
-std::uint64_t fresh_seed() {
-  const std::uint64_t seed = std::random_device{}();
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
+using testing::fresh_seed;
 
 ModelConfig small_config() {
   ModelConfig config;

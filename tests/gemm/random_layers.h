@@ -7,11 +7,11 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <limits>
 #include <random>
 #include <vector>
 
+#include "fresh_seed.h"
 #include "gemm/gemm.h"
 #include "gemm/quantize_rows.h"
 
@@ -24,13 +24,6 @@ inline constexpr bool kSanitized = false;
 #endif
 
 using Random = std::mt19937_64;
-
-// A fresh seed for every run, printed so that a failure can be repeated.
-inline std::uint64_t fresh_seed() {
-  const std::uint64_t seed = std::random_device{}();
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 inline std::int64_t pick(Random& random, std::int64_t low, std::int64_t high) {
   return std::uniform_int_distribution<std::int64_t>(low, high)(random);
