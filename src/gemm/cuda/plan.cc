@@ -109,6 +109,19 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   p.column_blocks = static_cast<int>(column_blocks(desc.k));
   p.row_tiles = plan.work.row_tiles;
   p.token_tiles = plan.work.token_tiles;
+  const TileSizes sizes = tile_sizes(schedule, desc.group_size);
+  // Boxes end where the tensors do (w4a8_pipeline.cuh).
+  const int w_blocks = std::min(sizes.tile_blocks(), p.row_blocks);
+  p.last_row_block = p.row_blocks - w_blocks;
+  p.last_token = std::max(p.m - schedule.tokens, 0);
+  p.x_rows = std::min(schedule.tokens, p.m);
+  if (schedule.multicast > 1) {
+    // A share begins where the swizzle does.
+    const int share = 8 * schedule.multicast;
+    p.x_rows = std::min(schedule.tokens, (p.m + share - 1) / share * share) / schedule.multicast;
+  }
+  p.stage_bytes = schedule.multicast * p.x_rows * kBlockColumns +
+                  w_blocks * static_cast<int>(block_bytes(desc.group_size));
   p.by_token_tiles = Divisor(p.token_tiles);
   p.by_column_blocks = Divisor(p.column_blocks);
   p.stages = plan.work.stages;
@@ -171,15 +184,15 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   W4A8Parameters p = parameters;
   const TileSizes sizes = tile_sizes(schedule, desc.group_size);
   const std::int64_t lines = block_bytes(desc.group_size) / kLineBytes;
-  LIQUIDGEMM_RETURN_IF_ERROR(
-      encode_map<3>(encode, a.weights, CU_TENSOR_MAP_DATA_TYPE_UINT8,
-                    {kLineBytes, p.column_blocks * lines, p.row_blocks},
-                    {kLineBytes, p.column_blocks * lines * kLineBytes},
-                    {kLineBytes, static_cast<int>(lines), sizes.tile_blocks()},
-                    CU_TENSOR_MAP_SWIZZLE_NONE, p.w_map));
-  LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
-      encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8, {desc.k, p.m}, {a.ld_x},
-      {kBlockColumns, schedule.tokens / p.multicast}, CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
+  LIQUIDGEMM_RETURN_IF_ERROR(encode_map<3>(
+      encode, a.weights, CU_TENSOR_MAP_DATA_TYPE_UINT8,
+      {kLineBytes, p.column_blocks * lines, p.row_blocks},
+      {kLineBytes, p.column_blocks * lines * kLineBytes},
+      {kLineBytes, static_cast<int>(lines), std::min(sizes.tile_blocks(), p.row_blocks)},
+      CU_TENSOR_MAP_SWIZZLE_NONE, p.w_map));
+  LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                                           {desc.k, p.m}, {a.ld_x}, {kBlockColumns, p.x_rows},
+                                           CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
   if (!sums) {
     LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
         encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, {width, p.m}, {a.ld_y * 2},
@@ -189,9 +202,9 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
   p.ahead = a.programmatic_launch ? p.stages : 1;
-  p.weights = static_cast<const std::uint8_t*>(a.weights);
-  p.channel_scale = reinterpret_cast<const float*>(
-      p.weights + channel_scale_offset(desc.n, desc.k, desc.group_size));
+  p.channel_scale =
+      reinterpret_cast<const float*>(static_cast<const std::uint8_t*>(a.weights) +
+                                     channel_scale_offset(desc.n, desc.k, desc.group_size));
   // For the bare sums nobody looks at the scales; the kernel still loads them.
   p.x_scale = a.x_scale != nullptr ? a.x_scale : reinterpret_cast<const float*>(a.x_sum);
   p.x_sum = a.x_sum;
@@ -201,6 +214,16 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   if (a.workspace != nullptr) {
     p.flags = static_cast<unsigned*>(a.workspace);
     p.partials = reinterpret_cast<int4*>(static_cast<char*>(a.workspace) + work.flag_bytes);
+  }
+  if (const int lines = sizes.partial_units() * kUnitBytes / kLineBytes;
+      work.partial_bytes > 0 && lines > 0) {
+    const std::int64_t group_bytes = std::int64_t{sizes.units()} * kUnitBytes;
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        encode_map<3>(encode, p.partials, CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                      {kLineBytes, group_bytes / kLineBytes,
+                       static_cast<std::int64_t>(work.partial_bytes) / group_bytes},
+                      {kLineBytes, group_bytes}, {kLineBytes, lines, sizes.groups},
+                      CU_TENSOR_MAP_SWIZZLE_NONE, p.partial_map));
   }
 
   cudaLaunchAttribute attributes[2];

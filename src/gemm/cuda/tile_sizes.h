@@ -17,6 +17,9 @@ inline constexpr int kLargestMulticast = 2;
 // Its outputs, 16 bits each.
 inline constexpr int kUnitOutputBytes = 64 * 8 * 2;
 
+// The epilogue stages outputs in these by turns: one is read while the other is written.
+inline constexpr int kOutputBuffers = 2;
+
 // What the copy engine fetches of the weights at a time; a block of any group size is whole lines.
 inline constexpr int kLineBytes = 128;
 
@@ -38,18 +41,20 @@ struct TileSizes {
   LIQUIDGEMM_LAYOUT int units() const { return blocks * token_units(); }
   // Of these, so many are added up, and finished or sent on, by each depth group.
   LIQUIDGEMM_LAYOUT int share_units() const { return (units() + depth - 1) / depth; }
-  // The epilogue writes so many units at a time, all of the same rows, and stages their outputs in
-  // two buffers by turns, or in one if it is the whole tile. Gated units take more registers.
+  // A stage of the ring takes so many units of every row group when a finisher fetches the sums
+  // that another worker left (0: they are few and loaded directly).
+  LIQUIDGEMM_LAYOUT int partial_units() const { return x_bytes() / (groups * kUnitBytes); }
+  // The epilogue writes so many units at a time, all of the same rows. Gated units take more
+  // registers.
   LIQUIDGEMM_LAYOUT int chunk_units(bool gated) const {
     const int all = depth == 1 ? token_units() : share_units();
     int chunk = gated ? 4 : 8;
     while (all % chunk != 0) --chunk;
     return chunk;
   }
-  LIQUIDGEMM_LAYOUT int output_buffers() const { return units() == chunk_units(true) ? 1 : 2; }
   LIQUIDGEMM_LAYOUT int output_bytes() const { return chunk_units(false) * kUnitOutputBytes; }
   LIQUIDGEMM_LAYOUT int staging_bytes() const {
-    return depth == 1 ? groups * output_buffers() * output_bytes() : 0;
+    return depth == 1 ? groups * kOutputBuffers * output_bytes() : 0;
   }
   // A warp group's copy of what the epilogue needs: scale and sum of every token, scale and bias of
   // every row (w4a8_epilogue.cuh).

@@ -47,20 +47,22 @@ struct TileScales {
   // Past the last token its values are repeated; what is computed with them is not stored.
   __device__ __forceinline__ void fetch(const W4A8Parameters& p, const OutputOrigin& origin) const {
 #pragma unroll 1
-    for (int i = origin.thread; i < kTokens; i += 128) {
+    for (int first = 0; first < kTokens; first += 128) {
+      const int i = first + origin.thread;
       const int token = min(origin.token + i, p.m - 1);
       const std::uint32_t place = token_pair(i & ~1) + i % 2 * 4;
-      ptx::copy_word(place, p.x_scale + token);
-      if constexpr (kCorrectsSums) ptx::copy_word(place + 8, p.x_sum + token);
+      ptx::copy_word(place, p.x_scale + token, i < kTokens);
+      if constexpr (kCorrectsSums) ptx::copy_word(place + 8, p.x_sum + token, i < kTokens);
     }
 #pragma unroll 1
-    for (int i = origin.thread; i < kRows; i += 128) {
+    for (int first = 0; first < kRows; first += 128) {
+      const int i = first + origin.thread;
       const int row = origin.row_block * kBlockRows + i;
-      if (row >= p.row_blocks * kBlockRows) break;
-      ptx::copy_word(row_scale(i), p.channel_scale + row);
+      const bool wanted = i < kRows && row < p.row_blocks * kBlockRows;
+      ptx::copy_word(row_scale(i), p.channel_scale + row, wanted);
       if (p.bias == nullptr) continue;
       const std::int64_t channel = source_row(row, p.n, p.gated);
-      if (channel >= 0) ptx::copy_word(row_bias(i), p.bias + channel);
+      ptx::copy_word(row_bias(i), p.bias + channel, wanted && channel >= 0);
     }
   }
 };
@@ -161,9 +163,9 @@ __device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const std::int64_t channel = source_row(row + i / 2 * 8, p.n, p.gated);
-    if (channel < 0 || token + i % 2 >= p.m) continue;
-    static_cast<std::int32_t*>(p.y)[(token + i % 2) * p.ld_y + channel] =
-        tokens.corrected<Scales>(sums[i], i % 2);
+    ptx::store_word(static_cast<std::int32_t*>(p.y) + (token + i % 2) * p.ld_y + channel,
+                    tokens.corrected<Scales>(sums[i], i % 2),
+                    channel >= 0 && token + i % 2 < p.m);
   }
 }
 

@@ -50,7 +50,7 @@ struct Exchange {
 
   // Before the main loop: blocks that send to this one count on the barrier.
   __device__ __forceinline__ void expect() const {
-    if (consumer.depth_group == 0 && consumer.thread < 32) {
+    if (consumer.depth_group == 0 && consumer.warp % 4 == 0) {
       ptx::mbarrier_init(arrived, 1);
       ptx::mbarrier_init_fence();
       __syncwarp();
@@ -143,8 +143,8 @@ struct Exchange {
   __device__ __forceinline__ std::uint32_t staging() const {
     if constexpr (kDepth == 1) {
       constexpr int kMost = ((kShare + 1) / 2 + kAtOnce - 1) / kAtOnce * kAtOnce;
-      static_assert(Config::kBuffers * Config::kOutputBytes >= kMost * kUnitOutputBytes);
-      return consumer.shared.staging + consumer.row_group * Config::kBuffers * Config::kOutputBytes;
+      static_assert(kOutputBuffers * Config::kOutputBytes >= kMost * kUnitOutputBytes);
+      return consumer.shared.staging + consumer.row_group * kOutputBuffers * Config::kOutputBytes;
     } else {
       const int share = consumer.row_group * kDepth + consumer.depth_group;
       return consumer.shared.x + p.staging_offset + share * kShare * kUnitOutputBytes;

@@ -37,7 +37,7 @@ __device__ __forceinline__ void leave_partial(const Consumer<Config>& consumer,
   }
   __threadfence();
   consumer.group_barrier();
-  if (consumer.thread == 0) ptx::store_release(partial.flag, 1);
+  ptx::store_release(partial.flag, 1, consumer.thread == 0);
 }
 
 template <class Config>
@@ -46,10 +46,8 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   if constexpr (Config::kPartialUnits > 0) {
     consumer.add_fetched_partial();
   } else {
-    if (consumer.thread == 0) {
-      while (ptx::load_acquire(partial.flag) == 0) {
-      }
-    }
+    ptx::wait_for_flag(partial.flag);
+    // Everybody has seen it before it is cleared.
     consumer.group_barrier();
 #pragma unroll
     for (int u = 0; u < Config::kUnits; ++u) {
@@ -62,7 +60,7 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
     }
   }
   // As the next launch expects to find it. Nobody else reads it in this one.
-  if (consumer.thread == 0) *partial.flag = 0;
+  ptx::store_word(partial.flag, 0, consumer.thread == 0);
 }
 
 // The bare sums of a tile, for tests.
@@ -99,12 +97,10 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
   units_outputs<kGated, Scales>(p, rows, tokens, sums, outputs);
   stage_outputs<kGated>(outputs, origin.thread, staged);
   // The box before this one has been read: its place is the next chunk's.
-  if (kTurns && origin.thread == 0) ptx::wait_for_stores_read();
+  if (kTurns) ptx::wait_for_stores_read();
   consumer.group_barrier();
-  if (origin.thread == 0) {
-    const int channel = (origin.row_block + row_block) * (kGated ? 32 : 64);
-    ptx::store_tensor(&p.y_map, channel, origin.token + token, staged);
-  }
+  const int channel = (origin.row_block + row_block) * (kGated ? 32 : 64);
+  ptx::store_tensor(&p.y_map, channel, origin.token + token, staged, origin.thread < 32);
 }
 
 // Writes all units of a warp group. Unrolled, because registers cannot be indexed; but gated
@@ -116,10 +112,9 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
                                            int& buffer) {
   if (p.output == OutputType::kInt32) return write_tile_sums(p, origin, scales, consumer);
   const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4;
-  constexpr bool kTurns = Config::kBuffers > 1;
   const auto staged = [&] {
-    const int place = consumer.row_group * Config::kBuffers + buffer;
-    if constexpr (kTurns) buffer ^= 1;
+    const int place = consumer.row_group * kOutputBuffers + buffer;
+    buffer ^= 1;
     return consumer.shared.staging + place * Config::kOutputBytes;
   };
   if (p.gated) {
@@ -139,7 +134,7 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
       }
       RowScales rows[1];
       rows[0].load(p, scales, row_block * kBlockRows + warp * 16 + g);
-      write_chunk<true, kTurns>(p, origin, scales, consumer, rows, row_block, token, sums,
+      write_chunk<true, true>(p, origin, scales, consumer, rows, row_block, token, sums,
                                 staged());
     }
     return;
@@ -157,7 +152,7 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
       int sums[kChunk][4];
 #pragma unroll
       for (int u = 0; u < kChunk; ++u) get_unit(consumer, r * Config::kTokenUnits + j + u, sums[u]);
-      write_chunk<false, kTurns>(p, origin, scales, consumer, rows, r, j * 8, sums, staged());
+      write_chunk<false, true>(p, origin, scales, consumer, rows, r, j * 8, sums, staged());
     }
   }
 }
@@ -237,13 +232,12 @@ __device__ __forceinline__ void write_units(const W4A8Parameters& p, const Outpu
     stage_outputs<false>(outputs, thread, staged);
   }
   consumer.group_barrier();
-  if (thread != 0) return;
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
-    if (!wanted(u)) continue;
     const int channels = p.gated ? 32 : 64;
     ptx::store_tensor(&p.y_map, (origin.row_block + row_block(u)) * channels,
-                      origin.token + token(u), staged + u * 8 * 2 * channels);
+                      origin.token + token(u), staged + u * 8 * 2 * channels,
+                      wanted(u) && thread < 32);
   }
 }
 
@@ -279,7 +273,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
   start.set_barriers(1 + warp, p.stages, Config::kConsumers / 32);
   start.announce();
   ptx::launch_dependents();
-  Consumer<Config> consumer(p, shared, split_rank + row_rank);
+  Consumer<Config> consumer(p, shared, warp, split_rank + row_rank);
   const bool exchanges = Config::kDepthGroups > 1 || p.split > 1;
   if (p.split > 1) Exchange<Config>(p, consumer, split_rank).expect();
   constexpr bool kCorrected = Config::kUnpack == Unpack::kUnsigned;
@@ -287,18 +281,15 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
   SegmentIterator segments(p, worker);
   Segment segment;
   bool first = true;
-  int buffer = 0;  // of the epilogue's two
+  int buffer = 0;  // of the epilogue
   // Activations, scales, sums and Y belong to the kernels before until they have ended.
   ptx::wait_for_previous_kernel();
   while (segments.next(segment)) {
     const TileOrigin tile = tile_origin<Config>(p, segment.tile, row_rank);
     const OutputOrigin origin{tile.row_block + consumer.row_group * Config::kRowBlocks, tile.token,
                               consumer.thread};
-    // The last tile's scales, and its outputs where there is one buffer, are no longer read.
-    if (!first) {
-      if (Config::kBuffers == 1 && consumer.thread == 0) ptx::wait_for_stores_read();
-      consumer.group_barrier();
-    }
+    // The last tile's scales are no longer read.
+    if (!first) consumer.group_barrier();
     scales.fetch(p, origin);
     if (first) start.await();
     first = false;
@@ -324,7 +315,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
     }
   }
   // The block's shared memory must not go before its outputs have been read.
-  if (consumer.thread == 0) ptx::wait_for_stores_read();
+  ptx::wait_for_stores_read();
 }
 
 template <class Config>

@@ -40,13 +40,16 @@ struct Divisor {
 struct W4A8Parameters {
   // What the loader needs for its first copies comes first: a launch finds its parameters in no
   // cache, and fetches them line by line.
-  const std::uint8_t* weights = nullptr;  // layout.h
   std::uint64_t weight_policy = 0;
   std::uint64_t x_policy = 0;
   int stages = 0;
-  int row_blocks = 0;     // of 64 rows
-  int column_blocks = 0;  // of 128 columns of K
-  int row_tiles = 0;      // of all blocks of a cluster together
+  int stage_bytes = 0;     // that arrive for a stage
+  int x_rows = 0;          // tokens of a box
+  int last_row_block = 0;  // where the last row tile begins,
+  int last_token = 0;      // and the last token tile
+  int row_blocks = 0;      // of 64 rows
+  int column_blocks = 0;   // of 128 columns of K
+  int row_tiles = 0;       // of all blocks of a cluster together
   int token_tiles = 0;
   Divisor by_token_tiles, by_column_blocks;
   int split = 1;         // blocks of a cluster that share one tile along K:
@@ -59,8 +62,9 @@ struct W4A8Parameters {
   int stream_extra = 0;  // and one more for the first of them
   int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
   CUtensorMap w_map;  // the weights as [row block, line, 128 bytes], boxes of a stage of a tile
-  CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x (tokens of a tile / multicast)
+  CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x x_rows
   CUtensorMap y_map;  // Y, boxes of the outputs of 64 rows x the tokens of a chunk, swizzled
+  CUtensorMap partial_map;  // `partials` as [worker's row group, line, 128 bytes], boxes of a stage
   const float* channel_scale = nullptr;  // in the layout's row order
   const float* x_scale = nullptr;
   const std::int32_t* x_sum = nullptr;

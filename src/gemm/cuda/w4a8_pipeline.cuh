@@ -53,12 +53,9 @@ struct W4A8Config {
   template <bool kGated>
   static constexpr int kChunk = kSizes.chunk_units(kGated);
   static constexpr int kOutputBytes = kSizes.output_bytes();
-  static constexpr int kBuffers = kSizes.output_buffers();
   static constexpr int kStagingBytes = kSizes.staging_bytes();
   static constexpr int kScaleBytes = kSizes.scale_bytes();
-  // A stage of the ring takes so many units of every row group when a finisher fetches the sums
-  // that another worker left (0: they are few and loaded directly).
-  static constexpr int kPartialUnits = kXBytes / (kRowGroups * kUnitBytes);
+  static constexpr int kPartialUnits = kSizes.partial_units();
   static_assert(kUnits % (kPartialUnits > 0 ? kPartialUnits : 1) == 0);
 };
 
@@ -156,13 +153,16 @@ struct TileOrigin {
 
 template <class Config>
 __device__ __forceinline__ TileOrigin tile_origin(const W4A8Parameters& p, int tile, int row_rank) {
-  // Token tiles of the same rows follow each other: the weights come from HBM once.
+  // Token tiles of the same rows follow each other: the weights come from HBM once. The last tile
+  // is moved back until it is full, because the copy engine takes long to write what lies outside a
+  // tensor; what two tiles share is written twice, the same bits.
   int row_tile = tile, token_tile = 0;
   if (p.token_tiles > 1) {
     row_tile = p.by_token_tiles.divide(tile);
     token_tile = tile - row_tile * p.token_tiles;
   }
-  return {(row_tile * p.multicast + row_rank) * Config::kTileBlocks, token_tile * Config::kTokens};
+  return {min((row_tile * p.multicast + row_rank) * Config::kTileBlocks, p.last_row_block),
+          min(token_tile * Config::kTokens, p.last_token)};
 }
 
 // The column blocks that this block of a cluster takes of a segment.
@@ -182,14 +182,15 @@ struct Producer {
   const SharedMemory<Config>& shared;
   int row_rank;
 
-  // One stage's weights, all row blocks of the tile. Those past the last one come as zeros.
+  // One stage's weights, all row blocks of the tile.
   __device__ __forceinline__ void load_weights(int slot, int row_block, int column_block) const {
     const std::uint32_t barrier = shared.full + slot * 8;
-    ptx::mbarrier_expect_bytes(barrier,
-                               Config::kXBytes + Config::kTileBlocks * Config::kBlockBytes);
+    ptx::mbarrier_expect_bytes(barrier, p.stage_bytes);
     ptx::copy_tensor(shared.block(slot, 0), &p.w_map, 0, column_block * Config::kBlockLines,
                      row_block, barrier, p.weight_policy);
   }
+  // Where there are fewer tokens than a tile has, the rest of the stage keeps what it holds: sums
+  // of those columns are not stored.
   __device__ __forceinline__ void load_tokens(int slot, int token, int column_block) const {
     const std::uint32_t barrier = shared.full + slot * 8;
     const int column = column_block * kBlockColumns;
@@ -198,15 +199,15 @@ struct Producer {
       return;
     }
     // Each block of the cluster fetches its half of the tokens for both.
-    constexpr int kShare = Config::kTokens / kLargestMulticast;
     constexpr std::uint16_t kEveryone = (1 << kLargestMulticast) - 1;
-    ptx::copy_tensor_multicast(shared.x_stage(slot) + row_rank * kShare * kBlockColumns, &p.x_map,
-                               column, token + row_rank * kShare, barrier, kEveryone, p.x_policy);
+    const int share = row_rank * p.x_rows;
+    ptx::copy_tensor_multicast(shared.x_stage(slot) + share * kBlockColumns, &p.x_map, column,
+                               token + share, barrier, kEveryone, p.x_policy);
   }
 
   // The sums that worker `other` left of this tile, as stages of the ring.
   __device__ __forceinline__ void load_partial(RingSlot& at, int other) const {
-    constexpr int kBytes = Config::kPartialUnits * kUnitBytes;
+    constexpr int kLines = Config::kPartialUnits * kUnitBytes / kLineBytes;
     const int group = (other * p.multicast + row_rank) * Config::kRowGroups;
 #pragma unroll 1
     for (int i = 0; i < Config::kRowGroups; ++i) {
@@ -214,19 +215,13 @@ struct Producer {
       }
     }
     ptx::fence_for_bulk_copies();
-    const char* sums = reinterpret_cast<const char*>(p.partials) +
-                       std::int64_t{group} * Config::kUnits * kUnitBytes;
 #pragma unroll 1
     for (int stage = 0; stage < Config::kUnits / Config::kPartialUnits; ++stage) {
       ptx::mbarrier_wait(shared.empty + at.slot * 8, at.parity);
       const std::uint32_t barrier = shared.full + at.slot * 8;
-      ptx::mbarrier_expect_bytes(barrier, Config::kRowGroups * kBytes);
-#pragma unroll
-      for (int i = 0; i < Config::kRowGroups; ++i) {
-        ptx::copy_bulk(shared.x_stage(at.slot) + i * kBytes,
-                       sums + i * Config::kUnits * kUnitBytes + stage * kBytes, kBytes, barrier,
+      ptx::mbarrier_expect_bytes(barrier, Config::kRowGroups * kLines * kLineBytes);
+      ptx::copy_tensor(shared.x_stage(at.slot), &p.partial_map, 0, stage * kLines, group, barrier,
                        ptx::kEvictFirst);
-      }
       at.advance(1, p.stages);
     }
   }
@@ -286,7 +281,7 @@ struct Consumer {
 
   const W4A8Parameters& p;
   const SharedMemory<Config>& shared;
-  int group, row_group, depth_group, thread;  // thread of the warp group
+  int warp, group, row_group, depth_group, thread;  // thread of the warp group
   RingSlot at;
   std::uint32_t remote_empty;  // with multicast: the empty barriers of block `lane` of the cluster
   bool releases_own, releases_remote;
@@ -294,9 +289,9 @@ struct Consumer {
   int sums[kRowBlocks][kTokens / 2];
 
   __device__ Consumer(const W4A8Parameters& parameters, const SharedMemory<Config>& memory,
-                      int own_rank)
-      : p(parameters), shared(memory) {
-    group = threadIdx.x / 128;
+                      int warp_of_block, int own_rank)
+      : p(parameters), shared(memory), warp(warp_of_block) {
+    group = warp / 4;
     row_group = Config::kDepthGroups == 1 ? group : group % Config::kRowGroups;
     depth_group = Config::kDepthGroups == 1 ? 0 : group / Config::kRowGroups;
     thread = threadIdx.x % 128;
@@ -394,9 +389,9 @@ struct Consumer {
     Codes codes[2][kRowBlocks];
     std::uint32_t fragments[2][kRowBlocks][2][4];
     int previous = -1;
-    wait_full();
-    load_codes(codes[0], 0);
     for (int i = 0; i < left; ++i) {
+      wait_full();
+      load_codes(codes[0], 0);
       // Two groups may be in flight; the one before the last has freed fragments[0].
       ptx::wgmma_wait<1>();
 #pragma unroll
@@ -411,10 +406,6 @@ struct Consumer {
       for (int r = 0; r < kRowBlocks; ++r) codes[1][r].unpack(fragments[1][r]);
       multiply(fragments[1], 1);
       at.advance(Config::kDepthGroups, p.stages);
-      if (i + 1 < left) {
-        wait_full();
-        load_codes(codes[0], 0);
-      }
     }
     ptx::wgmma_wait<0>();
     release(previous);

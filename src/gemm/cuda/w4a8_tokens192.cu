@@ -9,6 +9,7 @@ std::span<const KernelEntry> kernels<192, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
       kernel_entry<192, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<192, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<192, 1, 1, 1, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

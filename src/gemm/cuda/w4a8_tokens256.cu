@@ -8,7 +8,7 @@ template <>
 std::span<const KernelEntry> kernels<256, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
       kernel_entry<256, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
-      kernel_entry<256, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
+      kernel_entry<256, 1, 1, 1, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;
 }

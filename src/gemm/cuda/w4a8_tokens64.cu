@@ -9,7 +9,6 @@ std::span<const KernelEntry> kernels<64, LIQUIDGEMM_GROUP_SIZE>() {
       kernel_entry<64, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<64, 1, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<64, 1, 2, 2, LIQUIDGEMM_GROUP_SIZE>(),
-      kernel_entry<64, 1, 1, 4, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<64, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),
   };
   return entries;

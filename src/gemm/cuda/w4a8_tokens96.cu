@@ -6,7 +6,6 @@ namespace liquidgemm::cuda {
 template <>
 std::span<const KernelEntry> kernels<96, LIQUIDGEMM_GROUP_SIZE>() {
   static const KernelEntry entries[] = {
-      kernel_entry<96, 2, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<96, 1, 3, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<96, 1, 2, 1, LIQUIDGEMM_GROUP_SIZE>(),
       kernel_entry<96, 1, 1, 2, LIQUIDGEMM_GROUP_SIZE>(),

@@ -9,9 +9,13 @@
 
 namespace liquidgemm::cuda::ptx {
 
-// Four bytes by this thread, without waiting for them.
-__device__ __forceinline__ void copy_word(std::uint32_t shared, const void* global) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(global) : "memory");
+// Four bytes by this thread where `wanted`, without a branch and without waiting for them.
+__device__ __forceinline__ void copy_word(std::uint32_t shared, const void* global, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %2, 0;\n"
+      "@wanted cp.async.ca.shared.global [%0], [%1], 4;}" ::"r"(shared),
+      "l"(global), "r"(static_cast<int>(wanted))
+      : "memory");
 }
 // Until this thread's words have all arrived.
 __device__ __forceinline__ void wait_for_words() {
@@ -72,16 +76,19 @@ __device__ __forceinline__ void copy_tensor_multicast(std::uint32_t shared, cons
       : "memory");
 }
 
-// A box of shared memory to a two-dimensional tensor, by one thread; what lies outside the tensor
-// is not written. The thread waits for its boxes, all of them, to be read from shared memory.
+// A box of shared memory to a two-dimensional tensor, by the warp that wants it; what lies outside
+// the tensor is not written.
 __device__ __forceinline__ void store_tensor(const CUtensorMap* map, int column, int row,
-                                             std::uint32_t shared) {
+                                             std::uint32_t shared, bool wanted) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
-      "cp.async.bulk.commit_group;" ::"l"(map),
-      "r"(column), "r"(row), "r"(shared)
+      "{.reg .pred leads; elect.sync _|leads, 0xFFFFFFFF;\n"
+      "setp.ne.and.b32 leads, %4, 0, leads;\n"
+      "@leads cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
+      "@leads cp.async.bulk.commit_group;}" ::"l"(map),
+      "r"(column), "r"(row), "r"(shared), "r"(static_cast<int>(wanted))
       : "memory");
 }
+// Until the boxes that this thread stored, all of them, have been read from shared memory.
 __device__ __forceinline__ void wait_for_stores_read() {
   asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }

@@ -67,13 +67,34 @@ __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uin
 }
 
 // Memory order across blocks: a flag published after, and read before, the data it guards.
-__device__ __forceinline__ void store_release(unsigned* flag, unsigned value) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+__device__ __forceinline__ void store_release(unsigned* flag, unsigned value, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %2, 0;\n"
+      "@wanted st.release.gpu.global.u32 [%0], %1;}" ::"l"(flag),
+      "r"(value), "r"(static_cast<int>(wanted))
+      : "memory");
 }
 __device__ __forceinline__ unsigned load_acquire(const unsigned* flag) {
   unsigned value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
   return value;
+}
+// Until it is set.
+__device__ __forceinline__ void wait_for_flag(const unsigned* flag) {
+  asm volatile(
+      "{.reg .pred unset; .reg .u32 value;\n"
+      "again: ld.acquire.gpu.global.u32 value, [%0];\n"
+      "setp.eq.u32 unset, value, 0;\n"
+      "@unset bra again;}" ::"l"(flag)
+      : "memory");
+}
+// A word where `wanted`, without a branch.
+__device__ __forceinline__ void store_word(void* global, int value, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %2, 0;\n"
+      "@wanted st.global.s32 [%0], %1;}" ::"l"(global),
+      "r"(value), "r"(static_cast<int>(wanted))
+      : "memory");
 }
 
 // Lets bulk copies see what other blocks wrote with ordinary stores.
