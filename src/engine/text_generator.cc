@@ -70,9 +70,10 @@ Result<GenerateResult> generate(const LoadedModel& model, Engine& engine,
     if (on_text) on_text(text);
   };
 
+  std::optional<RequestRecord> record;
   while (result.finish_reason.empty()) {
     if (interrupt.load(std::memory_order_relaxed)) {
-      engine.cancel(id);
+      record = engine.cancel(id);
       result.finish_reason = "cancelled";
       break;
     }
@@ -92,12 +93,14 @@ Result<GenerateResult> generate(const LoadedModel& model, Engine& engine,
         result.tokens.push_back(update.token);
         show(filter.push(detokenizer.push(update.token)));
         if (filter.stopped()) {
-          engine.cancel(id);
+          // Unless it ended with this very token.
+          record = update.record ? update.record : engine.cancel(id);
           result.finish_reason = "stop";
           break;
         }
       }
       if (update.finish != FinishReason::kNone) {
+        record = update.record;
         result.finish_reason = finish_reason_name(update.finish);
       }
     }
@@ -107,6 +110,7 @@ Result<GenerateResult> generate(const LoadedModel& model, Engine& engine,
     show(filter.flush());
   }
   result.answer_seconds = seconds_since(start);
+  if (record) result.cached_tokens = record->cached_tokens;
   return result;
 }
 

@@ -26,6 +26,7 @@ struct GenerateResult {
   // "stop" (an end token or a stop string), "length", "cancelled" or "error".
   std::string finish_reason;
   std::int64_t prompt_tokens = 0;
+  std::int64_t cached_tokens = 0;  // of the prompt, known from earlier requests
   double prompt_seconds = 0.0;  // until the first token was chosen
   double answer_seconds = 0.0;  // from then on
 };

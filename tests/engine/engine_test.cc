@@ -86,7 +86,7 @@ TEST(Engine, AnswersDoNotDependOnCompany) {
   for (std::size_t i = 0; i < requests.size(); ++i) {
     EXPECT_EQ(together[ids[i]].tokens, alone[i].tokens) << "request " << i;
   }
-  EXPECT_EQ(engine.free_pages(), model.backend->limits().pages);
+  EXPECT_EQ(engine.metrics().pages_used, 0);
 }
 
 TEST(Engine, ScarcePagesMakeRequestsWaitAndCancelFreesThem) {
@@ -103,18 +103,18 @@ TEST(Engine, ScarcePagesMakeRequestsWaitAndCancelFreesThem) {
     ids.push_back(*id);
   }
   ASSERT_TRUE(engine.step().ok());
-  EXPECT_EQ(engine.running(), 2);
-  EXPECT_EQ(engine.waiting(), 3);
-  EXPECT_EQ(engine.free_pages(), 0);
+  EXPECT_EQ(engine.metrics().running, 2);
+  EXPECT_EQ(engine.metrics().waiting, 3);
+  EXPECT_EQ(engine.metrics().pages_used, 4);
   engine.cancel(ids[0]);
   engine.cancel(ids[4]);
   engine.cancel(12345);
-  EXPECT_EQ(engine.free_pages(), 2);
+  EXPECT_EQ(engine.metrics().pages_used, 2);
   auto answers = drain(engine);
   EXPECT_EQ(answers.count(ids[4]), 0u);
   EXPECT_EQ(answers[ids[1]].tokens.size(), 19u);  // one came in the step above
   for (const std::size_t i : {2u, 3u}) EXPECT_EQ(answers[ids[i]].tokens.size(), 20u);
-  EXPECT_EQ(engine.free_pages(), 4);
+  EXPECT_EQ(engine.metrics().pages_used, 0);
 }
 
 TEST(Engine, StopTokensAndTheLongestSequenceEndAnAnswer) {
@@ -200,23 +200,6 @@ TEST(Backend, RefusesAStepThatBreaksItsLimits) {
   EXPECT_FALSE(step(tokens, sequence, {}).ok());
 }
 
-TEST(PagePool, TakesAllOrNothing) {
-  PagePool pool(5);
-  std::vector<std::int32_t> a;
-  std::vector<std::int32_t> b;
-  EXPECT_TRUE(pool.take(3, a));
-  EXPECT_FALSE(pool.take(3, b));
-  EXPECT_TRUE(b.empty());
-  EXPECT_TRUE(pool.take(2, b));
-  std::vector<std::int32_t> both = a;
-  both.insert(both.end(), b.begin(), b.end());
-  std::sort(both.begin(), both.end());
-  EXPECT_EQ(both, (std::vector<std::int32_t>{0, 1, 2, 3, 4}));
-  pool.give_back(a);
-  EXPECT_TRUE(a.empty());
-  EXPECT_EQ(pool.available(), 3);
-}
-
 TEST(StopFilter, FindsStopsThatSpanPiecesAndHoldsBackNoMore) {
   StopFilter filter({"END", "abab"});
   EXPECT_EQ(filter.push("xE"), "x");
@@ -290,7 +273,7 @@ TEST(Generate, StreamsWhatItReturns) {
   const auto none = generate(model, engine, prompt, options, nullptr, interrupt);
   ASSERT_TRUE(none.ok());
   EXPECT_EQ(none->finish_reason, "cancelled");
-  EXPECT_EQ(engine.free_pages(), model.backend->limits().pages);
+  EXPECT_EQ(engine.metrics().pages_used, 0);
 }
 
 TEST(Perplexity, EqualsAPlainComputation) {

@@ -1,0 +1,74 @@
+// What an engine is asked for, and what it answers.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/tokenizer/tokenizer.h"
+#include "ops/sampling.h"
+
+namespace liquidgemm {
+
+using RequestId = std::int64_t;  // ascending in order of arrival
+using TimePoint = std::chrono::steady_clock::time_point;
+
+// A longer salt is refused.
+inline constexpr std::size_t kMaxCacheSalt = 1024;
+
+struct Request {
+  std::vector<TokenId> prompt;  // at least one token
+  SamplingParams sampling;
+  std::int64_t max_tokens = 256;     // of the answer, at least 1
+  std::vector<TokenId> stop_tokens;  // end the answer and are not part of it
+  // Only requests of the same salt share cached prefixes, so that nobody can learn from the time
+  // an answer takes what somebody else has asked.
+  std::string cache_salt;
+};
+
+enum class FinishReason {
+  kNone,    // still running
+  kStop,    // a stop token
+  kLength,  // max_tokens, or the longest sequence the backend takes
+  kError,   // the model's output for this sequence was not finite
+};
+std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "error"
+
+// What became of one request so far.
+struct RequestRecord {
+  TimePoint arrival;
+  std::optional<TimePoint> first_scheduled;
+  std::optional<TimePoint> first_token;
+  std::optional<TimePoint> finished;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t cached_tokens = 0;  // of the prompt, that other requests had computed
+  std::int64_t answer_tokens = 0;
+  std::int64_t preemptions = 0;
+};
+
+// What one step did for one request: a token, the end, or both.
+struct Update {
+  RequestId request = 0;
+  TokenId token = -1;  // -1: no token, only the end
+  FinishReason finish = FinishReason::kNone;
+  std::optional<RequestRecord> record = std::nullopt;  // with the end
+};
+
+// The state of an engine. The counters count from its beginning.
+struct EngineMetrics {
+  std::int64_t running = 0;
+  std::int64_t waiting = 0;
+  std::int64_t pages = 0;         // all of them: used + cached + free
+  std::int64_t pages_used = 0;    // by running requests
+  std::int64_t pages_cached = 0;  // by none, kept in case their prefix comes again
+  std::int64_t pages_free = 0;
+  std::int64_t prefix_query_tokens = 0;  // prompt tokens that were looked for in the cache
+  std::int64_t prefix_hit_tokens = 0;    // of these, found
+  std::int64_t preemptions = 0;
+  std::int64_t steps = 0;
+};
+
+}  // namespace liquidgemm
