@@ -32,7 +32,7 @@ struct SchedulerOptions {
   std::int64_t max_batched_tokens = 1;  // tokens of one step
   std::int64_t prompt_chunk = 0;        // of one sequence in one step; 0: the whole step
   bool prefix_caching = true;
-  std::string scope;                 // see PrefixCache
+  std::string scope = {};            // see PrefixCache
   PrefixCache::Hash page_hash = {};  // empty: random_hash()
 };
 

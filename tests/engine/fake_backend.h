@@ -48,6 +48,9 @@ class FakeBackend final : public Backend {
   // The page's contents are lost; to read them before they are written again is an error.
   void wipe(std::int32_t page) { pages_[static_cast<std::size_t>(page)].written = 0; }
 
+  // Steps are refused, before they do anything.
+  void set_failing(bool failing) { failing_ = failing; }
+
   // What went wrong first; empty: nothing.
   const std::string& error() const { return error_; }
   std::int64_t rows() const { return total_rows_; }  // of all steps
@@ -57,7 +60,10 @@ class FakeBackend final : public Backend {
   }
   std::span<const float> logits(std::int64_t) const override { return {}; }
   std::span<const SampledToken> sampled() const override { return sampled_; }
-  const BackendLimits& limits() const override { return limits_; }
+  const BackendLimits& limits() const override {
+    static constexpr BackendLimits kNothing{.max_rows = 0};
+    return failing_ ? kNothing : limits_;
+  }
   std::int64_t page_bytes() const override { return sizeof(Page); }
   std::size_t weight_bytes() const override { return 0; }
   std::vector<std::string> describe() const override { return {}; }
@@ -161,6 +167,7 @@ class FakeBackend final : public Backend {
   std::vector<SampledToken> sampled_;
   std::string error_;
   std::int64_t total_rows_ = 0;
+  bool failing_ = false;
 };
 
 }  // namespace liquidgemm

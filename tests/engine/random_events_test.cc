@@ -90,6 +90,7 @@ class RandomRun {
     options.prompt_chunk = random_.chance(0.5) ? random_.number(1, 80) : 0;
     options.prefix_caching = random_.chance(0.8);
     options.clock = [this] { return now_; };
+    long_answers_ = random_.chance(0.5);
     const std::int64_t hashes = std::int64_t{1} << random_.number(0, 6);
     if (random_.chance(0.3)) {  // a hash that collides all the time
       options.prefix_hash = [hashes](std::uint64_t parent, std::span<const std::byte> added) {
@@ -171,10 +172,11 @@ class RandomRun {
     }
     const auto own = random_text(random_.chance(0.5) ? random_.number(1, 20) : 0);
     request.prompt.insert(request.prompt.end(), own.begin(), own.end());
-    request.max_tokens = random_.chance(0.5) ? random_.number(1, 300) : random_.number(1, 40);
+    request.max_tokens =
+        long_answers_ || random_.chance(0.3) ? random_.number(1, 300) : random_.number(1, 40);
     request.sampling.seed = random_.bits() % 4;
     request.sampling.repetition_penalty = random_.chance(0.3) ? 1.5f : 1.0f;
-    if (random_.chance(0.1)) {
+    if (random_.chance(long_answers_ ? 0.02 : 0.1)) {
       request.stop_tokens.push_back(static_cast<TokenId>(random_.number(0, kVocabulary - 1)));
     }
     request.cache_salt =
@@ -339,6 +341,7 @@ class RandomRun {
   Random random_;
   Totals& totals_;
   BackendLimits limits_;
+  bool long_answers_ = false;  // to short prompts: what preemption comes from
   FakeBackend backend_;
   TimePoint now_{};
   std::optional<Engine> engine_;
