@@ -36,13 +36,14 @@ std::vector<RequestLengths> request_lengths(const ThroughputCell& cell) {
   const std::uint64_t key = splitmix64(~cell.seed);
   std::vector<RequestLengths> lengths(static_cast<std::size_t>(cell.prompts));
   for (std::size_t i = 0; i < lengths.size(); ++i) {
-    lengths[i] = {draw(input, splitmix64(key + 2 * i)), draw(output, splitmix64(key + 2 * i + 1))};
+    lengths[i] = {cell.prefix_len + draw(input, splitmix64(key + 2 * i)),
+                  draw(output, splitmix64(key + 2 * i + 1))};
   }
   return lengths;
 }
 
 RequestLengths longest_request(const ThroughputCell& cell) {
-  return {range(cell.input_len, cell.range_ratio).most,
+  return {cell.prefix_len + range(cell.input_len, cell.range_ratio).most,
           range(cell.output_len, cell.range_ratio).most};
 }
 
@@ -50,7 +51,8 @@ Result<std::int64_t> prompts_for(double seconds, Backend& backend, const Through
                                  const std::atomic<bool>& interrupt) {
   constexpr std::int64_t kMost = 512;
   constexpr double kGain = 4.0;  // of a full batch's generation over one request's, about
-  const LatencyCell alone{cell.input_len,
+  // What all prompts have in common is computed once where prefixes are cached.
+  const LatencyCell alone{cell.input_len + (cell.prefix_caching ? 0 : cell.prefix_len),
                           std::clamp<std::int64_t>(cell.output_len, 2, kTrialTokens), 1};
   LatencyRun run(backend, alone, cell.seed, interrupt);
   LIQUIDGEMM_RETURN_IF_ERROR(run.prompt());
@@ -67,11 +69,17 @@ Result<ThroughputRow> measure_throughput(Backend& backend, const ThroughputCell&
                                          const std::function<void(std::int64_t)>& advance) {
   ThroughputRow row;
   row.cell = cell;
-  Engine engine(backend, {.max_sequences = cell.max_sequences});
+  Engine engine(backend,
+                {.max_sequences = cell.max_sequences, .prefix_caching = cell.prefix_caching});
+  const std::int64_t vocabulary = backend.graph().config.vocab_size;
+  const std::vector<TokenId> prefix =
+      random_prompt(cell.prefix_len, vocabulary, splitmix64(~cell.seed));
   std::uint64_t seed = cell.seed;
   for (const RequestLengths& lengths : request_lengths(cell)) {
     Request request;
-    request.prompt = random_prompt(lengths.input, backend.graph().config.vocab_size, seed++);
+    request.prompt = prefix;
+    const auto own = random_prompt(lengths.input - cell.prefix_len, vocabulary, seed++);
+    request.prompt.insert(request.prompt.end(), own.begin(), own.end());
     request.sampling.temperature = 0.0f;
     request.max_tokens = lengths.output;
     LIQUIDGEMM_ASSIGN_OR_RETURN(const RequestId id, engine.submit(std::move(request)));
@@ -94,6 +102,10 @@ Result<ThroughputRow> measure_throughput(Backend& backend, const ThroughputCell&
     if (done > 0) advance(done);
   }
   row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const EngineMetrics metrics = engine.metrics();
+  row.preemptions = metrics.preemptions;
+  row.prefix_query_tokens = metrics.prefix_query_tokens;
+  row.prefix_hit_tokens = metrics.prefix_hit_tokens;
   return row;
 }
 

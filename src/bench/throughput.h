@@ -18,10 +18,12 @@ struct ThroughputCell {
   double range_ratio = 0.0;  // in [0, 1): lengths are uniform within len * (1 -+ ratio)
   std::uint64_t seed = 0;
   std::int64_t max_sequences = 16;  // that run at once
+  std::int64_t prefix_len = 0;      // tokens before each prompt, the same for all
+  bool prefix_caching = true;
 };
 
 struct RequestLengths {
-  std::int64_t input = 0;
+  std::int64_t input = 0;  // the common prefix is part of it
   std::int64_t output = 0;
 };
 // Of every request; they depend on the cell alone. At least one token each.
@@ -35,7 +37,15 @@ struct ThroughputRow {
   std::int64_t steps = 0;
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;
+  std::int64_t preemptions = 0;
+  std::int64_t prefix_query_tokens = 0;
+  std::int64_t prefix_hit_tokens = 0;
 
+  // Of the prompt tokens, the share that was found in the cache.
+  double prefix_hit_rate() const {
+    if (prefix_query_tokens == 0) return 0.0;
+    return static_cast<double>(prefix_hit_tokens) / static_cast<double>(prefix_query_tokens);
+  }
   double requests_per_second() const { return static_cast<double>(cell.prompts) / seconds; }
   double output_tokens_per_second() const { return static_cast<double>(output_tokens) / seconds; }
   double total_tokens_per_second() const {

@@ -16,6 +16,7 @@
 #include "cli/bench_records.h"
 #include "cli/interrupt.h"
 #include "cli/table.h"
+#include "engine/scheduler.h"
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm::cli {
@@ -28,7 +29,10 @@ struct Options {
   BenchModelOptions model;
   std::vector<std::int64_t> input_lens;
   std::vector<std::int64_t> sequences;  // at once
-  std::int64_t batched_tokens = BackendLimits{}.max_rows;
+  std::int64_t batched_tokens = 0;      // 0: the usual number, or more where more run at once
+  std::int64_t prefix_len = 0;
+  bool prefix_caching = true;
+  std::int64_t pages = 0;    // 0: as many as all that run at once may need
   std::int64_t prompts = 0;  // 0: as many as fit
   std::int64_t output_len = 64;
   double range_ratio = 0.0;
@@ -43,7 +47,7 @@ struct Report {
 
   Table table() const {
     Table table({"input", "output", "at once", "requests", "seconds", "requests/s", "tokens/s",
-                 "generated tokens/s", "tokens a step"});
+                 "generated tokens/s", "tokens a step", "prefix hits", "preemptions"});
     for (const bench::ThroughputRow& row : rows) {
       const std::int64_t tokens = row.prompt_tokens + row.output_tokens;
       table.add({std::to_string(row.cell.input_len), std::to_string(row.cell.output_len),
@@ -51,7 +55,9 @@ struct Report {
                  fmt::format("{:.2f}", row.seconds), number_text(row.requests_per_second()),
                  number_text(row.total_tokens_per_second()),
                  number_text(row.output_tokens_per_second()),
-                 number_text(static_cast<double>(tokens) / static_cast<double>(row.steps), 3)});
+                 number_text(static_cast<double>(tokens) / static_cast<double>(row.steps), 3),
+                 fmt::format("{:.1f} %", 100.0 * row.prefix_hit_rate()),
+                 std::to_string(row.preemptions)});
     }
     return table;
   }
@@ -62,6 +68,10 @@ struct Report {
       text += fmt::format("Lengths are uniform within {:.0f} % of those above, seed {}.\n",
                           100.0 * options.range_ratio, options.model.seed);
     }
+    if (options.prefix_len > 0) {
+      text += fmt::format("Every prompt has {} common tokens before those.\n", options.prefix_len);
+    }
+    if (!options.prefix_caching) text += "Prefixes are not cached.\n";
     return text + fmt::format(
                       "All requests are there at the start; at most {} tokens a step. Tokens/s "
                       "counts prompts\nand answers.\n",
@@ -78,6 +88,10 @@ struct Report {
                                    {"prompt_tokens", row.prompt_tokens},
                                    {"output_tokens", row.output_tokens},
                                    {"steps", row.steps},
+                                   {"preemptions", row.preemptions},
+                                   {"prefix_query_tokens", row.prefix_query_tokens},
+                                   {"prefix_hit_tokens", row.prefix_hit_tokens},
+                                   {"prefix_hit_rate", row.prefix_hit_rate()},
                                    {"seconds", row.seconds},
                                    {"requests_per_second", row.requests_per_second()},
                                    {"total_tokens_per_second", row.total_tokens_per_second()},
@@ -87,6 +101,9 @@ struct Report {
     object["benchmark"] = "throughput";
     object["seconds"] = seconds;
     object["random_range_ratio"] = options.range_ratio;
+    object["random_prefix_len"] = options.prefix_len;
+    object["prefix_caching"] = options.prefix_caching;
+    object["kv_pages"] = options.pages;
     object["seed"] = options.model.seed;
     object["max_num_batched_tokens"] = options.batched_tokens;
     object["rows"] = std::move(cells);
@@ -96,13 +113,14 @@ struct Report {
   std::string csv() const {
     std::string text =
         "input_len,output_len,max_num_seqs,num_prompts,prompt_tokens,output_tokens,seconds,"
-        "requests_per_second,total_tokens_per_second,output_tokens_per_second\n";
+        "requests_per_second,total_tokens_per_second,output_tokens_per_second,prefix_hit_rate,"
+        "preemptions\n";
     for (const bench::ThroughputRow& row : rows) {
-      text +=
-          fmt::format("{},{},{},{},{},{},{:.3f},{:.3f},{:.2f},{:.2f}\n", row.cell.input_len,
-                      row.cell.output_len, row.cell.max_sequences, row.cell.prompts,
-                      row.prompt_tokens, row.output_tokens, row.seconds, row.requests_per_second(),
-                      row.total_tokens_per_second(), row.output_tokens_per_second());
+      text += fmt::format("{},{},{},{},{},{},{:.3f},{:.3f},{:.2f},{:.2f},{:.4f},{}\n",
+                          row.cell.input_len, row.cell.output_len, row.cell.max_sequences,
+                          row.cell.prompts, row.prompt_tokens, row.output_tokens, row.seconds,
+                          row.requests_per_second(), row.total_tokens_per_second(),
+                          row.output_tokens_per_second(), row.prefix_hit_rate(), row.preemptions);
     }
     return text;
   }
@@ -127,32 +145,51 @@ std::vector<bench::ThroughputCell> cells_of(const Options& options) {
                        .output_len = options.output_len,
                        .range_ratio = options.range_ratio,
                        .seed = options.model.seed,
-                       .max_sequences = at_once});
+                       .max_sequences = at_once,
+                       .prefix_len = options.prefix_len,
+                       .prefix_caching = options.prefix_caching});
     }
   }
   return cells;
 }
 
-// Limits that every cell fits into.
-Status set_limits(const std::vector<bench::ThroughputCell>& cells, std::int64_t batched_tokens,
+// Limits that every cell fits into, where the options leave them open.
+Status set_limits(const std::vector<bench::ThroughputCell>& cells, Options& options,
                   BenchModel& model) {
   BackendLimits& limits = model.load.limits;
-  limits.max_rows = batched_tokens;
+  limits.max_rows = BackendLimits{}.max_rows;
   limits.max_position = 1;
   limits.max_sequences = 1;
   limits.pages = 1;
   for (const bench::ThroughputCell& cell : cells) {
     const bench::RequestLengths longest = bench::longest_request(cell);
     const std::int64_t tokens = longest.input + std::max(longest.output, bench::kTrialTokens);
-    LIQUIDGEMM_RETURN_IF_ERROR(check_length(
-        model, fmt::format("--input-len {}, --output-len {}", cell.input_len, cell.output_len),
-        tokens));
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        check_length(model,
+                     fmt::format("--input-len {}, --output-len {}",
+                                 cell.prefix_len + cell.input_len, cell.output_len),
+                     tokens));
     limits.max_position = std::max(limits.max_position, tokens);
     limits.max_sequences = std::max(limits.max_sequences, cell.max_sequences);
-    limits.pages =
-        std::max(limits.pages, cell.max_sequences * ((tokens + kPageTokens - 1) / kPageTokens));
+    limits.pages = std::max(limits.pages, cell.max_sequences * pages_for(tokens));
   }
   limits.max_logits_rows = limits.max_sequences;
+  if (options.batched_tokens == 0) {
+    options.batched_tokens = std::max(limits.max_rows, limits.max_sequences);
+  }
+  if (options.batched_tokens < limits.max_sequences) {
+    return invalid_argument(fmt::format(
+        "--max-num-batched-tokens {}: expected at least --max-num-seqs {}, a token for each",
+        options.batched_tokens, limits.max_sequences));
+  }
+  limits.max_rows = options.batched_tokens;
+  const std::int64_t needed = pages_for(limits.max_position);
+  if (options.pages == 0) options.pages = limits.pages;
+  if (options.pages < needed) {
+    return invalid_argument(fmt::format("--num-kv-pages {}: one request may need {}, of {} tokens",
+                                        options.pages, needed, kPageTokens));
+  }
+  limits.pages = options.pages;
   return ok_status();
 }
 
@@ -169,12 +206,12 @@ Result<bench::ThroughputRow> measure_cell(bench::ThroughputCell cell, double bud
   return row;
 }
 
-Status measure(const Options& options) {
+Status measure(Options options) {
   interrupt_flag();
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<bench::ThroughputCell> cells = cells_of(options);
   LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
-  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, options.batched_tokens, bench));
+  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, options, bench));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
   const double budget =
       options.full ? kFullBudgetSeconds : kBudgetSeconds / static_cast<double>(cells.size());
@@ -233,9 +270,18 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
                    "Requests that run at once, 1 to 1024, comma-separated (default: 16)")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024).description(""));
-  verb->add_option("--max-num-batched-tokens", options->batched_tokens, "Tokens of one step")
-      ->check(CLI::Range(16, 65536).description(""))
+  verb->add_option("--max-num-batched-tokens", options->batched_tokens,
+                   "Tokens of one step, at least --max-num-seqs (default: 256, or that)")
+      ->check(CLI::Range(16, 65536).description(""));
+  verb->add_option("--random-prefix-len", options->prefix_len,
+                   "Tokens before each prompt that are the same in all")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24).description(""))
       ->capture_default_str();
+  verb->add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options->prefix_caching,
+                 "Compute what prompts have in common once (on without the flag)");
+  verb->add_option("--num-kv-pages,--num-gpu-blocks-override", options->pages,
+                   "Pages of 64 tokens of KV cache (default: all that run at once fit)")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24).description(""));
   verb->add_flag("--full", options->full,
                  "Prompts of 32, 128 and 512 tokens by 1, 4, 16 and 64 requests at once");
   verb->footer(

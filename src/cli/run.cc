@@ -38,6 +38,7 @@ struct RunOptions {
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
   bool ignore_eos = false;
+  bool prefix_caching = true;
 };
 
 SamplingParams sampling_for(const RunOptions& options, const GenerationDefaults& defaults) {
@@ -82,10 +83,17 @@ double answer_rate(const GenerateResult& result) {
   return rate(static_cast<std::int64_t>(result.tokens.size()) - 1, result.answer_seconds);
 }
 
+// Of the tokens that were not in the prefix cache.
+double prompt_rate(const GenerateResult& result) {
+  return rate(result.prompt_tokens - result.cached_tokens, result.prompt_seconds);
+}
+
 std::string speed_line(const GenerateResult& result) {
-  std::string line = std::to_string(result.prompt_tokens) + " prompt tokens at " +
-                     number_text(rate(result.prompt_tokens, result.prompt_seconds), 3) +
-                     " tokens/s; " + std::to_string(result.tokens.size()) + " answer tokens";
+  std::string line = std::to_string(result.prompt_tokens) + " prompt tokens";
+  if (result.cached_tokens > 0) line += ", " + std::to_string(result.cached_tokens) + " cached,";
+  line += " in " + number_text(1e3 * result.prompt_seconds, 3) + " ms (" +
+          number_text(prompt_rate(result), 3) + " tokens/s); " +
+          std::to_string(result.tokens.size()) + " answer tokens";
   if (result.tokens.size() > 1) line += " at " + number_text(answer_rate(result), 3) + " tokens/s";
   return line + " (" + result.finish_reason + ")";
 }
@@ -98,8 +106,9 @@ json::Object to_json(const LoadedModel& model, const GenerateResult& result) {
           {"text", result.text},
           {"finish_reason", result.finish_reason},
           {"prompt_tokens", result.prompt_tokens},
+          {"cached_tokens", result.cached_tokens},
           {"completion_tokens", static_cast<std::int64_t>(result.tokens.size())},
-          {"prompt_tokens_per_second", rate(result.prompt_tokens, result.prompt_seconds)},
+          {"prompt_tokens_per_second", prompt_rate(result)},
           {"completion_tokens_per_second", result.tokens.size() > 1 ? answer_rate(result) : 0.0},
           {"kernels", kernels}};
 }
@@ -218,7 +227,7 @@ Status run(const RunOptions& options, const Globals& globals) {
   generation.max_tokens = options.max_tokens;
   generation.stop = options.stop;
   generation.stop_at_end_token = !options.ignore_eos;
-  Engine engine(*model.backend);
+  Engine engine(*model.backend, {.prefix_caching = options.prefix_caching, .model = model.path});
   const bool terminal = ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
   if (!options.prompt && terminal && !options.json) {
     return chat(model, engine, options, generation, globals);
@@ -264,6 +273,8 @@ void add_run(CLI::App& app, Globals& globals, Action& action) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   verb->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end token");
+  verb->add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options->prefix_caching,
+                 "In a chat, read only what the last turn did not know (on without the flag)");
   verb->add_flag("--json", options->json, "Print one JSON object when done");
   verb->footer(
       "Examples:\n"
