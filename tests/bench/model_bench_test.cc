@@ -183,6 +183,30 @@ TEST(Throughput, LengthsAreWithinTheirRangeAndComeFromTheSeed) {
   for (const RequestLengths& one : request_lengths(cell)) EXPECT_GE(one.output, 1);
 }
 
+TEST(Throughput, ACommonPrefixIsFoundInTheCache) {
+  const LoadedModel model = load(small_config(true), {.max_rows = 48, .max_sequences = 4}, 5);
+  ThroughputCell cell{.prompts = 5, .input_len = 20, .output_len = 3};
+  cell.seed = fresh_seed();
+  cell.max_sequences = 1;
+  cell.prefix_len = 70;
+  std::int64_t steps = 0;
+  for (const bool prefix_caching : {false, true}) {
+    cell.prefix_caching = prefix_caching;
+    EXPECT_EQ(longest_request(cell).input, 90);
+    const auto row = measure_throughput(*model.backend, cell, kNoInterrupt, [](std::int64_t) {});
+    ASSERT_TRUE(row.ok()) << row.status().message();
+    EXPECT_EQ(row->prompt_tokens, 5 * 90);
+    EXPECT_EQ(row->output_tokens, 5 * 3);
+    EXPECT_EQ(row->prefix_hit_tokens, prefix_caching ? 4 * 64 : 0);
+    EXPECT_EQ(row->prefix_query_tokens, prefix_caching ? 5 * 90 : 0);
+    // A prompt of 90 tokens takes two steps, one of 26 takes one.
+    if (prefix_caching) {
+      EXPECT_EQ(row->steps, steps - 4);
+    }
+    steps = row->steps;
+  }
+}
+
 TEST(Throughput, EveryRequestGetsItsTokens) {
   const LoadedModel model = load(small_config(true), {.max_rows = 48, .max_sequences = 4}, 5);
   ThroughputCell cell{.prompts = 13, .input_len = 30, .output_len = 6, .range_ratio = 0.4};

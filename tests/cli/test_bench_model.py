@@ -93,6 +93,46 @@ def test_throughput_counts_every_token(liquid, quantized, tmp_path):
     assert [row["max_num_seqs"] for row in csv.DictReader(records[2].open())] == ["1", "4"]
 
 
+def test_a_common_prefix_is_computed_once(liquid, quantized):
+    arguments = ("bench", "throughput", quantized, "--num-prompts", "6", "--input-len", "10")
+    arguments += ("--output-len", "3", "--random-prefix-len", "130", "--max-num-seqs", "1")
+    rows = {}
+    for flag in ("--enable-prefix-caching", "--no-enable-prefix-caching"):
+        outcome = liquid.ok(*arguments, flag, "--json").json()
+        assert outcome["random_prefix_len"] == 130
+        assert outcome["prefix_caching"] == (flag == "--enable-prefix-caching")
+        rows[flag] = row = outcome["rows"][0]
+        assert row["prompt_tokens"] == 6 * 140 and row["output_tokens"] == 6 * 3
+        assert row["preemptions"] == 0
+    found, missed = rows.values()
+    # Two full pages for all but the first.
+    assert found["prefix_hit_tokens"] == 5 * 128 and found["prefix_query_tokens"] == 6 * 140
+    assert found["prefix_hit_rate"] == pytest.approx(5 * 128 / (6 * 140))
+    assert missed["prefix_hit_tokens"] == missed["prefix_hit_rate"] == 0
+    assert "76.2 %" in liquid.ok(*arguments).text
+
+
+def test_scarce_pages_preempt_and_lose_no_token(liquid, quantized):
+    arguments = ("bench", "throughput", quantized, "--num-prompts", "8", "--input-len", "10")
+    arguments += ("--output-len", "150", "--max-num-seqs", "8", "--json")
+    outcome = liquid.ok(*arguments, "--num-kv-pages", "12").json()
+    assert outcome["kv_pages"] == 12
+    assert outcome["rows"][0]["preemptions"] > 0
+    assert outcome["rows"][0]["output_tokens"] == 8 * 150
+    outcome = liquid.ok(*arguments).json()
+    assert outcome["kv_pages"] == 8 * 3
+    assert outcome["rows"][0]["preemptions"] == 0
+
+
+def test_too_few_pages_or_tokens_for_one_request_are_refused(liquid, quantized):
+    refused = ("bench", "throughput", quantized, "--input-len", "100", "--output-len", "100")
+    liquid.fails(*refused, "--num-kv-pages", "3", naming=["--num-kv-pages 3", "4"])
+    liquid.fails(
+        *(*refused, "--max-num-seqs", "40", "--max-num-batched-tokens", "39"),
+        naming=["--max-num-batched-tokens 39", "--max-num-seqs 40"],
+    )
+
+
 def test_presets_need_no_checkpoint(liquid):
     outcome = liquid.ok("-q", "bench", "latency", *PRESET, "--num-iters", "1", "--threads", "1")
     assert outcome.stderr == ""
@@ -133,6 +173,8 @@ def test_wrong_arguments_exit_with_2_and_say_which(liquid, benchmark, arguments,
         (["throughput", "--random-range-ratio", "1"], "--random-range-ratio"),
         (["throughput", "--num-prompts", "0"], "--num-prompts"),
         (["throughput", "--max-num-seqs", "0"], "--max-num-seqs"),
+        (["throughput", "--random-prefix-len", "-1"], "--random-prefix-len"),
+        (["throughput", "--num-kv-pages", "0"], "--num-kv-pages"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
