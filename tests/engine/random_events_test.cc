@@ -100,7 +100,15 @@ class RandomRun {
       };
     }
     engine_.emplace(backend_, options);
-    for (std::vector<TokenId>& text : texts_) text = random_text(limits_.max_position);
+    // Of the same few pages in different orders, so that equal pages come after unequal ones.
+    const std::array blocks{random_text(kPageTokens), random_text(kPageTokens)};
+    for (std::vector<TokenId>& text : texts_) {
+      while (std::ssize(text) < limits_.max_position) {
+        const std::vector<TokenId>& block = blocks[random_.bits() % 2];
+        text.insert(text.end(), block.begin(), block.end());
+      }
+      text.resize(static_cast<std::size_t>(limits_.max_position));
+    }
   }
 
   void events(int count) {

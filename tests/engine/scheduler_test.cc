@@ -138,6 +138,20 @@ TEST_F(SchedulerTest, TheLatestArrivalGivesWayAndComesBackFirst) {
   EXPECT_EQ(last.length(), 130);
 }
 
+TEST_F(SchedulerTest, ARequestStartsWhenItsTokensFitBesideWhatOthersAreAboutToNeed) {
+  start({.pages = 4, .max_sequences = 4, .max_batched_tokens = 512, .prefix_caching = false});
+  add(60, 100);  // one page, and a second one soon
+  step();
+  add(180, 1);  // three pages
+  add(1, 1);    // would fit, but came later
+  for (int i = 0; i < 60; ++i) EXPECT_EQ(step(), (Rows{{1, 1}}));
+  add(1, 1);
+  scheduler_->remove(2);
+  // The last page is the first sequence's, which may grow into a third.
+  EXPECT_EQ(step(), (Rows{{1, 1}, {3, 1}}));
+  EXPECT_EQ(metrics().pages_used, 3);
+}
+
 TEST_F(SchedulerTest, AnEarlyRequestIsNeverPreemptedForALateOne) {
   start({.pages = 4, .max_sequences = 4, .max_batched_tokens = 512, .prefix_caching = false});
   const Sequence& first = add(60, 190);
