@@ -12,10 +12,11 @@ namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int kEvents = 60'000;
+constexpr int kEventsOfOneEngine = 1'500;
 #else
 constexpr int kEvents = 1'000'000;
-#endif
 constexpr int kEventsOfOneEngine = 10'000;
+#endif
 constexpr std::int64_t kVocabulary = 60;
 
 class Random {

@@ -57,10 +57,11 @@ TEST_P(SameLogits, AloneInCompanyPreemptedAndAfterAPrefixHit) {
   options.pages = 60;
   LoadedModel roomy = load_test_model(GetParam().model, options);
   options.max_rows = 70;
-  options.pages = 8;
+  // Two start, with at most 4 pages each, and need at least 6 before the first one ends.
+  options.pages = 10;
   LoadedModel tight = load_test_model(GetParam().model, options);
 
-  // All begin alike; one in two with the same salt as the first.
+  // All begin alike; half of them with another salt.
   const auto common = random_tokens(random, 150, roomy.config.vocab_size);
   std::vector<Request> requests;
   for (int i = 0; i < 6; ++i) {
@@ -69,7 +70,7 @@ TEST_P(SameLogits, AloneInCompanyPreemptedAndAfterAPrefixHit) {
     request.prompt.resize(i == 5 ? 128 : 130 + random() % 20);
     const auto own = random_tokens(random, i == 5 ? 0 : random() % 60, roomy.config.vocab_size);
     request.prompt.insert(request.prompt.end(), own.begin(), own.end());
-    request.max_tokens = 80 + static_cast<std::int64_t>(random() % 40);
+    request.max_tokens = 220 + static_cast<std::int64_t>(random() % 20);
     request.sampling.temperature = i % 3 == 0 ? 0.0f : 1.2f;
     request.sampling.seed = random();
     request.sampling.repetition_penalty = i % 2 == 0 ? 1.3f : 1.0f;
