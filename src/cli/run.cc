@@ -274,7 +274,7 @@ void add_run(CLI::App& app, Globals& globals, Action& action) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   verb->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end token");
   verb->add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options->prefix_caching,
-                 "In a chat, read only what the last turn did not know (on without the flag)");
+                 "In a chat, read only what is new in a turn (on without the flag)");
   verb->add_flag("--json", options->json, "Print one JSON object when done");
   verb->footer(
       "Examples:\n"

@@ -27,8 +27,8 @@ struct GenerateResult {
   std::string finish_reason;
   std::int64_t prompt_tokens = 0;
   std::int64_t cached_tokens = 0;  // of the prompt, known from earlier requests
-  double prompt_seconds = 0.0;  // until the first token was chosen
-  double answer_seconds = 0.0;  // from then on
+  double prompt_seconds = 0.0;     // until the first token was chosen
+  double answer_seconds = 0.0;     // from then on
 };
 
 // Cuts a growing text at the first stop string, holding back what may still become one.
