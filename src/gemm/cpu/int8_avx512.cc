@@ -10,7 +10,8 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
     const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
     const std::int64_t left = panel_end - panel - panels;
     Ahead ahead = look_ahead(job, panel + panels, left < most ? left : most, job.tiles, panels);
-    run_codes_tiles(job, panel, panels, 0, job.panels + panel * job.panel_bytes, ahead);
+    run_codes_tiles<kPrefetchBytes>(job, panel, panels, 0, job.panels + panel * job.panel_bytes,
+                                    ahead);
   }
 }
 

@@ -14,14 +14,14 @@ namespace liquidgemm::cpu {
 namespace {
 
 constexpr int kMaxTile = 12;
-constexpr int kMaxPanels = 4;       // that pass one tile together
+constexpr int kMaxPanels = 2;       // that pass one tile together
 constexpr int kVectors = 2;         // zmm registers of one column of a panel
 constexpr int kCodesPerWord = 128;  // bytes of one 4-k step of a panel of codes
 
 LIQUIDGEMM_INLINE __m512i broadcast_word(const std::int8_t* x) {
-  std::int32_t word;
-  __builtin_memcpy(&word, x, sizeof word);
-  return _mm512_set1_epi32(word);
+  __m512i word;
+  __asm__("vpbroadcastd %1, %0" : "=v"(word) : "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
+  return word;
 }
 
 // The lanes of a vector that are real rows, of which `rows` are left.
@@ -83,30 +83,23 @@ LIQUIDGEMM_INLINE void clear(__m512i (&sum)[T][kVectors]) {
   }
 }
 
-// sum += codes * the four bytes at x, which the instruction itself broadcasts. A compiler would
-// share one broadcast between the vectors of a column.
-LIQUIDGEMM_INLINE void multiply_broadcast(__m512i& sum, __m512i codes, const std::int8_t* x) {
-  __asm__("vpdpbusd %2%{1to16%}, %1, %0"
-          : "+v"(sum)
-          : "v"(codes), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
+// sum += codes * word, four products a lane.
+LIQUIDGEMM_INLINE void multiply_add(__m512i& sum, __m512i codes, __m512i word) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(word));
 }
 
-// sum[t] += codes * x[t] over 4 k. Broadcasts of their own take the places of multiplications in
-// the front end, broadcasts by the multiplications load twice: with every third token of the second
-// kind neither holds the multipliers up.
+// sum[t] += codes * x[t] over 4 k. A machine with two multipliers needs 24 multiplications in 12
+// cycles, in which it can load 24 times. A multiplication that broadcasts by itself loads once for
+// each of the two vectors; together with the lines on their way from L2 that was too much. Written
+// as intrinsics, a compiler folds the broadcast into the multiplications; hence the assembly.
 template <int T>
 LIQUIDGEMM_INLINE void multiply_word(__m512i (&sum)[T][kVectors], __m512i codes0, __m512i codes1,
                                      const std::int8_t* x) {
   LIQUIDGEMM_UNROLL
   for (int t = 0; t < T; ++t) {
-    if (t % 3 == 2) {
-      multiply_broadcast(sum[t][0], codes0, x + 4 * t);
-      multiply_broadcast(sum[t][1], codes1, x + 4 * t);
-      continue;
-    }
     const __m512i word = broadcast_word(x + 4 * t);
-    sum[t][0] = _mm512_dpbusd_epi32(sum[t][0], codes0, word);
-    sum[t][1] = _mm512_dpbusd_epi32(sum[t][1], codes1, word);
+    multiply_add(sum[t][0], codes0, word);
+    multiply_add(sum[t][1], codes1, word);
   }
 }
 
@@ -138,17 +131,27 @@ LIQUIDGEMM_INLINE void prefetch_outputs(const IntegerJob& job, std::int64_t pane
   }
 }
 
-// sum += one 4-k step of a panel of codes.
+// How far ahead of their use codes that lie in L2 are asked for.
+constexpr int kCachedBytes = 1024;
+
+// The same for activations, of which every 8 k of a tile take 8 T bytes.
 template <int T>
+LIQUIDGEMM_INLINE void prefetch_activations(const std::int8_t* x) {
+  _mm_prefetch(x + 512, _MM_HINT_T0);
+  if (8 * T > 64) _mm_prefetch(x + 512 + 64, _MM_HINT_T0);
+}
+
+// sum += one 4-k step of a panel of codes.
+template <int T, int kReach>
 LIQUIDGEMM_INLINE void multiply_codes(__m512i (&sum)[T][kVectors], const std::uint8_t* codes,
                                       const std::int8_t* x) {
-  _mm_prefetch(codes + kPrefetchBytes, _MM_HINT_T0);
-  _mm_prefetch(codes + kPrefetchBytes + 64, _MM_HINT_T0);
+  _mm_prefetch(codes + kReach, _MM_HINT_T0);
+  _mm_prefetch(codes + kReach + 64, _MM_HINT_T0);
   multiply_word(sum, _mm512_load_si512(codes), _mm512_load_si512(codes + 64), x);
 }
 
-// One tile against one panel of unsigned codes.
-template <int T>
+// One tile against one panel of unsigned codes, which are asked for kReach bytes ahead.
+template <int T, int kReach>
 void run_codes_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
                     const std::uint8_t* codes, Ahead& ahead) {
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
@@ -161,26 +164,37 @@ void run_codes_tile(const IntegerJob& job, std::int64_t panel, std::int64_t toke
   for (std::int64_t pair = job.k / 8; pair > 0; --pair) {
     prefetch_ahead(next);
     next += step;
-    multiply_codes(sum, codes, x);
-    multiply_codes(sum, codes + kCodesPerWord, x + 4 * T);
+    prefetch_activations<T>(x);
+    multiply_codes<T, kReach>(sum, codes, x);
+    multiply_codes<T, kReach>(sum, codes + kCodesPerWord, x + 4 * T);
     codes += 2 * kCodesPerWord;
     x += 8 * T;
   }
-  if (job.k % 8 != 0) multiply_codes(sum, codes, x);
+  if (job.k % 8 != 0) multiply_codes<T, kReach>(sum, codes, x);
   ahead.next = next;
   store_tile(job, panel, token0, sum);
 }
 
 using CodesTile = void (*)(const IntegerJob&, std::int64_t panel, std::int64_t token0,
                            const std::uint8_t* codes, Ahead& ahead);
-constexpr CodesTile kCodesTiles[kMaxTile + 1] = {
-    nullptr,           run_codes_tile<1>, run_codes_tile<2>,  run_codes_tile<3>,
-    run_codes_tile<4>, run_codes_tile<5>, run_codes_tile<6>,  run_codes_tile<7>,
-    run_codes_tile<8>, run_codes_tile<9>, run_codes_tile<10>, run_codes_tile<11>,
-    run_codes_tile<12>};
+template <int kReach>
+constexpr CodesTile kCodesTiles[kMaxTile + 1] = {nullptr,
+                                                 run_codes_tile<1, kReach>,
+                                                 run_codes_tile<2, kReach>,
+                                                 run_codes_tile<3, kReach>,
+                                                 run_codes_tile<4, kReach>,
+                                                 run_codes_tile<5, kReach>,
+                                                 run_codes_tile<6, kReach>,
+                                                 run_codes_tile<7, kReach>,
+                                                 run_codes_tile<8, kReach>,
+                                                 run_codes_tile<9, kReach>,
+                                                 run_codes_tile<10, kReach>,
+                                                 run_codes_tile<11, kReach>,
+                                                 run_codes_tile<12, kReach>};
 
 // Tiles first_tile .. job.tiles - 1 against `panels` neighbouring panels of codes: a tile stays
 // near while the panels pass, and the panels stay in L2 while the tiles pass.
+template <int kReach>
 LIQUIDGEMM_INLINE void run_codes_tiles(const IntegerJob& job, std::int64_t panel,
                                        std::int64_t panels, std::int64_t first_tile,
                                        const std::uint8_t* codes, Ahead& ahead) {
@@ -188,7 +202,7 @@ LIQUIDGEMM_INLINE void run_codes_tiles(const IntegerJob& job, std::int64_t panel
     const std::int64_t token0 = job.m * tile / job.tiles;
     const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
     for (std::int64_t p = 0; p < panels; ++p) {
-      kCodesTiles[height](job, panel + p, token0, codes + p * kPanelRows * job.k, ahead);
+      kCodesTiles<kReach>[height](job, panel + p, token0, codes + p * kPanelRows * job.k, ahead);
     }
   }
 }

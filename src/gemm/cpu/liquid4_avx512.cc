@@ -96,42 +96,68 @@ LIQUIDGEMM_INLINE __m512i decode(__m512i codes, const GroupHead& head, int v) {
   return _mm512_add_epi8(_mm512_mullo_epi16(codes, head.step[v]), head.offset[v]);
 }
 
-// The first tile of a panel. With kStore the decoded panel goes to `codes`.
+constexpr std::int64_t kChunkCodes = 2 * kCodesPerWord;
+
+// Decodes the 8 k at `packed` to two 4-k steps of codes.
+LIQUIDGEMM_INLINE void decode_chunk(const std::uint8_t* packed, const GroupHead& head,
+                                    std::uint8_t* codes) {
+  const __m512i mask = _mm512_set1_epi8(0x0F);
+  prefetch_chunk(packed);
+  LIQUIDGEMM_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const __m512i pairs = _mm512_load_si512(packed + 64 * v);
+    const __m512i low = _mm512_and_si512(pairs, mask);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), mask);
+    _mm512_store_si512(codes + 64 * v, decode(low, head, v));
+    _mm512_store_si512(codes + kCodesPerWord + 64 * v, decode(high, head, v));
+  }
+}
+
+// The first tile of a panel. Each chunk is decoded before the one in front of it is multiplied, so
+// that the latency of one hides behind the other; the codes pass through memory because the sums
+// leave no registers. With kStore the whole decoded panel stays at `codes`.
 template <int T, bool kStore>
 void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* codes, Ahead& ahead) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
-  const __m512i mask = _mm512_set1_epi8(0x0F);
   const std::uint8_t* next = ahead.next;
   const std::int64_t step = ahead.step;
   prefetch_outputs<T>(job, panel, 0);
   __m512i sum[T][kVectors];
   clear(sum);
-  for (std::int64_t k = 0; k < job.k; k += job.group_size) {
-    const GroupHead head = load_head(packed);
-    prefetch_head(packed);
-    packed += 2 * kPanelRows;
-    for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
-      prefetch_chunk(packed);
-      if (kStore) {
-        prefetch_ahead(next);
-        next += step;
+  alignas(64) std::uint8_t two_chunks[2 * kChunkCodes];
+  std::uint8_t* const decoded = kStore ? codes : two_chunks;
+  GroupHead head = load_head(packed);
+  packed += 2 * kPanelRows;
+  decode_chunk(packed, head, decoded);
+  packed += 2 * 64;
+  std::int64_t k = 0;
+  std::int64_t left_of_group = chunks_of_group(job, k) - 1;
+  std::int64_t at = 0;
+  for (std::int64_t left = job.k / kChunk - 1; left >= 0; --left) {
+    const std::uint8_t* from = decoded + at;
+    at = kStore ? at + kChunkCodes : at ^ kChunkCodes;
+    if (left > 0) {
+      if (left_of_group == 0) {
+        k += job.group_size;
+        left_of_group = chunks_of_group(job, k);
+        prefetch_head(packed);
+        head = load_head(packed);
+        packed += 2 * kPanelRows;
       }
-      LIQUIDGEMM_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        __m512i word[kVectors];
-        LIQUIDGEMM_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          __m512i pairs = _mm512_load_si512(packed + 64 * v);
-          if (half == 1) pairs = _mm512_srli_epi16(pairs, 4);
-          word[v] = decode(_mm512_and_si512(pairs, mask), head, v);
-          if (kStore) _mm512_store_si512(codes + 64 * v, word[v]);
-        }
-        multiply_word(sum, word[0], word[1], x);
-        codes += kStore ? kCodesPerWord : 0;
-        x += 4 * T;
-      }
+      --left_of_group;
+      decode_chunk(packed, head, decoded + at);
       packed += 2 * 64;
+    }
+    if (kStore) {
+      prefetch_ahead(next);
+      next += step;
+    }
+    LIQUIDGEMM_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      multiply_word(sum, _mm512_load_si512(from), _mm512_load_si512(from + 64), x);
+      from += kCodesPerWord;
+      x += 4 * T;
     }
   }
   ahead.next = next;
@@ -173,7 +199,7 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
         kPackedTiles<true>[height](job, panel + p, codes + p * kPanelRows * job.k, ahead);
       }
     }
-    if (job.tiles > 1) run_codes_tiles(job, panel, panels, 1, codes, ahead);
+    if (job.tiles > 1) run_codes_tiles<kCachedBytes>(job, panel, panels, 1, codes, ahead);
   }
 }
 
