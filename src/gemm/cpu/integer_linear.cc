@@ -127,17 +127,28 @@ class IntegerLinear final : public CpuLinear {
     if (sums) job.group_sums = group_sums;
 
     const ActivationTiles tiles{x.m, job.tiles, k_, weights_.k_padded};
-    const std::int64_t steps = (tiles.k_padded + kPackStep - 1) / kPackStep;
-    const bool threaded = x.m * k_ >= kThreadedPackBytes;
-    share(pool, steps, threaded, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t k_begin = begin * kPackStep;
-      const std::int64_t k_end = std::min(end * kPackStep, tiles.k_padded);
+    const auto pack_part = [&](const ActivationTiles& part, std::int64_t begin, std::int64_t end) {
       if (!as_is && kernel_.wide_activations) {
-        pack_int16(tiles, x.x8, x.ld, k_begin, k_end, reinterpret_cast<std::int16_t*>(packed));
+        pack_int16(part, x.x8, x.ld, begin, end, reinterpret_cast<std::int16_t*>(packed));
       } else if (!as_is) {
-        pack_int8(tiles, x.x8, x.ld, k_begin, k_end, packed);
+        pack_int8(part, x.x8, x.ld, begin, end, packed);
       }
-      if (sums) pack_group_sums(tiles, x.x8, x.ld, group_size_, k_begin, k_end, group_sums);
+      if (sums) pack_group_sums(part, x.x8, x.ld, group_size_, begin, end, group_sums);
+    };
+    const bool threaded = x.m * k_ >= kThreadedPackBytes;
+    if (tiles.tiles >= 2 * pool.threads()) {
+      // Whole rows: most often they lie in the cache of the core that made them.
+      share(pool, tiles.tiles, threaded, [&](std::int64_t first, std::int64_t last) {
+        ActivationTiles part = tiles;
+        part.first = first;
+        part.last = last;
+        pack_part(part, 0, tiles.k_padded);
+      });
+      return;
+    }
+    const std::int64_t steps = (tiles.k_padded + kPackStep - 1) / kPackStep;
+    share(pool, steps, threaded, [&](std::int64_t begin, std::int64_t end) {
+      pack_part(tiles, begin * kPackStep, std::min(end * kPackStep, tiles.k_padded));
     });
   }
 

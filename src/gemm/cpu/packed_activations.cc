@@ -20,7 +20,7 @@ struct Step {
 template <typename Visit>
 void for_each_step(const ActivationTiles& tiles, std::int64_t k_begin, std::int64_t k_end,
                    Visit visit) {
-  for (std::int64_t tile = 0; tile < tiles.tiles; ++tile) {
+  for (std::int64_t tile = tiles.first; tile < tiles.last; ++tile) {
     const std::int64_t token0 = tiles.begin(tile);
     const std::int64_t height = tiles.begin(tile + 1) - token0;
     for (std::int64_t k = k_begin; k < k_end; k += kPackStep) {

@@ -27,10 +27,14 @@ struct ActivationTiles {
   std::int64_t tiles;
   std::int64_t k;         // as given
   std::int64_t k_padded;  // as the kernel reads it
+  // The tiles that a call packs.
+  std::int64_t first = 0;
+  std::int64_t last = tiles;  // excluded
   std::int64_t begin(std::int64_t tile) const { return m * tile / tiles; }
 };
 
-// Packs k_begin .. k_end - 1 of all tiles (both multiples of kPackStep, but for the padded end).
+// Packs k_begin .. k_end - 1 of tiles first .. last - 1 (both multiples of kPackStep, but for the
+// padded end).
 void pack_int8(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed);
 void pack_int16(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
