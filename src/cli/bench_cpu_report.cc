@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/bench_ceilings.h"
 #include "cli/bench_records.h"
 #include "liquidgemm_version.h"
@@ -14,6 +16,9 @@ using bench::cpu::GemmRow;
 std::string microseconds(double seconds) { return fmt::format("{:.1f}", seconds * 1e6); }
 std::string percent(double share) { return fmt::format("{:.1f} %", 100.0 * share); }
 
+// Both without quantising, which oneDNN's product does not contain.
+double onednn_over_ours(const GemmRow& row) { return row.onednn->seconds / row.multiply_seconds(); }
+
 const char* precision_name(bench::cpu::WeightKind kind) {
   return kind == bench::cpu::WeightKind::kInt8 ? "w8a8" : "w4a8";
 }
@@ -21,57 +26,105 @@ const char* precision_name(bench::cpu::WeightKind kind) {
 }  // namespace
 
 Table CpuGemmReport::table() const {
-  Table table({"shape", "N", "K", "M", "us", "GB/s", "of read", "GOPS", "of ops", "floor us",
-               "ours / floor", "quantize"});
+  std::vector<std::string> columns = {"shape",        "N",       "K",    "M",      "us",
+                                      "GB/s",         "of read", "GOPS", "of ops", "floor us",
+                                      "ours / floor", "quantize"};
+  if (rival() != nullptr) columns.insert(columns.end(), {"oneDNN us", "oneDNN / ours"});
+  Table table(columns);
   for (const GemmRow& row : rows) {
     const double floor = floor_seconds(ceilings, row.weight_bytes, row.operations());
-    table.add({row.shape.name, std::to_string(row.shape.n), std::to_string(row.shape.k),
-               std::to_string(row.m), microseconds(row.seconds),
-               fmt::format("{:.1f}", row.bytes_per_second() / 1e9),
-               percent(row.bytes_per_second() / ceilings.read.rate()),
-               fmt::format("{:.1f}", row.operations_per_second() / 1e9),
-               percent(row.operations_per_second() / ceilings.operations.rate()),
-               microseconds(floor), fmt::format("{:.2f}", row.seconds / floor),
-               percent(row.quantize_seconds / row.seconds)});
+    std::vector<std::string> cells = {
+        row.shape.name,
+        std::to_string(row.shape.n),
+        std::to_string(row.shape.k),
+        std::to_string(row.m),
+        microseconds(row.seconds),
+        fmt::format("{:.1f}", row.bytes_per_second() / 1e9),
+        percent(row.bytes_per_second() / ceilings.read.rate()),
+        fmt::format("{:.1f}", row.operations_per_second() / 1e9),
+        percent(row.operations_per_second() / ceilings.operations.rate()),
+        microseconds(floor),
+        fmt::format("{:.2f}", row.seconds / floor),
+        percent(row.quantize_seconds / row.seconds)};
+    if (rival() != nullptr) {
+      cells.push_back(row.onednn ? microseconds(row.onednn->seconds) : "-");
+      cells.push_back(row.onednn ? fmt::format("{:.2f}", onednn_over_ours(row)) : "-");
+    }
+    table.add(cells);
   }
   return table;
 }
 
+const bench::cpu::OneDnnTime* CpuGemmReport::rival() const {
+  for (const GemmRow& row : rows) {
+    if (row.onednn) return &*row.onednn;
+  }
+  return nullptr;
+}
+
+// How the rival was measured, or why it was not; nothing where nobody expects it.
+std::string CpuGemmReport::rival_text() const {
+  const bool expected =
+      options.rivals && std::any_of(rows.begin(), rows.end(), [&](const GemmRow& row) {
+        return bench::cpu::onednn_compares(row.m, options.isa);
+      });
+  if (!expected) return "";
+  if (rival() == nullptr) {
+    return "oneDNN is not compared: this build found no package of it (apt-get install "
+           "libdnnl-dev, then build anew).\n";
+  }
+  return fmt::format(
+      "oneDNN {}: 8-bit weights in its own format, u8 x s8 to INT32, {}, a process of its own; "
+      "ratios\nare those of the products alone, without quantising on either side.\n",
+      rival()->version, rival()->implementation);
+}
+
 std::string CpuGemmReport::caption() const {
   return fmt::format(
-      "{}, {} {}; {}.\n"
-      "Read bandwidth: {}.\n"
-      "Operations: {}.\n"
-      "Floor: max(weight bytes / read bandwidth, operations / their rate), measured in this run.\n"
-      "Medians of {} rounds, quantising the activations included; weights from memory; outputs "
-      "checked.\n",
-      cpu, threads, threads == 1 ? "thread" : "threads", rows.front().kernel,
-      ceiling_text(ceilings.read, "GB/s"), ceiling_text(ceilings.operations, "GOPS"),
-      options.rounds);
+             "{}, {} {}; {}.\n"
+             "Read bandwidth: {}.\n"
+             "Operations: {}.\n"
+             "Floor: max(weight bytes / read bandwidth, operations / their rate), measured in this "
+             "run.\n"
+             "Medians of {} rounds, quantising the activations included; weights from memory; "
+             "outputs "
+             "checked.\n",
+             cpu, threads, threads == 1 ? "thread" : "threads", rows.front().kernel,
+             ceiling_text(ceilings.read, "GB/s"), ceiling_text(ceilings.operations, "GOPS"),
+             options.rounds) +
+         rival_text();
 }
 
 json::Object CpuGemmReport::to_json() const {
   json::Array cells;
   for (const GemmRow& row : rows) {
     const double floor = floor_seconds(ceilings, row.weight_bytes, row.operations());
-    cells.push_back(
-        json::Object{{"shape", row.shape.name},
-                     {"n", row.shape.n},
-                     {"k", row.shape.k},
-                     {"m", row.m},
-                     {"kernel", row.kernel},
-                     {"ours", json::Object{{"us", row.seconds * 1e6}, {"spread", row.spread}}},
-                     {"quantize_us", row.quantize_seconds * 1e6},
-                     {"quantize_share", row.quantize_seconds / row.seconds},
-                     {"gb_per_second", row.bytes_per_second() / 1e9},
-                     {"read_share", row.bytes_per_second() / ceilings.read.rate()},
-                     {"gops", row.operations_per_second() / 1e9},
-                     {"operations_share", row.operations_per_second() / ceilings.operations.rate()},
-                     {"floor_us", floor * 1e6},
-                     {"ours_over_floor", row.seconds / floor},
-                     {"weight_bytes", row.weight_bytes},
-                     {"weight_copies", row.weight_copies},
-                     {"checked_tokens", row.checked_tokens}});
+    json::Object cell{
+        {"shape", row.shape.name},
+        {"n", row.shape.n},
+        {"k", row.shape.k},
+        {"m", row.m},
+        {"kernel", row.kernel},
+        {"ours", json::Object{{"us", row.seconds * 1e6}, {"spread", row.spread}}},
+        {"quantize_us", row.quantize_seconds * 1e6},
+        {"quantize_share", row.quantize_seconds / row.seconds},
+        {"gb_per_second", row.bytes_per_second() / 1e9},
+        {"read_share", row.bytes_per_second() / ceilings.read.rate()},
+        {"gops", row.operations_per_second() / 1e9},
+        {"operations_share", row.operations_per_second() / ceilings.operations.rate()},
+        {"floor_us", floor * 1e6},
+        {"ours_over_floor", row.seconds / floor},
+        {"weight_bytes", row.weight_bytes},
+        {"weight_copies", row.weight_copies},
+        {"checked_tokens", row.checked_tokens}};
+    if (row.onednn) {
+      cell["onednn"] = json::Object{{"us", row.onednn->seconds * 1e6},
+                                    {"spread", row.onednn->spread},
+                                    {"version", row.onednn->version},
+                                    {"implementation", row.onednn->implementation},
+                                    {"over_ours", onednn_over_ours(row)}};
+    }
+    cells.push_back(std::move(cell));
   }
   json::Object object{{"device", "cpu"},
                       {"cpu", cpu},
@@ -94,14 +147,15 @@ json::Object CpuGemmReport::to_json() const {
 std::string CpuGemmReport::csv() const {
   std::string text =
       "shape,N,K,M,ours_us,quantize_us,gb_per_second,gops,read_gb_per_second,peak_gops,floor_us,"
-      "kernel\n";
+      "kernel,onednn_us\n";
   for (const GemmRow& row : rows) {
     const double floor = floor_seconds(ceilings, row.weight_bytes, row.operations());
-    text += fmt::format("{},{},{},{},{:.2f},{:.2f},{:.2f},{:.1f},{:.2f},{:.1f},{:.2f},{}\n",
+    text += fmt::format("{},{},{},{},{:.2f},{:.2f},{:.2f},{:.1f},{:.2f},{:.1f},{:.2f},{},{}\n",
                         row.shape.name, row.shape.n, row.shape.k, row.m, row.seconds * 1e6,
                         row.quantize_seconds * 1e6, row.bytes_per_second() / 1e9,
                         row.operations_per_second() / 1e9, ceilings.read.rate() / 1e9,
-                        ceilings.operations.rate() / 1e9, floor * 1e6, row.kernel);
+                        ceilings.operations.rate() / 1e9, floor * 1e6, row.kernel,
+                        row.onednn ? microseconds(row.onednn->seconds) : "");
   }
   return text;
 }

@@ -24,6 +24,10 @@ struct CpuGemmReport {
   std::string caption() const;
   json::Object to_json() const;
   std::string csv() const;
+
+ private:
+  const bench::cpu::OneDnnTime* rival() const;  // of any row, or null
+  std::string rival_text() const;
 };
 
 }  // namespace liquidgemm::cli

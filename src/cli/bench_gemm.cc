@@ -222,6 +222,7 @@ Status measure_cpu(const Options& options) {
   LIQUIDGEMM_RETURN_IF_ERROR(choose_cells(options, request.shapes, request.tokens));
   request.group_size = options.bench.group_size;
   request.rounds = options.bench.rounds;
+  request.rivals = !options.no_rivals;
   request.json = options.json;
   request.record = options.record;
   return measure_on_cpu(request);
@@ -247,9 +248,8 @@ void check_device(const CLI::App& verb, const Options& options) {
     for (const char* name : {"--threads", "--isa", "--precision"}) refuse(name);
     return;
   }
-  for (const char* name :
-       {"--output", "--schedule", "--schedules", "--no-rivals", "--no-pdl", "--pause", "--settle",
-        "--check-only", "--cublas-lib", "--recorded", "--ablate"}) {
+  for (const char* name : {"--output", "--schedule", "--schedules", "--no-pdl", "--pause",
+                           "--settle", "--check-only", "--cublas-lib", "--recorded", "--ablate"}) {
     refuse(name);
   }
   if (options.cpu.precision == "w8a8" && given(*verb.get_option("--group-size"))) {
@@ -307,7 +307,8 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
   verb->add_option("--schedules", options->schedules,
                    "Several, with ';' between: a row for each; an empty one is the default")
       ->excludes(schedule);
-  verb->add_flag("--no-rivals", options->no_rivals, "Ours alone; needs no cuBLASLt");
+  verb->add_flag("--no-rivals", options->no_rivals,
+                 "Ours alone; needs neither cuBLASLt nor oneDNN");
   verb->add_flag("--no-pdl", options->no_programmatic,
                  "Leave out the programmatic dependent launches");
   verb->add_option("--rounds", options->bench.rounds, "Timed rounds; the median counts")
@@ -335,9 +336,8 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
   verb->footer(
       "Without --shape, --m and --full: four layers at six token counts, under a minute.\n"
       "--shape others and --m between are layers and token counts that no goal names.\n"
-      "On the CPU there are no rivals: --shape, --m, --full, --group-size, --precision, "
-      "--threads,\n"
-      "--isa, --rounds, --json and --record are its options.\n"
+      "On the CPU the rival is oneDNN, from 64 tokens on: --shape, --m, --full, --no-rivals,\n"
+      "--group-size, --precision, --threads, --isa, --rounds, --json and --record are its options.\n"
       "\n"
       "Examples:\n"
       "  liquid bench gemm --device cuda\n"

@@ -22,6 +22,7 @@ Status measure_on_cpu(const CpuGemmRequest& request) {
   report.options.threads = request.threads;
   report.options.group_size = request.group_size;
   report.options.rounds = request.rounds;
+  report.options.rivals = request.rivals;
   report.options.kind = request.precision == "w8a8" ? bench::cpu::WeightKind::kInt8
                                                     : bench::cpu::WeightKind::kLiquid4;
   report.options.isa = best_isa();

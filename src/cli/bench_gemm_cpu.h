@@ -18,6 +18,7 @@ struct CpuGemmRequest {
   std::string precision = "w4a8";
   int group_size = 64;
   int rounds = 7;
+  bool rivals = true;
   bool json = false;
   std::vector<std::string> record;
 };

@@ -3,12 +3,15 @@
 import csv
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import time
 
 import pytest
+
+import conftest
 
 
 @pytest.fixture
@@ -80,7 +83,6 @@ def test_the_reason_keeps_json_empty(without_gpu):
         (["--device", "cpu", "--output", "f16"], "--output"),
         (["--device", "cpu", "--schedule", "a"], "--schedule"),
         (["--device", "cpu", "--schedules", "a;b"], "--schedules"),
-        (["--device", "cpu", "--no-rivals"], "--no-rivals"),
         (["--device", "cpu", "--no-pdl"], "--no-pdl"),
         (["--device", "cpu", "--pause", "5"], "--pause"),
         (["--device", "cpu", "--settle", "5"], "--settle"),
@@ -189,6 +191,34 @@ def test_the_cpu_is_measured_beside_its_ceilings(liquid, tmp_path):
         assert said in table
     rows = list(csv.DictReader(records[2].open()))
     assert [row["M"] for row in rows] == ["1", "4"]
+
+
+def test_onednn_is_the_rival_at_many_tokens(liquid):
+    arguments = ("bench", *TINY, "--m", "4,64", "--threads", "2")
+    result = liquid.ok(*arguments, "--json").json()
+    few, many = result["rows"]
+    assert "onednn" not in few
+    assert "onednn" not in liquid.ok(*arguments, "--no-rivals", "--json").json()["rows"][1]
+    if "onednn" not in many:
+        assert "libdnnl-dev" in liquid.ok(*arguments).text
+        pytest.skip("built without oneDNN (apt-get install libdnnl-dev)")
+    rival = many["onednn"]
+    alone = many["ours"]["us"] - many["quantize_us"]
+    assert rival["over_ours"] == pytest.approx(number(rival["us"]) / alone)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", rival["version"]) and rival["implementation"]
+    text = liquid.ok(*arguments).text
+    for said in ("oneDNN / ours", "oneDNN " + rival["version"]):
+        assert said in text
+
+
+def test_without_its_program_onednn_is_left_out_with_a_word(liquid, tmp_path):
+    alone = tmp_path / "liquid"
+    shutil.copy(conftest.BINARY, alone)
+    outcome = subprocess.run(
+        [alone, "bench", *TINY, "--m", "64"], capture_output=True, text=True, timeout=60
+    )
+    assert outcome.returncode == 0
+    assert "libdnnl-dev" in outcome.stdout and "oneDNN us" not in outcome.stdout
 
 
 def test_the_cpu_runs_what_is_asked_for(liquid):

@@ -1,39 +1,17 @@
 #include "bench/cpu/gemm_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "base/median.h"
 #include "base/status_macros.h"
 #include "bench/cpu/product.h"
 #include "bench/cpu/run_probes.h"
+#include "bench/cpu/timing.h"
 #include "bench/memory.h"
 
 namespace liquidgemm::bench::cpu {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-template <typename Job>
-double seconds_of(std::int64_t calls, const Job& job) {
-  const auto begin = Clock::now();
-  for (std::int64_t i = 0; i < calls; ++i) job();
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-// How many calls take that long, found while warming up.
-template <typename Job>
-std::int64_t calls_for(double seconds, const Job& job) {
-  std::int64_t calls = 1;
-  while (true) {
-    const double taken = seconds_of(calls, job);
-    if (taken >= seconds) return calls;
-    // Not in one leap: the first calls are slower than those that follow.
-    const double needed = static_cast<double>(calls) * seconds / std::max(taken, 1e-7);
-    calls = std::clamp(static_cast<std::int64_t>(needed) + 1, calls + 1, calls * 8);
-  }
-}
 
 // A cell that would be swapped, or end the process, is refused before anything is allocated.
 Status check_cell_memory(const Shape& shape, std::int64_t m, const GemmOptions& options) {
@@ -119,6 +97,11 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   row.weight_bytes = weight_bytes(shape, options.kind, options.group_size);
   row.weight_copies = static_cast<std::int64_t>(layer.copies().size());
   LIQUIDGEMM_RETURN_IF_ERROR(product.check(row.checked_tokens));
+  if (options.rivals && onednn_compares(m, options.isa)) {
+    const OneDnnRequest request{
+        shape, m, options.isa, pool.threads(), options.rounds, options.round_seconds};
+    LIQUIDGEMM_ASSIGN_OR_RETURN(row.onednn, measure_onednn(request));
+  }
   return row;
 }
 

@@ -9,11 +9,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bench/cpu/ceiling.h"
 #include "bench/cpu/layer.h"
+#include "bench/cpu/onednn.h"
 
 namespace liquidgemm::bench::cpu {
 
@@ -25,6 +27,7 @@ struct GemmOptions {
   int rounds = 7;
   double round_seconds = 10e-3;  // at least, or one product
   std::uint64_t seed = 1;
+  bool rivals = true;
 };
 
 struct GemmRow {
@@ -37,8 +40,10 @@ struct GemmRow {
   double weight_bytes = 0.0;
   std::int64_t weight_copies = 0;
   std::int64_t checked_tokens = 0;
+  std::optional<OneDnnTime> onednn;  // where it is compared and its program is there
 
   double operations() const;
+  double multiply_seconds() const { return seconds - quantize_seconds; }
   double bytes_per_second() const { return weight_bytes / seconds; }
   double operations_per_second() const { return operations() / seconds; }
 };
