@@ -336,8 +336,9 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
   verb->footer(
       "Without --shape, --m and --full: four layers at six token counts, under a minute.\n"
       "--shape others and --m between are layers and token counts that no goal names.\n"
-      "On the CPU the rival is oneDNN, from 64 tokens on: --shape, --m, --full, --no-rivals,\n"
-      "--group-size, --precision, --threads, --isa, --rounds, --json and --record are its options.\n"
+      "On the CPU the rival is oneDNN, from 64 tokens on; the options there are --shape, --m,\n"
+      "--full, --no-rivals, --group-size, --precision, --threads, --isa, --rounds, --json and\n"
+      "--record.\n"
       "\n"
       "Examples:\n"
       "  liquid bench gemm --device cuda\n"
