@@ -13,4 +13,11 @@ namespace liquidgemm {
 void quantize_activations(Isa isa, const float* x, std::int64_t m, std::int64_t k, std::int64_t ld,
                           std::int8_t* x8, std::int64_t ld_out, float* scale, std::int32_t* sum);
 
+// Rows of k values that a thread should quantise at least: fewer are done before another thread has
+// woken up.
+inline std::int64_t quantize_grain(std::int64_t k) {
+  constexpr std::int64_t kValues = 16384;
+  return k < kValues ? kValues / k : 1;
+}
+
 }  // namespace liquidgemm

@@ -304,7 +304,7 @@ LinearInput CpuBackend::quantize(RowBuffer in) {
     input.f32 = rows;
     return input;
   }
-  pool_->parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+  pool_->parallel_for(rows_, quantize_grain(k), [&](std::int64_t begin, std::int64_t end, int) {
     quantize_activations(isa_, rows + begin * k, end - begin, k, k, x8_ + begin * k, k,
                          scale_ + begin, sum_ + begin);
   });

@@ -46,7 +46,7 @@ Product::Product(const Layer& layer, std::int64_t m, Isa isa, std::uint64_t seed
 
 void Product::quantize() {
   const std::int64_t k = layer_.shape().k;
-  pool_.parallel_for(m_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+  pool_.parallel_for(m_, quantize_grain(k), [&](std::int64_t begin, std::int64_t end, int) {
     quantize_activations(isa_, activations_.data() + begin * k, end - begin, k, k,
                          x8_.data() + begin * k, k, scale_.data() + begin, sum_.data() + begin);
   });
