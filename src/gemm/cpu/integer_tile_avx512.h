@@ -118,9 +118,9 @@ LIQUIDGEMM_INLINE void multiply_add(__m512i& sum, __m512i codes, __m512i word) {
 }
 
 // sum[t] += codes * x[t] over 4 k. A machine with two multipliers needs 24 multiplications in 12
-// cycles, in which it can load 24 times. A multiplication that broadcasts by itself loads once for
-// each of the two vectors; together with the lines on their way from L2 that was too much. Written
-// as intrinsics, a compiler folds the broadcast into the multiplications; hence the assembly.
+// cycles, in which it can load 24 times; multiplications that broadcast by themselves load once
+// more for each token. The assembly keeps this order at any level of optimisation: intrinsics are
+// as fast at -O2, but at -O3 g++ 12 moves them and has to spill sums within the loop.
 template <int T>
 LIQUIDGEMM_INLINE void multiply_word(__m512i (&sum)[T][kVectors], __m512i codes0, __m512i codes1,
                                      const std::int8_t* x) {
