@@ -55,7 +55,7 @@ class CudaGemm : public CudaTest {
 std::vector<std::string> all_schedules(const CudaDevice& device) {
   const CudaGemmDesc desc{.n = 8192, .k = 4096, .group_size = 64};
   std::vector<std::string> all;
-  for (const int tokens : {8, 16, 32, 64, 96, 128, 192, 256}) {
+  for (const int tokens : {8, 16, 32, 64, 96, 128, 160, 192, 224, 256}) {
     for (const char* blocks : {"1", "2"}) {
       for (const char* groups : {"1", "2", "3", "4"}) {
         for (const char* depth : {"1", "2", "4"}) {
@@ -93,9 +93,9 @@ int cases_to_test() {
 
 // Sizes beside the edges of tiles, and any others.
 std::int64_t random_m(Random& random) {
-  constexpr std::int64_t kEdges[] = {1,   2,   7,   8,   9,   15,  16,  17,  31,  32,
-                                     33,  47,  63,  64,  65,  95,  96,  97,  127, 128,
-                                     129, 159, 191, 192, 193, 223, 224, 255, 256, 257};
+  constexpr std::int64_t kEdges[] = {1,   2,   7,   8,   9,   15,  16,  17,  31,  32,  33,
+                                     47,  63,  64,  65,  95,  96,  97,  127, 128, 129, 159,
+                                     160, 161, 191, 192, 193, 223, 224, 225, 255, 256, 257};
   if (random() % 3 == 0) return pick(random, 1, 300);
   return kEdges[random() % std::size(kEdges)];
 }

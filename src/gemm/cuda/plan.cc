@@ -19,7 +19,8 @@ const KernelEntry* find_kernel(const Schedule& schedule) {
   for (const auto table :
        {kernels<8, kGroupSize>, kernels<16, kGroupSize>, kernels<32, kGroupSize>,
         kernels<64, kGroupSize>, kernels<96, kGroupSize>, kernels<128, kGroupSize>,
-        kernels<192, kGroupSize>, kernels<256, kGroupSize>}) {
+        kernels<160, kGroupSize>, kernels<192, kGroupSize>, kernels<224, kGroupSize>,
+        kernels<256, kGroupSize>}) {
     for (const KernelEntry& entry : table()) {
       if (entry.tokens == schedule.tokens && entry.blocks == schedule.blocks &&
           entry.groups == schedule.groups && entry.depth == schedule.depth) {

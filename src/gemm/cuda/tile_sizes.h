@@ -43,7 +43,11 @@ struct TileSizes {
   LIQUIDGEMM_LAYOUT int share_units() const { return (units() + depth - 1) / depth; }
   // A stage of the ring takes so many units of every row group when a finisher fetches the sums
   // that another worker left (0: they are few and loaded directly).
-  LIQUIDGEMM_LAYOUT int partial_units() const { return x_bytes() / (groups * kUnitBytes); }
+  LIQUIDGEMM_LAYOUT int partial_units() const {
+    int fitting = x_bytes() / (groups * kUnitBytes);
+    while (fitting > 0 && units() % fitting != 0) --fitting;
+    return fitting;
+  }
   // The epilogue writes so many units at a time, all of the same rows. Gated units take more
   // registers.
   LIQUIDGEMM_LAYOUT int chunk_units(bool gated) const {
@@ -51,6 +55,19 @@ struct TileSizes {
     int chunk = gated ? 4 : 8;
     while (all % chunk != 0) --chunk;
     return chunk;
+  }
+  // Shared units are finished so many at a time. All that a block of two finishes are staged where
+  // the epilogue of a tile that is not shared has its buffers.
+  LIQUIDGEMM_LAYOUT int exchange_units() const {
+    const int share = share_units();
+    for (int units = 4; units > 1; units /= 2) {
+      const int most = ((share + 1) / 2 + units - 1) / units * units;
+      if (share >= 2 * units && share % units == 0 &&
+          (depth > 1 || most <= kOutputBuffers * chunk_units(false))) {
+        return units;
+      }
+    }
+    return 1;
   }
   LIQUIDGEMM_LAYOUT int output_bytes() const { return chunk_units(false) * kUnitOutputBytes; }
   LIQUIDGEMM_LAYOUT int staging_bytes() const {

@@ -30,7 +30,7 @@ struct Exchange {
   static constexpr int kOthers = kDepth - 1;
   static constexpr int kShare = Config::kSizes.share_units();
   // Units are finished so many at a time: one waits for its loads while others are computed.
-  static constexpr int kAtOnce = kShare >= 8 ? 4 : kShare >= 4 ? 2 : 1;
+  static constexpr int kAtOnce = Config::kSizes.exchange_units();
   static_assert(kShare % kAtOnce == 0);
 
   const W4A8Parameters& p;
@@ -142,8 +142,6 @@ struct Exchange {
   // in the ring, behind what is exchanged there.
   __device__ __forceinline__ std::uint32_t staging() const {
     if constexpr (kDepth == 1) {
-      constexpr int kMost = ((kShare + 1) / 2 + kAtOnce - 1) / kAtOnce * kAtOnce;
-      static_assert(kOutputBuffers * Config::kOutputBytes >= kMost * kUnitOutputBytes);
       return consumer.shared.staging + consumer.row_group * kOutputBuffers * Config::kOutputBytes;
     } else {
       const int share = consumer.row_group * kDepth + consumer.depth_group;

@@ -4,7 +4,7 @@
     python3 generate_wgmma.py > wgmma.h && clang-format -i wgmma.h
 """
 
-TOKENS = (8, 16, 32, 64, 96, 128, 192, 256)
+TOKENS = (8, 16, 32, 64, 96, 128, 160, 192, 224, 256)
 SIGNED_TOKENS = (8, 16, 64, 128)  # of the kernels that are only measured
 
 HEADER = """\
