@@ -164,8 +164,7 @@ __device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t
   for (int i = 0; i < 4; ++i) {
     const std::int64_t channel = source_row(row + i / 2 * 8, p.n, p.gated);
     ptx::store_word(static_cast<std::int32_t*>(p.y) + (token + i % 2) * p.ld_y + channel,
-                    tokens.corrected<Scales>(sums[i], i % 2),
-                    channel >= 0 && token + i % 2 < p.m);
+                    tokens.corrected<Scales>(sums[i], i % 2), channel >= 0 && token + i % 2 < p.m);
   }
 }
 

@@ -134,8 +134,7 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
       }
       RowScales rows[1];
       rows[0].load(p, scales, row_block * kBlockRows + warp * 16 + g);
-      write_chunk<true, true>(p, origin, scales, consumer, rows, row_block, token, sums,
-                                staged());
+      write_chunk<true, true>(p, origin, scales, consumer, rows, row_block, token, sums, staged());
     }
     return;
   }
