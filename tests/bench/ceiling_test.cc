@@ -74,8 +74,9 @@ TEST(Probes, EveryInstructionSetOfThisMachineHasBothRates) {
     if (!check_isa(isa).ok()) continue;
     CpuCeilings ceilings;
     ASSERT_TRUE(run_probes(isa, pool, ceilings).ok());
-    EXPECT_GT(ceilings.read.rate(), 1e8) << isa_name(isa);
-    EXPECT_GT(ceilings.operations.rate(), 1e8) << isa_name(isa);
+    // Far below what any core does, under a sanitizer too: something has been measured.
+    EXPECT_GT(ceilings.read.rate(), 1e7) << isa_name(isa);
+    EXPECT_GT(ceilings.operations.rate(), 1e7) << isa_name(isa);
     for (const Ceiling::Probe& probe : ceilings.operations.probes()) {
       // Far above what any core does: the loop would have been left out.
       EXPECT_LT(probe.rate, 1e14) << probe.name;

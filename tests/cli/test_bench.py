@@ -215,7 +215,7 @@ def test_without_its_program_onednn_is_left_out_with_a_word(liquid, tmp_path):
     alone = tmp_path / "liquid"
     shutil.copy(conftest.BINARY, alone)
     outcome = subprocess.run(
-        [alone, "bench", *TINY, "--m", "64"], capture_output=True, text=True, timeout=60
+        [alone, "bench", *TINY, "--m", "64"], capture_output=True, text=True, timeout=conftest.TIMEOUT
     )
     assert outcome.returncode == 0
     assert "libdnnl-dev" in outcome.stdout and "oneDNN us" not in outcome.stdout
@@ -227,8 +227,10 @@ def test_the_cpu_runs_what_is_asked_for(liquid):
         *("--isa", "scalar", "--threads", "1"),
     )
     assert outcome.stderr == ""
-    for said in ("256x512", "ours / floor", "1 thread; int8 scalar", "in plain C++"):
+    for said in ("256x512", "ours / floor", "1 thread; int8 scalar"):
         assert said in outcome.text
+    # A sanitizer can make the probe slower than the product, which then is the ceiling itself.
+    assert "in plain C++" in outcome.text or conftest.SANITIZED
 
 
 def test_a_variable_for_every_command_is_no_mistake(without_gpu):
