@@ -110,10 +110,8 @@ def main():
             if not schedules:
                 continue
             chosen = measure(arguments.liquid, n, k, m, 1)[0][1]
-            if chosen not in schedules:
-                schedules.append(chosen)
             ranked = measure(arguments.liquid, n, k, m, arguments.rounds, "--schedules",
-                             ";".join(schedules))
+                             ";".join([*schedules, chosen]))
             timings[f"{n}x{k} {m}"] = ranked
             ratio = next(us for us, schedule in ranked if schedule == chosen) / ranked[0][0]
             print(f"{table_row(n, k, first, m, ranked[0][1])}  // {ratio:.3f}", flush=True)

@@ -87,8 +87,7 @@ std::string CpuGemmReport::caption() const {
              "Floor: max(weight bytes / read bandwidth, operations / their rate), measured in this "
              "run.\n"
              "Medians of {} rounds, quantising the activations included; weights from memory; "
-             "outputs "
-             "checked.\n",
+             "outputs checked.\n",
              cpu, threads, threads == 1 ? "thread" : "threads", rows.front().kernel,
              ceiling_text(ceilings.read, "GB/s"), ceiling_text(ceilings.operations, "GOPS"),
              options.rounds) +

@@ -67,7 +67,7 @@ Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& mode
                      longest));
     limits.max_position = std::max(limits.max_position, longest);
     limits.max_sequences = std::max(limits.max_sequences, cell.batch);
-    limits.pages = std::max(limits.pages, cell.batch * ((longest + kPageTokens - 1) / kPageTokens));
+    limits.pages = std::max(limits.pages, cell.batch * pages_for(longest));
   }
   limits.max_logits_rows = limits.max_sequences;
   return ok_status();

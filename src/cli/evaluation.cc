@@ -110,8 +110,7 @@ Result<Speed> measure_speed(LoadedModel& model, const std::vector<TokenId>& toke
   const auto available = static_cast<std::int64_t>(tokens.size());
   const std::int64_t prompt = std::min({kSpeedPrompt, available, limits.max_position});
   const std::int64_t answer = std::min({kSpeedAnswer, prompt, limits.max_position - 1});
-  std::vector<std::int32_t> pages(
-      static_cast<std::size_t>((limits.max_position + kPageTokens - 1) / kPageTokens));
+  std::vector<std::int32_t> pages(static_cast<std::size_t>(pages_for(limits.max_position)));
   std::iota(pages.begin(), pages.end(), 0);
   // Feeds tokens [first, last) in chunks; the last row's logits are computed, as for an answer.
   const auto feed = [&](std::int64_t first, std::int64_t last, std::int64_t chunk) -> Status {

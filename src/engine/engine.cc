@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "ops/cpu/ops.h"
 
 namespace liquidgemm {
 namespace {

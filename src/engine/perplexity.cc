@@ -94,8 +94,7 @@ Result<std::vector<PerplexityRow>> measure_perplexity(
     }
     chunk = std::min({chunk, limits.max_rows, limits.max_logits_rows});
   }
-  std::vector<std::int32_t> pages(
-      static_cast<std::size_t>((options.context + kPageTokens - 1) / kPageTokens));
+  std::vector<std::int32_t> pages(static_cast<std::size_t>(pages_for(options.context)));
   std::iota(pages.begin(), pages.end(), 0);
   std::vector<std::int32_t> all_rows(static_cast<std::size_t>(chunk));
   std::iota(all_rows.begin(), all_rows.end(), 0);

@@ -23,8 +23,6 @@ std::int64_t soon_needed(const Sequence& sequence) {
 
 }  // namespace
 
-std::int64_t pages_for(std::int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
-
 Scheduler::Scheduler(SchedulerOptions options)
     : options_(std::move(options)),
       pool_(options_.pages),

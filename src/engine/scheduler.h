@@ -36,9 +36,6 @@ struct SchedulerOptions {
   PrefixCache::Hash page_hash = {};  // empty: random_hash()
 };
 
-// Pages that hold so many tokens.
-std::int64_t pages_for(std::int64_t tokens);
-
 class Scheduler {
  public:
   explicit Scheduler(SchedulerOptions options);

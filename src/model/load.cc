@@ -51,7 +51,7 @@ Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& opt
   limits.max_position = std::min(limits.max_position, source.config.max_position);
   if (limits.pages <= 0) {
     // Every sequence of a step at its longest.
-    limits.pages = (limits.max_position + kPageTokens - 1) / kPageTokens * limits.max_sequences;
+    limits.pages = pages_for(limits.max_position) * limits.max_sequences;
   }
   auto backend = std::make_unique<CpuBackend>(isa, *model.pool);
   LIQUIDGEMM_RETURN_IF_ERROR(backend->plan(build_graph(source.config), weights, limits));

@@ -78,14 +78,13 @@ TEST(Latency, RowsOfRandomCellsAreWhole) {
                            .batch = 1 + static_cast<std::int64_t>(random() % 9)};
     constexpr std::int64_t kRows = 32;
     const std::int64_t longest = longest_sequence(cell, kRows);
-    const LoadedModel model =
-        load(small_config(true),
-             {.max_rows = kRows,
-              .max_sequences = cell.batch,
-              .max_logits_rows = cell.batch,
-              .max_position = longest,
-              .pages = cell.batch * ((longest + kPageTokens - 1) / kPageTokens)},
-             seed);
+    const LoadedModel model = load(small_config(true),
+                                   {.max_rows = kRows,
+                                    .max_sequences = cell.batch,
+                                    .max_logits_rows = cell.batch,
+                                    .max_position = longest,
+                                    .pages = cell.batch * pages_for(longest)},
+                                   seed);
     LatencyRun run(*model.backend, cell, seed, kNoInterrupt);
     ASSERT_TRUE(run.prompt().ok());
     const Status generated = run.generate();

@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/fake_backend.h"
 #include "fresh_seed.h"
+#include "ops/cpu/ops.h"
 
 namespace liquidgemm {
 namespace {

@@ -92,7 +92,8 @@ inline std::vector<std::vector<float>> run_logits(Backend& backend, std::span<co
                                                   std::int32_t chunk) {
   std::vector<std::vector<float>> kept;
   const auto length = static_cast<std::int32_t>(tokens.size());
-  std::vector<std::int32_t> pages((tokens.size() + kPageTokens - 1) / kPageTokens);
+  std::vector<std::int32_t> pages(
+      static_cast<std::size_t>(pages_for(static_cast<std::int64_t>(tokens.size()))));
   std::iota(pages.rbegin(), pages.rend(), 0);  // not in order of their numbers
   for (std::int32_t first = 0; first < length; first += chunk) {
     const std::int32_t count = std::min(chunk, length - first);

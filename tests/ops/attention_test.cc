@@ -51,7 +51,7 @@ Cache make_cache(std::mt19937_64& rng, bool int8, std::int64_t tokens, std::int6
   cache.int8 = int8;
   cache.tokens = tokens;
   cache.head_dim = head_dim;
-  const std::int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
+  const std::int64_t pages = pages_for(tokens);
   const std::size_t page_values = static_cast<std::size_t>(kPageTokens * head_dim);
   const CpuOps& ops = cpu_ops(Isa::kScalar);
   cache.pages.resize(static_cast<std::size_t>(pages));

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -115,12 +116,10 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   const int w_blocks = std::min(sizes.tile_blocks(), p.row_blocks);
   p.last_row_block = p.row_blocks - w_blocks;
   p.last_token = std::max(p.m - schedule.tokens, 0);
-  p.x_rows = std::min(schedule.tokens, p.m);
-  if (schedule.multicast > 1) {
-    // A share begins where the swizzle does.
-    const int share = 8 * schedule.multicast;
-    p.x_rows = std::min(schedule.tokens, (p.m + share - 1) / share * share) / schedule.multicast;
-  }
+  // Shares of multicast begin where the swizzle does.
+  const int shares = schedule.multicast == 1 ? 1 : 8 * schedule.multicast;
+  const int rows = std::min(schedule.tokens, p.m);
+  p.x_rows = (rows + shares - 1) / shares * shares / schedule.multicast;
   p.stage_bytes = schedule.multicast * p.x_rows * kBlockColumns +
                   w_blocks * static_cast<int>(block_bytes(desc.group_size));
   p.by_token_tiles = Divisor(p.token_tiles);
@@ -185,12 +184,12 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   W4A8Parameters p = parameters;
   const TileSizes sizes = tile_sizes(schedule, desc.group_size);
   const std::int64_t lines = block_bytes(desc.group_size) / kLineBytes;
-  LIQUIDGEMM_RETURN_IF_ERROR(encode_map<3>(
-      encode, a.weights, CU_TENSOR_MAP_DATA_TYPE_UINT8,
-      {kLineBytes, p.column_blocks * lines, p.row_blocks},
-      {kLineBytes, p.column_blocks * lines * kLineBytes},
-      {kLineBytes, static_cast<int>(lines), std::min(sizes.tile_blocks(), p.row_blocks)},
-      CU_TENSOR_MAP_SWIZZLE_NONE, p.w_map));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      encode_map<3>(encode, a.weights, CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                    {kLineBytes, p.column_blocks * lines, p.row_blocks},
+                    {kLineBytes, p.column_blocks * lines * kLineBytes},
+                    {kLineBytes, static_cast<int>(lines), p.row_blocks - p.last_row_block},
+                    CU_TENSOR_MAP_SWIZZLE_NONE, p.w_map));
   LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8,
                                            {desc.k, p.m}, {a.ld_x}, {kBlockColumns, p.x_rows},
                                            CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
@@ -216,14 +215,14 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
     p.flags = static_cast<unsigned*>(a.workspace);
     p.partials = reinterpret_cast<int4*>(static_cast<char*>(a.workspace) + work.flag_bytes);
   }
-  if (const int lines = sizes.partial_units() * kUnitBytes / kLineBytes;
-      work.partial_bytes > 0 && lines > 0) {
+  if (const int partial_lines = sizes.partial_units() * kUnitBytes / kLineBytes;
+      work.partial_bytes > 0 && partial_lines > 0) {
     const std::int64_t group_bytes = std::int64_t{sizes.units()} * kUnitBytes;
     LIQUIDGEMM_RETURN_IF_ERROR(
         encode_map<3>(encode, p.partials, CU_TENSOR_MAP_DATA_TYPE_UINT8,
                       {kLineBytes, group_bytes / kLineBytes,
                        static_cast<std::int64_t>(work.partial_bytes) / group_bytes},
-                      {kLineBytes, group_bytes}, {kLineBytes, lines, sizes.groups},
+                      {kLineBytes, group_bytes}, {kLineBytes, partial_lines, sizes.groups},
                       CU_TENSOR_MAP_SWIZZLE_NONE, p.partial_map));
   }
 

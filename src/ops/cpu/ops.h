@@ -31,6 +31,10 @@ struct KvPageView {
 };
 
 inline constexpr int kPageTokens = 64;
+// Pages that hold so many tokens.
+inline constexpr std::int64_t pages_for(std::int64_t tokens) {
+  return (tokens + kPageTokens - 1) / kPageTokens;
+}
 
 // One query head's partial result over one split of the context (numerics.h, Attention).
 struct AttentionPart {
