@@ -110,7 +110,8 @@ class CudaGemmPlan {
   CudaGemmPlan& operator=(CudaGemmPlan&&) noexcept;
 
   // Bytes of device memory that two launches at once must not share. Zeroed once by the caller;
-  // every launch leaves the part that must be zero as it found it.
+  // every launch leaves the part that must be zero as it found it, so all plans of a device can
+  // take turns with one workspace, as large as the largest asks for.
   std::size_t workspace_bytes() const;
   // "w4a8 sm90 128x64 ..., schedule ...".
   std::string describe() const;

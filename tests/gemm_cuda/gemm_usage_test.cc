@@ -294,6 +294,42 @@ TEST_F(CudaGemmUsage, PlansOfOneKernelDoNotDisturbEachOther) {
   }
 }
 
+// What one plan leaves in a workspace is no flag for another.
+TEST_F(CudaGemmUsage, PlansTakeTurnsWithOneWorkspace) {
+  Random random(fresh_seed());
+  const Stream stream;
+  const TestLayer layer(random, random_liquid4(random, 2056, 4128, 64), false, stream);
+  const Tokens tokens = random_tokens(random, 16, layer.k());
+  const CudaGemmDesc desc = layer.desc(CudaOutput::kFloat16, false);
+  const DeviceTokens device_tokens(random, tokens);
+  const auto expected = layer.expected(desc, tokens, layer.sums(tokens));
+  std::vector<CudaGemmPlan> plans;
+  std::size_t bytes = 0;
+  for (const char* schedule :
+       {"tokens=8,groups=4,stream=1,workers=5", "tokens=16,groups=4,stream=1",
+        "tokens=64,groups=3,stream=1", "tokens=8,groups=4,stream=1,multicast=2",
+        "tokens=128,groups=2,stream=1,workers=7"}) {
+    auto plan = CudaGemmPlan::make(desc, tokens.m, device_, schedule);
+    ASSERT_TRUE(is_ok(plan.status()));
+    EXPECT_GT(plan->workspace_bytes(), 0u) << schedule;
+    bytes = std::max(bytes, plan->workspace_bytes());
+    plans.push_back(std::move(*plan));
+  }
+  const DeviceBuffer<std::uint8_t> workspace(bytes);
+  workspace.fill(0);
+  for (int i = 0; i < 40; ++i) {
+    const CudaGemmPlan& plan = plans[static_cast<std::size_t>(pick(random, 0, 4))];
+    const DeviceOutput output(desc, tokens.m, 1);
+    CudaGemmArguments arguments;
+    layer.set(arguments, false);
+    device_tokens.set(arguments);
+    output.set(arguments);
+    arguments.workspace = workspace.data();
+    ASSERT_TRUE(is_ok(plan.launch(arguments, stream))) << plan.describe();
+    ASSERT_TRUE(output.equals(expected)) << plan.describe();
+  }
+}
+
 TEST_F(CudaGemmUsage, RefusesBadSchedules) {
   CudaGemmDesc desc;
   desc.n = 1024;

@@ -11,6 +11,7 @@ namespace liquidgemm::cuda {
 namespace {
 
 constexpr int kMostStages = 32;
+constexpr int kMostGroups = 4;
 constexpr int kLargestCluster = 8;
 
 struct Field {
@@ -82,8 +83,8 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
                                  const CudaDevice& device) {
   const Schedule& s = schedule;
   const auto in = [](int value, int low, int high) { return value >= low && value <= high; };
-  if (!in(s.tokens, 8, 256) || !in(s.blocks, 1, 4) || !in(s.groups, 1, 4) || !in(s.depth, 1, 4) ||
-      !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) ||
+  if (!in(s.tokens, 8, 256) || !in(s.blocks, 1, 4) || !in(s.groups, 1, kMostGroups) ||
+      !in(s.depth, 1, 4) || !in(s.stages, 0, kMostStages) || !in(s.split, 1, kLargestCluster) ||
       !in(s.multicast, 1, kLargestMulticast) || !in(s.stream, 0, 1) || !in(s.workers, 0, 1 << 20)) {
     return refuse(s, "a number is outside its range");
   }
@@ -186,7 +187,10 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
     const std::size_t groups =
         static_cast<std::size_t>(work.workers) * s.multicast * static_cast<std::size_t>(s.groups);
     work.partial_bytes = groups * static_cast<std::size_t>(units) * kUnitBytes;
-    work.flag_bytes = (groups * sizeof(unsigned) + 255) / 256 * 256;
+    // Of one size for all plans of a device, so that the sums of one never lie where another, with
+    // the same workspace, looks for flags.
+    const std::size_t flags = static_cast<std::size_t>(device.multiprocessors) * kMostGroups;
+    work.flag_bytes = (flags * sizeof(unsigned) + 255) / 256 * 256;
   }
   return work;
 }

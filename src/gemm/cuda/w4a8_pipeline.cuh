@@ -211,8 +211,7 @@ struct Producer {
     const int group = (other * p.multicast + row_rank) * Config::kRowGroups;
 #pragma unroll 1
     for (int i = 0; i < Config::kRowGroups; ++i) {
-      while (ptx::load_acquire(p.flags + group + i) == 0) {
-      }
+      ptx::wait_for_flag(p.flags + group + i);
     }
     ptx::fence_for_bulk_copies();
 #pragma unroll 1

@@ -74,11 +74,6 @@ __device__ __forceinline__ void store_release(unsigned* flag, unsigned value, bo
       "r"(value), "r"(static_cast<int>(wanted))
       : "memory");
 }
-__device__ __forceinline__ unsigned load_acquire(const unsigned* flag) {
-  unsigned value;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
-  return value;
-}
 // Until it is set.
 __device__ __forceinline__ void wait_for_flag(const unsigned* flag) {
   asm volatile(
