@@ -307,7 +307,7 @@ TEST_F(CudaGemmUsage, PlansTakeTurnsWithOneWorkspace) {
   std::size_t bytes = 0;
   for (const char* schedule :
        {"tokens=8,groups=4,stream=1,workers=5", "tokens=16,groups=4,stream=1",
-        "tokens=64,groups=3,stream=1", "tokens=8,groups=4,stream=1,multicast=2",
+        "tokens=64,groups=3,stream=1", "tokens=16,groups=4,stream=1,multicast=2",
         "tokens=128,groups=2,stream=1,workers=7"}) {
     auto plan = CudaGemmPlan::make(desc, tokens.m, device_, schedule);
     ASSERT_TRUE(is_ok(plan.status()));
