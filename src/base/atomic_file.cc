@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -39,7 +40,10 @@ Status sync_folder(const std::string& path) {
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
   AtomicFile file;
   file.path_ = path;
-  file.temporary_ = path + ".tmp-" + std::to_string(::getpid());
+  // One of its own for every writer: two processes, or two threads of one, may write the same file.
+  static std::atomic<unsigned> files{0};
+  file.temporary_ =
+      path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(files.fetch_add(1));
   file.fd_ = ::open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file.fd_ < 0) {
     const int error = errno;

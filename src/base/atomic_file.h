@@ -13,8 +13,8 @@ namespace liquidgemm {
 
 class AtomicFile {
  public:
-  // Creates "path.tmp-<pid>" in the same folder. A full disk shows as kResourceExhausted here, in
-  // write_at or in commit; the destination is untouched in every case.
+  // Creates "path.tmp-<pid>-<number>" in the same folder. A full disk shows as kResourceExhausted
+  // here, in write_at or in commit; the destination is untouched in every case.
   static Result<AtomicFile> create(const std::string& path);
 
   AtomicFile(AtomicFile&& other) noexcept;

@@ -1,8 +1,6 @@
 #include "base/mapped_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,43 +8,18 @@
 #include <cstring>
 #include <utility>
 
+#include "base/open_regular.h"
+#include "base/status_macros.h"
+
 namespace liquidgemm {
-namespace {
-
-Status open_error(const std::string& path) {
-  const int error = errno;
-  const std::string message = path + ": cannot open: " + std::strerror(error);
-  return error == ENOENT || error == ENOTDIR ? not_found(message) : io_error(message);
-}
-
-// A file descriptor that closes itself.
-struct Descriptor {
-  int fd = -1;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
-// O_NONBLOCK: opening a named pipe must not hang; what is not a regular file is refused after.
-Status open_regular(const std::string& path, Descriptor& file, std::size_t& size) {
-  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file.fd < 0) return open_error(path);
-  struct stat info {};
-  if (::fstat(file.fd, &info) != 0) return open_error(path);
-  if (!S_ISREG(info.st_mode)) return invalid_argument(path + ": not a regular file");
-  size = static_cast<std::size_t>(info.st_size);
-  return ok_status();
-}
-
-}  // namespace
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
-  Descriptor file;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const RegularFile file, open_regular(path));
   MappedFile mapped;
   mapped.path_ = path;
-  if (Status status = open_regular(path, file, mapped.size_); !status.ok()) return status;
+  mapped.size_ = file.size;
   if (mapped.size_ > 0) {
-    void* address = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+    void* address = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_PRIVATE, file.descriptor.get(), 0);
     if (address == MAP_FAILED) {
       mapped.size_ = 0;
       return io_error(path + ": cannot map into memory: " + std::strerror(errno));
@@ -85,9 +58,8 @@ void MappedFile::release(std::size_t offset, std::size_t size) const {
 }
 
 Result<std::string> read_text_file(const std::string& path, std::size_t max_bytes) {
-  Descriptor file;
-  std::size_t size = 0;
-  if (Status status = open_regular(path, file, size); !status.ok()) return status;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const RegularFile file, open_regular(path));
+  const std::size_t size = file.size;
   if (size > max_bytes) {
     return resource_exhausted(path + ": " + std::to_string(size) + " bytes, at most " +
                               std::to_string(max_bytes) + " are accepted here");
@@ -95,7 +67,7 @@ Result<std::string> read_text_file(const std::string& path, std::size_t max_byte
   std::string text(size, '\0');
   std::size_t done = 0;
   while (done < size) {
-    const ssize_t count = ::read(file.fd, text.data() + done, size - done);
+    const ssize_t count = ::read(file.descriptor.get(), text.data() + done, size - done);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return io_error(path + ": cannot read: " + std::strerror(errno));
     if (count == 0) break;

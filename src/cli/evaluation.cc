@@ -67,6 +67,8 @@ Result<Evaluation> load_evaluation(const EvaluationOptions& options) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(LoadOptions load,
                                 load_options(options.model, precision, source.config));
     load.group_size = group_size_for(options.group_size, source.config);
+    // Dithered weights are not the checkpoint's.
+    if (options.dither) load.cache_packed_weights = false;
     load.limits.max_position =
         std::min(std::max(options.context, kSpeedPrompt), source.config.max_position);
     load.limits.max_rows = std::min<std::int64_t>(load.limits.max_position, 256);

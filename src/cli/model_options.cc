@@ -29,6 +29,10 @@ void add_backend_options(CLI::App& verb, ModelOptions& options) {
                   "KV cache format (auto: f16; f32 with fp32)")
       ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
+  verb.add_flag("--cache-packed-weights", options.cache_packed_weights,
+                "Keep the weights as the kernels read them in a file beside the model, and\n"
+                "start from it the next time")
+      ->envname("LIQUIDGEMM_CACHE_PACKED_WEIGHTS");
 }
 
 void add_model_options(CLI::App& verb, ModelOptions& options) {
@@ -70,6 +74,8 @@ Result<LoadOptions> load_options(const ModelOptions& options, Precision precisio
   LoadOptions load;
   load.precision = precision;
   load.threads = options.threads;
+  load.cache_packed_weights = options.cache_packed_weights;
+  load.packed_weights_folder = cache_folder() + "/packed-weights";
   if (!options.isa.empty()) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Isa isa, parse_isa(options.isa));
     LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa));

@@ -14,6 +14,7 @@ struct ModelOptions {
   std::string isa;  // empty: the best one
   int threads = 0;
   std::string kv_cache_dtype = "auto";
+  bool cache_packed_weights = false;
   std::int64_t max_model_len = 0;  // 0: the model's own, at most kDefaultLength
 };
 

@@ -12,6 +12,7 @@
 
 #include "base/mapped_file.h"
 #include "liquidgemm_version.h"
+#include "model/packed_weights_header.h"
 
 namespace liquidgemm::cli {
 namespace {
@@ -115,7 +116,11 @@ Result<std::string> quantized_cache_path(const std::string& model_path,
   fingerprint.add(LIQUIDGEMM_VERSION);
   if (fs::is_directory(path, error)) {
     std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(path, error)) files.push_back(entry.path());
+    for (const auto& entry : fs::directory_iterator(path, error)) {
+      // What this program itself keeps there says nothing about the model.
+      if (entry.path().filename().string().starts_with(kPackedWeightsPrefix)) continue;
+      files.push_back(entry.path());
+    }
     std::sort(files.begin(), files.end());
     for (const fs::path& file : files) add_file(fingerprint, file);
   } else {

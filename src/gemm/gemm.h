@@ -54,6 +54,8 @@ struct QuantizedRows {
   const std::int32_t* sum = nullptr;  // [m], sum of x8 over k
 };
 
+struct PackedView;  // gemm/packed.h
+
 // A packed weight matrix and the kernels that run it. Immutable: any number of threads may use it.
 class CpuLinear {
  public:
@@ -64,6 +66,8 @@ class CpuLinear {
   virtual bool takes_float() const = 0;  // false: takes QuantizedRows
   virtual std::size_t packed_bytes() const = 0;
   virtual std::string describe() const = 0;  // "liquid4 g64 avx512-vnni", ...
+  // What its kernels read; lives as long as this object.
+  virtual PackedView packed() const = 0;
 
   // The k weights of one row as floats: the value as stored, times its scale. A model whose head is
   // its embedding keeps that table once, and reads the embeddings here.

@@ -8,6 +8,7 @@
 #include "gemm/cpu/linear.h"
 #include "gemm/gemm.h"
 #include "gemm/numerics.h"
+#include "gemm/packed.h"
 
 namespace liquidgemm {
 namespace {
@@ -52,9 +53,8 @@ Status check_pointers(const WeightView& weight) {
   return weight.channel_scale ? ok_status() : missing(weight, "channel scales");
 }
 
-}  // namespace
-
-Status can_implement(const WeightView& weight, Isa isa) {
+// All that can_implement asks, but for the pointers.
+Status check_form(const WeightView& weight, Isa isa) {
   LIQUIDGEMM_RETURN_IF_ERROR(check_isa(isa));
   const std::string shape = std::to_string(weight.n) + " x " + std::to_string(weight.k);
   constexpr std::int64_t kMaxDimension = std::numeric_limits<std::int32_t>::max();
@@ -78,6 +78,43 @@ Status can_implement(const WeightView& weight, Isa isa) {
                               ", but two 4-bit weights share a byte: expected an even K");
     }
   }
+  return ok_status();
+}
+
+// The parts as one matrix: its name and shape; the data stays in the parts.
+Result<WeightView> stack(std::span<const WeightView> parts, Isa isa) {
+  if (!can_stack(parts)) {
+    return invalid_argument(
+        "make_linear: expected matrices of one kind, one K and one group size, to be run as one");
+  }
+  WeightView whole = parts.front();
+  whole.n = 0;
+  for (const WeightView& part : parts) {
+    LIQUIDGEMM_RETURN_IF_ERROR(check_form(part, isa));
+    whole.n += part.n;
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(check_form(whole, isa));
+  return whole;
+}
+
+int panel_rows(const WeightView& whole, const KernelSet& kernels) {
+  return whole.kind == Kind::kFloat ? kernels.floats.panel_rows : cpu::kPanelRows;
+}
+
+Result<std::unique_ptr<CpuLinear>> with_kernel(const WeightView& whole, cpu::PackedWeights packed,
+                                               const KernelSet& kernels, Isa isa,
+                                               ThreadPool& pool) {
+  if (whole.kind == Kind::kFloat) {
+    return cpu::make_float_linear(whole, std::move(packed), kernels.floats, isa, pool);
+  }
+  const auto& kernel = whole.kind == Kind::kLiquid4 ? kernels.liquid4 : kernels.int8;
+  return cpu::make_integer_linear(whole, std::move(packed), kernel, isa, pool);
+}
+
+}  // namespace
+
+Status can_implement(const WeightView& weight, Isa isa) {
+  LIQUIDGEMM_RETURN_IF_ERROR(check_form(weight, isa));
   return check_pointers(weight);
 }
 
@@ -92,27 +129,30 @@ bool can_stack(std::span<const WeightView> parts) {
 
 Result<std::unique_ptr<CpuLinear>> make_linear(std::span<const WeightView> parts, Isa isa,
                                                ThreadPool& pool, HugePageMemory* memory) {
-  if (!can_stack(parts)) {
-    return invalid_argument(
-        "make_linear: expected matrices of one kind, one K and one group size, to be run as one");
-  }
-  WeightView whole = parts.front();  // its name and shape, for messages; the data stays in parts
-  whole.n = 0;
-  for (const WeightView& part : parts) {
-    LIQUIDGEMM_RETURN_IF_ERROR(can_implement(part, isa));
-    whole.n += part.n;
-  }
-  LIQUIDGEMM_RETURN_IF_ERROR(can_implement(whole, isa));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const WeightView whole, stack(parts, isa));
+  for (const WeightView& part : parts) LIQUIDGEMM_RETURN_IF_ERROR(check_pointers(part));
   const KernelSet kernels = kernels_for(isa);
-  if (whole.kind == Kind::kFloat) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(cpu::PackedWeights packed,
-                                cpu::pack_weights(parts, kernels.floats.panel_rows, pool, memory));
-    return cpu::make_float_linear(whole, std::move(packed), kernels.floats, isa, pool);
-  }
-  const auto& kernel = whole.kind == Kind::kLiquid4 ? kernels.liquid4 : kernels.int8;
   LIQUIDGEMM_ASSIGN_OR_RETURN(cpu::PackedWeights packed,
-                              cpu::pack_weights(parts, cpu::kPanelRows, pool, memory));
-  return cpu::make_integer_linear(whole, std::move(packed), kernel, isa, pool);
+                              cpu::pack_weights(parts, panel_rows(whole, kernels), pool, memory));
+  return with_kernel(whole, std::move(packed), kernels, isa, pool);
+}
+
+Result<PackedLayout> packed_layout(std::span<const WeightView> parts, Isa isa) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const WeightView whole, stack(parts, isa));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const cpu::PackedWeights sizes,
+                              cpu::lay_out_packed(whole, panel_rows(whole, kernels_for(isa))));
+  return PackedLayout{sizes.panels, sizes.panel_bytes};
+}
+
+Result<std::unique_ptr<CpuLinear>> read_linear(std::span<const WeightView> parts, Isa isa,
+                                               ThreadPool& pool, HugePageMemory* memory,
+                                               PackedReader& reader) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const WeightView whole, stack(parts, isa));
+  const KernelSet kernels = kernels_for(isa);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      cpu::PackedWeights packed,
+      cpu::read_packed_weights(whole, panel_rows(whole, kernels), pool, memory, reader));
+  return with_kernel(whole, std::move(packed), kernels, isa, pool);
 }
 
 Result<std::unique_ptr<CpuLinear>> make_linear(const WeightView& weight, Isa isa,

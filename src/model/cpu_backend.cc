@@ -8,26 +8,41 @@
 #include "gemm/quantize_rows.h"
 
 namespace liquidgemm {
-CpuBackend::CpuBackend(Isa isa, ThreadPool& pool) : isa_(isa), pool_(&pool), ops_(cpu_ops(isa)) {}
+
+CpuBackend::CpuBackend(Isa isa, ThreadPool& pool, PackedWeightsCache* cache)
+    : isa_(isa), pool_(&pool), cache_(cache), ops_(cpu_ops(isa)) {}
 
 CpuBackend::~CpuBackend() = default;
+
+std::unique_ptr<CpuLinear> CpuBackend::cached(std::span<const WeightView> forms) {
+  return cache_ != nullptr ? cache_->next(forms, *pool_, &weight_memory_) : nullptr;
+}
 
 Result<CpuBackend::PackedGroup> CpuBackend::pack_group(const LinearGroup& group,
                                                        WeightLoader& weights) {
   PackedGroup packed;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<LoadedMatrix> matrices, weights.linear_group(group));
-  std::vector<WeightView> views;
-  for (const LoadedMatrix& matrix : matrices) views.push_back(matrix.view());
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<WeightView> forms, weights.forms_of_group(group));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const auto biases, weights.biases(group));
+  // Read when the first of them is to be packed.
+  std::vector<LoadedMatrix> matrices;
   // As one product where all parts are alike, else one a part.
-  const std::size_t together = can_stack(views) ? views.size() : 1;
-  for (std::size_t first = 0; first < views.size(); first += together) {
-    auto linear =
-        make_linear(std::span(views).subspan(first, together), isa_, *pool_, &weight_memory_);
-    if (!linear.ok()) return linear.status().with_context(weights.where());
-    packed.parts.push_back(std::move(*linear));
+  const std::size_t together = can_stack(forms) ? forms.size() : 1;
+  for (std::size_t first = 0; first < forms.size(); first += together) {
+    std::unique_ptr<CpuLinear> linear = cached(std::span(forms).subspan(first, together));
+    if (linear == nullptr) {
+      if (matrices.empty()) {
+        LIQUIDGEMM_ASSIGN_OR_RETURN(matrices, weights.linear_group(group));
+      }
+      std::vector<WeightView> views;
+      for (std::size_t i = first; i < first + together; ++i) views.push_back(matrices[i].view());
+      auto made = make_linear(views, isa_, *pool_, &weight_memory_);
+      if (!made.ok()) return made.status().with_context(weights.where());
+      linear = std::move(*made);
+    }
+    packed.parts.push_back(std::move(linear));
     std::vector<float>& bias = packed.bias.emplace_back();
     for (std::size_t i = first; i < first + together; ++i) {
-      bias.insert(bias.end(), matrices[i].bias.begin(), matrices[i].bias.end());
+      bias.insert(bias.end(), biases[i].begin(), biases[i].end());
     }
   }
   return packed;
@@ -35,9 +50,11 @@ Result<CpuBackend::PackedGroup> CpuBackend::pack_group(const LinearGroup& group,
 
 Result<std::unique_ptr<CpuLinear>> CpuBackend::pack_table(const std::string& module,
                                                           WeightLoader& weights) {
-  const ModelConfig& config = owned_graph_.config;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,
-                              weights.table(module, config.vocab_size, config.hidden_size));
+  const std::int64_t n = owned_graph_.config.vocab_size;
+  const std::int64_t k = owned_graph_.config.hidden_size;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const WeightView form, weights.form_of_table(module, n, k));
+  if (auto linear = cached(std::span(&form, 1))) return linear;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table, weights.table(module, n, k));
   const WeightView view = table.view();
   auto linear = make_linear(std::span(&view, 1), isa_, *pool_, &weight_memory_);
   if (!linear.ok()) return linear.status().with_context(weights.where());
@@ -149,14 +166,22 @@ std::span<const float> CpuBackend::logits(std::int64_t row) const {
 
 std::span<const SampledToken> CpuBackend::sampled() const { return sampled_; }
 
-std::size_t CpuBackend::weight_bytes() const {
-  std::size_t bytes = head_ ? head_->packed_bytes() : 0;
-  if (embedding_) bytes += embedding_->packed_bytes();
+std::vector<const CpuLinear*> CpuBackend::packed_matrices() const {
+  std::vector<const CpuLinear*> matrices;
   for (const LayerWeights& layer : layers_) {
     for (const PackedGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
-      for (const auto& part : group->parts) bytes += part->packed_bytes();
+      for (const auto& part : group->parts) matrices.push_back(part.get());
     }
   }
+  for (const auto* table : {&head_, &embedding_}) {
+    if (*table) matrices.push_back(table->get());
+  }
+  return matrices;
+}
+
+std::size_t CpuBackend::weight_bytes() const {
+  std::size_t bytes = 0;
+  for (const CpuLinear* matrix : packed_matrices()) bytes += matrix->packed_bytes();
   return bytes;
 }
 

@@ -8,6 +8,7 @@
 #include "base/huge_page_memory.h"
 #include "base/thread_pool.h"
 #include "model/backend.h"
+#include "model/packed_weights_cache.h"
 #include "model/rope.h"
 #include "model/weights.h"
 #include "ops/cpu/ops.h"
@@ -16,8 +17,9 @@ namespace liquidgemm {
 
 class CpuBackend final : public Backend {
  public:
-  // Both outlive the backend. The ISA must be one this machine has (check_isa).
-  CpuBackend(Isa isa, ThreadPool& pool);
+  // What is passed outlives the backend. The ISA must be one this machine has (check_isa). With a
+  // cache, plan takes from it what it has, and afterwards packed_matrices() is what it is to keep.
+  CpuBackend(Isa isa, ThreadPool& pool, PackedWeightsCache* cache = nullptr);
   ~CpuBackend() override;
 
   Status plan(const ModelGraph& graph, WeightLoader& weights, const BackendLimits& limits) override;
@@ -28,6 +30,9 @@ class CpuBackend final : public Backend {
   std::int64_t page_bytes() const override;
   std::size_t weight_bytes() const override;
   std::vector<std::string> describe() const override;
+
+  // Every packed matrix, in the order in which plan made them.
+  std::vector<const CpuLinear*> packed_matrices() const;
 
   void begin(const StepInput& input) override;
   void embed(RowBuffer out) override;
@@ -83,6 +88,8 @@ class CpuBackend final : public Backend {
     AttentionPart* part = nullptr;
   };
 
+  // From the cache; null: it is to be packed.
+  std::unique_ptr<CpuLinear> cached(std::span<const WeightView> forms);
   Result<PackedGroup> pack_group(const LinearGroup& group, WeightLoader& weights);
   Result<std::unique_ptr<CpuLinear>> pack_table(const std::string& module, WeightLoader& weights);
   void lay_out();
@@ -116,6 +123,7 @@ class CpuBackend final : public Backend {
 
   Isa isa_;
   ThreadPool* pool_;
+  PackedWeightsCache* cache_;  // null: none
   const CpuOps& ops_;
   ModelGraph owned_graph_;
   BackendLimits limits_;

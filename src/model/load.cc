@@ -1,9 +1,13 @@
 #include "model/load.h"
 
 #include <algorithm>
+#include <filesystem>
 
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "model/cpu_backend.h"
+#include "model/packed_weights_cache.h"
+#include "model/quantize_fingerprint.h"
 
 namespace liquidgemm {
 namespace {
@@ -23,6 +27,36 @@ Status add_text(const ModelSource& source, LoadedModel& model) {
     model.chat_template = std::make_unique<ChatTemplate>(std::move(chat_template));
   }
   return ok_status();
+}
+
+// Nothing where none is wanted, or there is no checkpoint to keep them beside (a benchmark's random
+// weights).
+Result<std::optional<PackedWeightsCache>> open_cache(const ModelSource& source,
+                                                     const LoadOptions& options,
+                                                     Precision precision, Isa isa) {
+  if (!options.cache_packed_weights) return std::optional<PackedWeightsCache>();
+  std::error_code error;
+  if (!std::filesystem::exists(source.path, error)) {
+    log_warning(source.path + ": packed weights are kept of models in files only");
+    return std::optional<PackedWeightsCache>();
+  }
+  PackedWeightsKey key{.isa = isa, .precision = precision, .fingerprint = 0};
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      key.fingerprint,
+      packed_weights_fingerprint(source, precision, options.group_size, options.step_rule));
+  return std::optional<PackedWeightsCache>(
+      std::in_place, packed_weights_path(source.path, options.packed_weights_folder, key), key);
+}
+
+void keep(const PackedWeightsCache& cache, const CpuBackend& backend, ThreadPool& pool) {
+  if (cache.complete()) {
+    log_debug("packed weights read from " + cache.path());
+    return;
+  }
+  log_info("writing packed weights into " + cache.path());
+  const Status status = cache.save(backend.packed_matrices(), pool);
+  if (status.ok()) return;
+  log_warning("packed weights are not kept, the model runs without: " + status.message());
 }
 
 }  // namespace
@@ -53,8 +87,11 @@ Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& opt
     // Every sequence of a step at its longest.
     limits.pages = pages_for(limits.max_position) * limits.max_sequences;
   }
-  auto backend = std::make_unique<CpuBackend>(isa, *model.pool);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::optional<PackedWeightsCache> cache,
+                              open_cache(source, options, model.precision, isa));
+  auto backend = std::make_unique<CpuBackend>(isa, *model.pool, cache ? &*cache : nullptr);
   LIQUIDGEMM_RETURN_IF_ERROR(backend->plan(build_graph(source.config), weights, limits));
+  if (cache) keep(*cache, *backend, *model.pool);
   model.backend = std::move(backend);
   return model;
 }

@@ -23,6 +23,11 @@ struct LoadOptions {
   BackendLimits limits;         // max_position 0: the model's own, pages 0: as needed
   bool text = true;             // false: token ids are enough, no tokenizer and no chat template
   WeightLoader::Report report;  // called after each layer; may be empty
+  // Keep the packed weights in a file and take them from there the next time: in the model's
+  // folder, or in this folder for a model that is one file. A file that is missing or does not fit
+  // is written; where that fails, a warning says so and the model runs without.
+  bool cache_packed_weights = false;
+  std::string packed_weights_folder;
 };
 
 // Everything that belongs to one loaded model. Movable; the parts point at each other.

@@ -15,6 +15,8 @@ namespace fs = std::filesystem;
 
 // Raise it when the same source and options give other bytes than before.
 constexpr int kQuantizerVersion = 1;
+// Of codes and scales that are stored.
+constexpr std::size_t kSampleBytes = 256;
 
 // FNV-1a, 64 bits: this guards against mistakes, not against an adversary.
 class Hash {
@@ -26,11 +28,7 @@ class Hash {
     value_ = (value_ ^ 0xFFu) * 0x100000001B3u;  // "ab", "c" is not "a", "bc"
   }
   void add(std::int64_t number) { add(std::to_string(number)); }
-  std::string hex() const {
-    char text[17];
-    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value_));
-    return text;
-  }
+  std::uint64_t value() const { return value_; }
 
  private:
   std::uint64_t value_ = 0xCBF29CE484222325u;
@@ -60,6 +58,34 @@ Status add_files(const std::string& path, Hash& hash) {
   return ok_status();
 }
 
+bool is_quantised(std::string_view name) {
+  return name.ends_with(".weight_packed") || name.ends_with(".weight_int8") ||
+         name.ends_with(".weight_scale");
+}
+
+// The config, every tensor and the files.
+Status add_source(const ModelSource& source, Hash& hash) {
+  hash.add(config_to_json(source.config));
+  std::vector<float> row;
+  for (const TensorInfo& info : source.tensors->tensors()) {
+    hash.add(info.name);
+    hash.add(dtype_name(info.dtype));
+    hash.add(shape_string(info.shape));
+    if (is_quantised(info.name)) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(const auto bytes, source.tensors->bytes(info.name));
+      const auto first = bytes.first(std::min(bytes.size(), kSampleBytes));
+      hash.add(std::string_view(reinterpret_cast<const char*>(first.data()), first.size()));
+    }
+    const bool matrix = info.shape.size() == 2 && info.shape[0] > 0 && info.shape[1] > 0;
+    if (!matrix || !info.name.ends_with(".weight")) continue;
+    row.resize(static_cast<std::size_t>(info.shape[1]));
+    LIQUIDGEMM_RETURN_IF_ERROR(source.tensors->read_rows(info.name, 0, 1, row.data()));
+    hash.add(
+        std::string_view(reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float)));
+  }
+  return add_files(source.path, hash);
+}
+
 }  // namespace
 
 Result<std::string> quantize_fingerprint(const ModelSource& source,
@@ -70,21 +96,21 @@ Result<std::string> quantize_fingerprint(const ModelSource& source,
   hash.add(options.group_size);
   hash.add(step_rule_name(options.rule));
   hash.add(options.shard_bytes);
-  hash.add(config_to_json(source.config));
-  std::vector<float> row;
-  for (const TensorInfo& info : source.tensors->tensors()) {
-    hash.add(info.name);
-    hash.add(dtype_name(info.dtype));
-    hash.add(shape_string(info.shape));
-    const bool matrix = info.shape.size() == 2 && info.shape[0] > 0 && info.shape[1] > 0;
-    if (!matrix || !info.name.ends_with(".weight")) continue;
-    row.resize(static_cast<std::size_t>(info.shape[1]));
-    LIQUIDGEMM_RETURN_IF_ERROR(source.tensors->read_rows(info.name, 0, 1, row.data()));
-    hash.add(
-        std::string_view(reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float)));
-  }
-  LIQUIDGEMM_RETURN_IF_ERROR(add_files(source.path, hash));
-  return hash.hex();
+  LIQUIDGEMM_RETURN_IF_ERROR(add_source(source, hash));
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash.value()));
+  return std::string(text);
+}
+
+Result<std::uint64_t> packed_weights_fingerprint(const ModelSource& source, Precision precision,
+                                                 int group_size, StepRule rule) {
+  Hash hash;
+  hash.add(kQuantizerVersion);
+  hash.add(precision_name(precision));
+  hash.add(group_size);
+  hash.add(step_rule_name(rule));
+  LIQUIDGEMM_RETURN_IF_ERROR(add_source(source, hash));
+  return hash.value();
 }
 
 }  // namespace liquidgemm

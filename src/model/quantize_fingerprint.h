@@ -1,10 +1,13 @@
-// Tells whether finished shards of an interrupted run belong to the work at hand.
+// Tell whether what an earlier run made of a checkpoint, the finished shards of an interrupted
+// quantization or a file of packed weights, belongs to the work at hand.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "model/checkpoint/model_source.h"
 #include "model/quantizer.h"
+#include "model/weights.h"
 
 namespace liquidgemm {
 
@@ -12,5 +15,10 @@ namespace liquidgemm {
 // name, size and time of every weight file. A folder that was moved or renamed keeps its
 // fingerprint.
 Result<std::string> quantize_fingerprint(const ModelSource& source, const QuantizeOptions& options);
+
+// The same over what decides on a model's weights when it is loaded; of a matrix that is stored
+// quantised, the first codes and scales stand for the first row.
+Result<std::uint64_t> packed_weights_fingerprint(const ModelSource& source, Precision precision,
+                                                 int group_size, StepRule rule);
 
 }  // namespace liquidgemm

@@ -15,6 +15,7 @@
 #include "base/atomic_file.h"
 #include "base/json.h"
 #include "base/status_macros.h"
+#include "model/packed_weights_header.h"
 #include "model/quantize_files.h"
 
 namespace liquidgemm {
@@ -82,7 +83,9 @@ Status check_out(const std::string& out, bool overwrite) {
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<std::string> names, plain_files(out));
   for (const std::string& name : names) {
-    if (!is_checkpoint_file(name) && name != kState) {
+    // Packed weights are made from the checkpoint, again if need be.
+    const bool packed = name.starts_with(kPackedWeightsPrefix);
+    if (!is_checkpoint_file(name) && name != kState && !packed) {
       return invalid_argument(out + ": holds " + name +
                               " beside the checkpoint; move it away before replacing the folder");
     }

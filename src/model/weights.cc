@@ -178,24 +178,62 @@ Result<MappedTensor> WeightLoader::map(const std::string& tensor, DType dtype, c
   return MappedTensor(*source_->tensors, tensor, bytes);
 }
 
-Result<LoadedMatrix> WeightLoader::map_quantized(const std::string& module, std::int64_t n,
-                                                 std::int64_t k) {
+WeightScheme WeightLoader::wanted_for_linears() const {
+  if (precision_ == Precision::kFp32) return WeightScheme::kFloat;
+  return precision_ == Precision::kW8A8 ? WeightScheme::kInt8 : WeightScheme::kLiquid4;
+}
+
+WeightScheme WeightLoader::wanted_for_tables() const {
+  return precision_ == Precision::kFp32 ? WeightScheme::kFloat : WeightScheme::kInt8;
+}
+
+Result<LayerQuantization> WeightLoader::stored_form(const std::string& module, std::int64_t n,
+                                                    std::int64_t k, WeightScheme wanted) const {
+  if (!source_->config.quantization) {
+    if (wanted == WeightScheme::kLiquid4 && !liquid_quant_takes(n, k)) wanted = WeightScheme::kInt8;
+    return LayerQuantization{wanted, group_size_};
+  }
   const QuantizationConfig& quantization = *source_->config.quantization;
   const auto found = quantization.layers.find(module);
   if (found == quantization.layers.end()) {
     return corrupt(source_->path + "/config.json: field \"quantization_config.layers\" has no \"" +
                    module + "\"");
   }
+  if (found->second.scheme == WeightScheme::kFloat && !as_float_) {
+    return unsupported(source_->path + ": " + module + " is stored as float, which " +
+                       std::string(precision_name(precision_)) +
+                       " does not run: its layers are quantised");
+  }
+  return found->second;
+}
+
+Result<WeightView> WeightLoader::form(const std::string& module, std::int64_t n, std::int64_t k,
+                                      WeightScheme wanted) const {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LayerQuantization stored, stored_form(module, n, k, wanted));
+  WeightView view;
+  view.name = module;
+  view.n = n;
+  view.k = k;
+  view.group_size = stored.group_size;
+  view.kind = WeightView::Kind::kFloat;
+  if (as_float_) return view;
+  if (stored.scheme == WeightScheme::kInt8) view.kind = WeightView::Kind::kInt8;
+  if (stored.scheme == WeightScheme::kLiquid4) view.kind = WeightView::Kind::kLiquid4;
+  return view;
+}
+
+Result<LoadedMatrix> WeightLoader::map_quantized(const std::string& module, std::int64_t n,
+                                                 std::int64_t k, const LayerQuantization& form) {
   LoadedMatrix matrix;
   matrix.name = module;
   matrix.n = n;
   matrix.k = k;
-  if (found->second.scheme == WeightScheme::kInt8) {
+  if (form.scheme == WeightScheme::kInt8) {
     matrix.kind = WeightView::Kind::kInt8;
     LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.codes, map(module + ".weight_int8", DType::kI8, {n, k}));
   } else {
     matrix.kind = WeightView::Kind::kLiquid4;
-    matrix.group_size = found->second.group_size;
+    matrix.group_size = form.group_size;
     const std::int64_t groups = (k + matrix.group_size - 1) / matrix.group_size;
     LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.codes,
                                 map(module + ".weight_packed", DType::kU8, {n, k / 2}));
@@ -211,14 +249,13 @@ Result<LoadedMatrix> WeightLoader::map_quantized(const std::string& module, std:
   return matrix;
 }
 
-Status WeightLoader::read_weights(WeightScheme wanted, LoadedMatrix& matrix) {
+Status WeightLoader::read_weights(WeightScheme scheme, LoadedMatrix& matrix) {
   const std::string tensor = matrix.name + ".weight";
   const std::int64_t n = matrix.n;
   const std::int64_t k = matrix.k;
   LIQUIDGEMM_RETURN_IF_ERROR(check_floats(tensor, n, k));
-  if (wanted == WeightScheme::kLiquid4 && !liquid_quant_takes(n, k)) wanted = WeightScheme::kInt8;
   LiquidRows& liquid = matrix.liquid;
-  switch (wanted) {
+  switch (scheme) {
     case WeightScheme::kFloat: matrix.f32.resize(static_cast<std::size_t>(n * k)); break;
     case WeightScheme::kInt8:
       matrix.kind = WeightView::Kind::kInt8;
@@ -242,14 +279,14 @@ Status WeightLoader::read_weights(WeightScheme wanted, LoadedMatrix& matrix) {
     const std::string from = place + " (rows from " + std::to_string(first) + ")";
     std::vector<float> buffer;
     float* rows = matrix.f32.data() + first * k;
-    if (wanted != WeightScheme::kFloat) {
+    if (scheme != WeightScheme::kFloat) {
       buffer.resize(static_cast<std::size_t>(count * k));
       rows = buffer.data();
     }
     LIQUIDGEMM_RETURN_IF_ERROR(source_->tensors->read_rows(tensor, first, count, rows));
     const std::span<const float> weights(rows, static_cast<std::size_t>(count * k));
-    if (wanted == WeightScheme::kFloat) return check_finite(weights, first, k, place);
-    if (wanted == WeightScheme::kInt8) {
+    if (scheme == WeightScheme::kFloat) return check_finite(weights, first, k, place);
+    if (scheme == WeightScheme::kInt8) {
       const auto part = quantize_rows_int8(weights, count, k);
       if (!part.ok()) return part.status().with_context(from);
       std::copy(part->values.begin(), part->values.end(), matrix.int8.begin() + first * k);
@@ -304,14 +341,15 @@ Status WeightLoader::dequantize(LoadedMatrix& matrix) {
 
 Result<LoadedMatrix> WeightLoader::matrix(const std::string& module, std::int64_t n, std::int64_t k,
                                           WeightScheme wanted) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LayerQuantization form, stored_form(module, n, k, wanted));
   LoadedMatrix matrix;
-  if (source_->config.quantization) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix, map_quantized(module, n, k));
+  if (source_->config.quantization && form.scheme != WeightScheme::kFloat) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix, map_quantized(module, n, k, form));
   } else {
     matrix.name = module;
     matrix.n = n;
     matrix.k = k;
-    LIQUIDGEMM_RETURN_IF_ERROR(read_weights(wanted, matrix));
+    LIQUIDGEMM_RETURN_IF_ERROR(read_weights(form.scheme, matrix));
   }
   if (as_float_ && matrix.kind != WeightView::Kind::kFloat) {
     LIQUIDGEMM_RETURN_IF_ERROR(dequantize(matrix));
@@ -320,31 +358,54 @@ Result<LoadedMatrix> WeightLoader::matrix(const std::string& module, std::int64_
 }
 
 Result<std::vector<LoadedMatrix>> WeightLoader::linear_group(const LinearGroup& group) {
-  WeightScheme wanted = WeightScheme::kLiquid4;
-  if (precision_ == Precision::kFp32) wanted = WeightScheme::kFloat;
-  if (precision_ == Precision::kW8A8) wanted = WeightScheme::kInt8;
   std::vector<LoadedMatrix> parts;
-  bool any_bias = false;
   for (const LinearName& part : group.parts) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(LoadedMatrix loaded, matrix(part.module, part.n, part.k, wanted));
-    if (part.bias) {
-      LIQUIDGEMM_ASSIGN_OR_RETURN(loaded.bias, vector(part.module + ".bias", part.n));
-      any_bias = true;
-    }
+    LIQUIDGEMM_ASSIGN_OR_RETURN(LoadedMatrix loaded,
+                                matrix(part.module, part.n, part.k, wanted_for_linears()));
     parts.push_back(std::move(loaded));
   }
-  if (any_bias) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<std::vector<float>> bias, biases(group));
+  for (std::size_t i = 0; i < parts.size(); ++i) parts[i].bias = std::move(bias[i]);
+  return parts;
+}
+
+Result<std::vector<std::vector<float>>> WeightLoader::biases(const LinearGroup& group) {
+  std::vector<std::vector<float>> biases;
+  bool any = false;
+  for (const LinearName& part : group.parts) {
+    std::vector<float>& bias = biases.emplace_back();
+    if (!part.bias) continue;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(bias, vector(part.module + ".bias", part.n));
+    any = true;
+  }
+  if (any) {
     // A part without bias beside one with: adding 0 would change -0, but never a comparison or a
     // sum of the group's other outputs. No supported family mixes them.
-    for (LoadedMatrix& part : parts) part.bias.resize(static_cast<std::size_t>(part.n), 0.0f);
+    for (std::size_t i = 0; i < biases.size(); ++i) {
+      biases[i].resize(static_cast<std::size_t>(group.parts[i].n), 0.0f);
+    }
   }
-  return parts;
+  return biases;
+}
+
+Result<std::vector<WeightView>> WeightLoader::forms_of_group(const LinearGroup& group) const {
+  std::vector<WeightView> forms;
+  for (const LinearName& part : group.parts) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(WeightView view,
+                                form(part.module, part.n, part.k, wanted_for_linears()));
+    forms.push_back(std::move(view));
+  }
+  return forms;
 }
 
 Result<LoadedMatrix> WeightLoader::table(const std::string& module, std::int64_t n,
                                          std::int64_t k) {
-  return matrix(module, n, k,
-                precision_ == Precision::kFp32 ? WeightScheme::kFloat : WeightScheme::kInt8);
+  return matrix(module, n, k, wanted_for_tables());
+}
+
+Result<WeightView> WeightLoader::form_of_table(const std::string& module, std::int64_t n,
+                                               std::int64_t k) const {
+  return form(module, n, k, wanted_for_tables());
 }
 
 }  // namespace liquidgemm

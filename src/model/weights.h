@@ -86,6 +86,13 @@ class WeightLoader {
   Result<std::vector<LoadedMatrix>> linear_group(const LinearGroup& group);
   // An embedding or a head: float in the float precisions, INT8 otherwise.
   Result<LoadedMatrix> table(const std::string& module, std::int64_t n, std::int64_t k);
+
+  // What these will be, kind and shape, without reading them: the views have no data.
+  Result<std::vector<WeightView>> forms_of_group(const LinearGroup& group) const;
+  Result<WeightView> form_of_table(const std::string& module, std::int64_t n, std::int64_t k) const;
+  // The biases alone: one a part, or all empty.
+  Result<std::vector<std::vector<float>>> biases(const LinearGroup& group);
+
   // A 1-D tensor as float32. A value that is not finite is an error.
   Result<std::vector<float>> vector(const std::string& tensor, std::int64_t width);
 
@@ -102,12 +109,20 @@ class WeightLoader {
 
  private:
   WeightLoader() = default;
+  WeightScheme wanted_for_linears() const;
+  WeightScheme wanted_for_tables() const;
+  // How a matrix is stored, or made from floats; not yet whether it is then turned into floats.
+  Result<LayerQuantization> stored_form(const std::string& module, std::int64_t n, std::int64_t k,
+                                        WeightScheme wanted) const;
+  Result<WeightView> form(const std::string& module, std::int64_t n, std::int64_t k,
+                          WeightScheme wanted) const;
   Result<LoadedMatrix> matrix(const std::string& module, std::int64_t n, std::int64_t k,
                               WeightScheme wanted);
-  Result<LoadedMatrix> map_quantized(const std::string& module, std::int64_t n, std::int64_t k);
+  Result<LoadedMatrix> map_quantized(const std::string& module, std::int64_t n, std::int64_t k,
+                                     const LayerQuantization& form);
   Result<MappedTensor> map(const std::string& tensor, DType dtype, const Shape& shape);
-  // The checkpoint's float weights in the scheme that is wanted.
-  Status read_weights(WeightScheme wanted, LoadedMatrix& matrix);
+  // The checkpoint's float weights in this scheme.
+  Status read_weights(WeightScheme scheme, LoadedMatrix& matrix);
   Status check_floats(const std::string& tensor, std::int64_t n, std::int64_t k);
   // Quantised weights to floats.
   Status dequantize(LoadedMatrix& matrix);

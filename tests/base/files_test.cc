@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/file_reader.h"
 #include "base/mapped_file.h"
 
 namespace liquidgemm {
@@ -123,6 +124,42 @@ TEST_F(Files, WhatIsNoRegularFileIsRefusedWithoutHanging) {
   ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
   EXPECT_EQ(MappedFile::open(path("pipe")).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(read_text_file(path("pipe"), 10).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(Files, AReaderReadsAnywhereAndNotBeyondTheEnd) {
+  std::string content(10'000, '\0');
+  for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7);
+  ASSERT_TRUE(write_file_atomically(path("a"), content).ok());
+  auto reader = FileReader::open(path("a"));
+  ASSERT_TRUE(reader.ok());
+  FileReader moved = std::move(*reader);
+  EXPECT_EQ(moved.size(), content.size());
+  std::string part(4000, '\0');
+  const auto into = std::as_writable_bytes(std::span(part.data(), part.size()));
+  ASSERT_TRUE(moved.read_at(5000, into).ok());
+  EXPECT_EQ(part, content.substr(5000, 4000));
+  EXPECT_TRUE(moved.read_at(10'000, into.first(0)).ok());
+  EXPECT_EQ(moved.read_at(6001, into).code(), StatusCode::kCorrupt);
+  // A file that is cut while it is read is an error, not a signal.
+  ASSERT_EQ(::truncate(path("a").c_str(), 100), 0);
+  EXPECT_EQ(moved.read_at(0, into).code(), StatusCode::kCorrupt);
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(FileReader::open(path("pipe")).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(FileReader::open(path("none")).status().code(), StatusCode::kNotFound);
+}
+
+TEST_F(Files, WritersOfOneFileInOneProcessDoNotMeet) {
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 8; ++i) {
+    writers.emplace_back([&, i] {
+      EXPECT_TRUE(
+          write_file_atomically(path("a"), std::string(3000, static_cast<char>('a' + i))).ok());
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  const std::string text = text_of("a");
+  EXPECT_EQ(text, std::string(3000, text[0]));
+  EXPECT_EQ(entries(), 1);
 }
 
 TEST_F(Files, TextIsReadUpToALimit) {

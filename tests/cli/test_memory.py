@@ -43,7 +43,8 @@ def kv_bytes(tokens: int, head: int = 64, kv_heads: int = 4, layers: int = 2) ->
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is no measure")
 @pytest.mark.parametrize("verb", ["run", "eval"])
-def test_loading_and_running_keeps_the_weights_once(liquid, wide, tmp_path, verb):
+@pytest.mark.parametrize("packed", ["packed now", "packed and written", "read from their file"])
+def test_loading_and_running_keeps_the_weights_once(liquid, wide, tmp_path, verb, packed):
     model = wide / "wide-w4a8"
     if verb == "run":
         arguments = ["run", model, "--raw", "--prompt", "the end", "--max-tokens", 8]
@@ -55,10 +56,17 @@ def test_loading_and_running_keeps_the_weights_once(liquid, wide, tmp_path, verb
         arguments += ["--precision", "w4a8"]
         length = 256
     arguments += ["--max-model-len", length, "--threads", 2]
+    if packed != "packed now":
+        arguments.append("--cache-packed-weights")
+    if packed == "read from their file":
+        liquid.ok(*arguments)
+    elif packed == "packed and written":
+        for file in model.glob("packed-weights.*"):
+            file.unlink()
     process = liquid.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     peak = watch(process).anonymous
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    packed = weight_bytes(model)
-    bound = packed + kv_bytes(length) + max(packed // 10, 64 * MIB)
-    assert packed < peak < bound, f"{peak / MIB:.0f} MiB, weights {packed / MIB:.0f} MiB"
+    weights = weight_bytes(model)
+    bound = weights + kv_bytes(length) + max(weights // 10, 64 * MIB)
+    assert weights < peak < bound, f"{peak / MIB:.0f} MiB, weights {weights / MIB:.0f} MiB"

@@ -27,6 +27,15 @@ class FloatLinear final : public CpuLinear {
   bool takes_float() const override { return true; }
   std::size_t packed_bytes() const override { return weights_.bytes; }
   std::string describe() const override { return description_; }
+  PackedView packed() const override {
+    return {.kind = WeightView::Kind::kFloat,
+            .n = n_,
+            .k = k_,
+            .group_size = 0,
+            .layout = {weights_.panels, weights_.panel_bytes},
+            .panels = weights_.data.get(),
+            .channel_scale = {}};
+  }
 
   void weight_row(std::int64_t row, float* out) const override {
     unpack_float_row(weights_, k_, kernel_.panel_rows, row, out);

@@ -32,6 +32,15 @@ class IntegerLinear final : public CpuLinear {
     return weights_.bytes + weights_.channel_scale.size();
   }
   std::string describe() const override { return description_; }
+  PackedView packed() const override {
+    return {.kind = group_size_ > 0 ? WeightView::Kind::kLiquid4 : WeightView::Kind::kInt8,
+            .n = n_,
+            .k = k_,
+            .group_size = group_size_,
+            .layout = {weights_.panels, weights_.panel_bytes},
+            .panels = weights_.data.get(),
+            .channel_scale = {weights_.channel_scale.as<float>(), static_cast<std::size_t>(n_)}};
+  }
 
   void weight_row(std::int64_t row, float* out) const override {
     if (group_size_ > 0) {

@@ -222,30 +222,9 @@ Status pack_panel(std::span<const WeightView> parts, std::int64_t panel, int pan
   return ok_status();
 }
 
-// Sets the sizes. False: they do not fit in 63 bits.
-bool lay_out(const WeightView& weight, std::int64_t n, int panel_rows, PackedWeights& packed) {
-  packed.panels = (n + panel_rows - 1) / panel_rows;
-  packed.k_padded = weight.k;
-  bool fits = true;
-  switch (weight.kind) {
-    case Kind::kLiquid4:
-      packed.k_padded = round_up(weight.k, kLiquidChunk);
-      packed.panel_bytes =
-          group_count(weight) * kGroupHeadBytes + packed.k_padded / kLiquidChunk * kChunkBytes;
-      break;
-    case Kind::kInt8:
-      packed.k_padded = round_up(weight.k, kInt8Chunk);
-      packed.panel_bytes = packed.k_padded / kInt8Chunk * kChunkBytes;
-      break;
-    case Kind::kFloat:
-      fits = !__builtin_mul_overflow(weight.k, panel_rows * std::int64_t{sizeof(float)},
-                                     &packed.panel_bytes);
-      break;
-  }
-  std::int64_t bytes = 0;
-  fits = fits && !__builtin_mul_overflow(packed.panels, packed.panel_bytes, &bytes);
-  packed.bytes = static_cast<std::size_t>(bytes);
-  return fits;
+Status no_memory(const WeightView& whole) {
+  return resource_exhausted(whole.name + ": no memory for the packed weights (" +
+                            std::to_string(whole.n) + " x " + std::to_string(whole.k) + ")");
 }
 
 std::shared_ptr<std::uint8_t> take_memory(HugePageMemory* memory, std::size_t bytes) {
@@ -257,28 +236,60 @@ std::shared_ptr<std::uint8_t> take_memory(HugePageMemory* memory, std::size_t by
 
 }  // namespace
 
+Result<PackedWeights> lay_out_packed(const WeightView& whole, int panel_rows) {
+  PackedWeights packed;
+  packed.panels = (whole.n + panel_rows - 1) / panel_rows;
+  packed.k_padded = whole.k;
+  bool fits = true;
+  switch (whole.kind) {
+    case Kind::kLiquid4:
+      packed.k_padded = round_up(whole.k, kLiquidChunk);
+      packed.panel_bytes =
+          group_count(whole) * kGroupHeadBytes + packed.k_padded / kLiquidChunk * kChunkBytes;
+      break;
+    case Kind::kInt8:
+      packed.k_padded = round_up(whole.k, kInt8Chunk);
+      packed.panel_bytes = packed.k_padded / kInt8Chunk * kChunkBytes;
+      break;
+    case Kind::kFloat:
+      fits = !__builtin_mul_overflow(whole.k, panel_rows * std::int64_t{sizeof(float)},
+                                     &packed.panel_bytes);
+      break;
+  }
+  std::int64_t bytes = 0;
+  fits = fits && !__builtin_mul_overflow(packed.panels, packed.panel_bytes, &bytes);
+  packed.bytes = static_cast<std::size_t>(bytes);
+  if (!fits) return no_memory(whole);
+  return packed;
+}
+
+Result<PackedWeights> allocate_packed(const WeightView& whole, int panel_rows,
+                                      HugePageMemory* memory) {
+  auto packed = lay_out_packed(whole, panel_rows);
+  if (!packed.ok()) return packed;
+  packed->data = take_memory(memory, packed->bytes);
+  if (packed->data == nullptr) return no_memory(whole);
+  if (whole.kind == Kind::kFloat) return packed;
+  const auto scales = static_cast<std::size_t>(packed->panels * panel_rows);
+  if (!packed->channel_scale.reserve(scales * sizeof(float))) return no_memory(whole);
+  std::fill_n(packed->channel_scale.as<float>(), scales, 0.0f);
+  return packed;
+}
+
 Result<PackedWeights> pack_weights(std::span<const WeightView> parts, int panel_rows,
                                    ThreadPool& pool, HugePageMemory* memory) {
-  const WeightView& first = parts.front();
-  std::int64_t n = 0;
-  for (const WeightView& part : parts) n += part.n;
-  PackedWeights packed;
-  const bool fits = lay_out(first, n, panel_rows, packed);
-  if (fits) packed.data = take_memory(memory, packed.bytes);
-  const bool integer = first.kind != Kind::kFloat;
-  const auto scales = static_cast<std::size_t>(packed.panels * panel_rows);
-  if (packed.data == nullptr ||
-      (integer && !packed.channel_scale.reserve(scales * sizeof(float)))) {
-    return resource_exhausted(first.name + ": no memory for the packed weights (" +
-                              std::to_string(n) + " x " + std::to_string(first.k) + ")");
-  }
+  WeightView whole = parts.front();
+  whole.n = 0;
+  for (const WeightView& part : parts) whole.n += part.n;
+  auto allocated = allocate_packed(whole, panel_rows, memory);
+  if (!allocated.ok()) return allocated;
+  PackedWeights packed = std::move(*allocated);
   for (const WeightView& part : parts) {
     if (part.kind != Kind::kInt8) continue;
     Status status =
         check_int8_scales({part.channel_scale, static_cast<std::size_t>(part.n)}, part.name);
     if (!status.ok()) return status;
   }
-  if (integer) std::fill_n(packed.channel_scale.as<float>(), scales, 0.0f);
 
   std::mutex mutex;
   Status failure;

@@ -32,6 +32,7 @@
 #include "gemm/cpu/aligned_buffer.h"
 #include "gemm/cpu/kernels.h"
 #include "gemm/gemm.h"
+#include "gemm/packed.h"
 
 namespace liquidgemm::cpu {
 
@@ -53,11 +54,22 @@ struct PackedWeights {
   std::int64_t k_padded = 0;
 };
 
+// The sizes alone, of a matrix that has passed can_implement but for its pointers. Error: they do
+// not fit in 63 bits.
+Result<PackedWeights> lay_out_packed(const WeightView& whole, int panel_rows);
+// With memory for the panels, and scales that are zero.
+Result<PackedWeights> allocate_packed(const WeightView& whole, int panel_rows,
+                                      HugePageMemory* memory);
+
 // Checks what a kernel relies on and packs, in one pass over the data. The parts are stacked along
 // N; they and the whole have passed can_implement. `panel_rows` is kPanelRows for the integer
 // kinds.
 Result<PackedWeights> pack_weights(std::span<const WeightView> parts, int panel_rows,
                                    ThreadPool& pool, HugePageMemory* memory);
+
+// The same weights as kept by an earlier run, checked panel by panel as they come.
+Result<PackedWeights> read_packed_weights(const WeightView& whole, int panel_rows, ThreadPool& pool,
+                                          HugePageMemory* memory, PackedReader& reader);
 
 // One row back from the panels, as floats.
 void unpack_liquid_row(const PackedWeights& weights, std::int64_t k, int group_size,
