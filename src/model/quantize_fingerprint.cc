@@ -107,8 +107,11 @@ Result<std::uint64_t> packed_weights_fingerprint(const ModelSource& source, Prec
   Hash hash;
   hash.add(kQuantizerVersion);
   hash.add(precision_name(precision));
-  hash.add(group_size);
-  hash.add(step_rule_name(rule));
+  const bool four_bits = precision == Precision::kW4A8 || precision == Precision::kW4A16;
+  if (four_bits && !source.config.quantization) {
+    hash.add(group_size);
+    hash.add(step_rule_name(rule));
+  }
   LIQUIDGEMM_RETURN_IF_ERROR(add_source(source, hash));
   return hash.value();
 }

@@ -17,7 +17,8 @@ namespace liquidgemm {
 Result<std::string> quantize_fingerprint(const ModelSource& source, const QuantizeOptions& options);
 
 // The same over what decides on a model's weights when it is loaded; of a matrix that is stored
-// quantised, the first codes and scales stand for the first row.
+// quantised, the first codes and scales stand for the first row. Group size and rule count where
+// codes are made while loading.
 Result<std::uint64_t> packed_weights_fingerprint(const ModelSource& source, Precision precision,
                                                  int group_size, StepRule rule);
 
