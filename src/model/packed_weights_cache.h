@@ -1,8 +1,7 @@
 // The packed weights of a model in one file, so that the next start reads instead of packing.
 //
-// They are read into memory of the process's own, not mapped: huge pages, which a mapped file has
-// not, are worth more with every token than what a start could still gain, and what was checked
-// cannot change or go away under a running model.
+// They are read into memory of the process's own, not mapped: it lies in huge pages on every system,
+// and what was checked cannot change or go away under a running model.
 #pragma once
 
 #include <memory>

@@ -77,7 +77,7 @@ class PackedWeights : public ::testing::Test {
     std::ofstream(path, std::ios::binary)
         .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   }
-  // Whether a cache says that it holds the whole model: then nothing was packed.
+  // Another number after every time the file was written; -1 when there is none.
   static std::int64_t written(const fs::path& path) {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return -1;
@@ -258,11 +258,10 @@ TEST_F(PackedWeights, AnotherCheckpointInTheFolderIsSeen) {
   EXPECT_NE(read(file()), old) << "the file's key should have the new time";
 }
 
-// What a kernel relies on holds whoever wrote the file, checksums and all.
+// What a kernel relies on holds even when whoever wrote the file made all checksums fit.
 class BadValues : public PackedWeights {
  protected:
-  // Puts `value` in the place that `where` gives, and makes all checksums right again by reading
-  // the file's matrices as if they were good.
+  // Reads `matrix` as `spoil` changed it; there are no checksums at this level.
   Status read_with(
       const std::function<void(std::vector<std::uint8_t>&, std::vector<float>&)>& spoil,
       const PackedView& matrix) {
