@@ -30,8 +30,8 @@ void add_backend_options(CLI::App& verb, ModelOptions& options) {
       ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_flag("--cache-packed-weights", options.cache_packed_weights,
-                "Keep the weights as the kernels read them in a file beside the model, and\n"
-                "start from it the next time")
+                "Keep the weights as the kernels read them in a file beside the\n"
+                "model, and start from it the next time")
       ->envname("LIQUIDGEMM_CACHE_PACKED_WEIGHTS");
 }
 
