@@ -33,6 +33,8 @@ class Engine {
   // The backend is planned and outlives the engine; what its pages hold belongs to this engine.
   explicit Engine(Backend& backend, const EngineOptions& options = {});
 
+  // Whether submit() would take it, by what never changes while the engine lives: any thread.
+  Status check(const Request& request) const;
   // Queues a request. Errors name the field: an empty or too long prompt, a token outside the
   // vocabulary, a sampling parameter out of range, more pages than the cache has.
   Result<RequestId> submit(Request request);

@@ -3,11 +3,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/token_constraint.h"
 #include "model/tokenizer/tokenizer.h"
 #include "ops/sampling.h"
 
@@ -19,11 +21,38 @@ using TimePoint = std::chrono::steady_clock::time_point;
 // A longer salt is refused.
 inline constexpr std::size_t kMaxCacheSalt = 1024;
 
+inline constexpr std::int32_t kMaxLogprobs = 20;
+
+struct TokenBias {
+  TokenId token = 0;
+  float bias = 0.0f;  // [-100, 100]
+};
+
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0.0f;
+};
+
+// One position: the token that stands there, and the likeliest ones, descending.
+struct PositionLogprobs {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;
+};
+
 struct Request {
   std::vector<TokenId> prompt;  // at least one token
   SamplingParams sampling;
-  std::int64_t max_tokens = 256;     // of the answer, at least 1
-  std::vector<TokenId> stop_tokens;  // end the answer and are not part of it
+  std::int64_t max_tokens = 256;      // of the answer, at least 1
+  std::vector<TokenId> stop_tokens;   // end the answer and are not part of it
+  std::int64_t min_tokens = 0;        // stop tokens are not drawn before
+  std::vector<TokenBias> logit_bias;  // added to the logits; each token once
+  // Of each token of the answer: -1 none, else its own log-probability and those of so many of the
+  // likeliest tokens, at most kMaxLogprobs. By the logits as the model gives them.
+  std::int32_t logprobs = -1;
+  // The same for the prompt's tokens from the second on. The prompt is then not looked up in the
+  // prefix cache: all of its logits are computed.
+  std::int32_t prompt_logprobs = -1;
+  std::shared_ptr<TokenConstraint> constraint;  // null: any token may come
   // Only requests of the same salt share cached prefixes, so that nobody can learn from the time
   // an answer takes what somebody else has asked.
   std::string cache_salt;
@@ -54,6 +83,9 @@ struct Update {
   RequestId request = 0;
   TokenId token = -1;  // -1: no token, only the end
   FinishReason finish = FinishReason::kNone;
+  std::optional<PositionLogprobs> logprobs = std::nullopt;  // with a token, when asked for
+  // Before or with the first token, when asked for: the prompt's positions from the second on.
+  std::vector<PositionLogprobs> prompt_logprobs = {};
   std::optional<RequestRecord> record = std::nullopt;  // with the end
 };
 

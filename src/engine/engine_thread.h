@@ -1,0 +1,54 @@
+// An engine on a thread of its own, for callers on many threads.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/engine.h"
+#include "liquidgemm/status.h"
+
+namespace liquidgemm {
+
+struct EngineThreadOptions {
+  std::int64_t max_waiting = 1024;  // requests queued beside those that run; more are refused
+};
+
+// submit() hands over requests and returns; what becomes of them is told on one delivery thread,
+// beside the engine's, so that a slow listener never delays a step. Updates of one request come in
+// order; the last one has a finish reason, unless the request was cancelled: then none follows
+// cancel() but those already under way.
+class EngineThread {
+ public:
+  // `index` counts as in the submitted vector.
+  using Listener = std::function<void(std::size_t index, const Update& update)>;
+
+  // The engine outlives this object and is touched by nobody else meanwhile.
+  EngineThread(Engine& engine, const EngineThreadOptions& options = {});
+  // Cancels what is left.
+  ~EngineThread();
+
+  // All of them or none (a request with n answers is n requests). Errors: those of Engine::check,
+  // which name the field; kResourceExhausted when the queue is full; kUnavailable while stopping.
+  Result<std::vector<RequestId>> submit(std::vector<Request> requests, Listener listener);
+  // Their pages are free before the next step. Unknown or finished ids are passed over.
+  void cancel(const std::vector<RequestId>& ids);
+
+  // As of the end of the last step.
+  EngineMetrics metrics() const;
+  // How long the step now running has taken; zero between steps. The watchdog's measure.
+  std::chrono::nanoseconds step_age() const;
+  // The last step failed (the message says how); requests that it held ended with kError.
+  Status health() const;
+
+  // No new requests from now on (submit says kUnavailable).
+  void drain();
+  // True once nothing runs or waits and every update was delivered, or false after the timeout.
+  bool wait_idle(std::chrono::nanoseconds timeout);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace liquidgemm
