@@ -21,6 +21,7 @@ enum class StatusCode {
   kUnsupported,        // well formed, but not something this build or machine can do
   kResourceExhausted,  // memory, disk, KV pages or a documented limit ran out
   kCancelled,          // the user interrupted the work
+  kUnavailable,        // not now, as while stopping: the same call may work later
   kIo,                 // the operating system refused a read or a write
   kInternal,           // a bug in this library
 };
@@ -53,6 +54,7 @@ Status corrupt(std::string message);
 Status unsupported(std::string message);
 Status resource_exhausted(std::string message);
 Status cancelled(std::string message);
+Status unavailable(std::string message);
 Status io_error(std::string message);
 Status internal_error(std::string message);
 

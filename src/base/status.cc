@@ -11,6 +11,7 @@ std::string_view status_code_name(StatusCode code) {
     case StatusCode::kUnsupported: return "unsupported";
     case StatusCode::kResourceExhausted: return "resource exhausted";
     case StatusCode::kCancelled: return "cancelled";
+    case StatusCode::kUnavailable: return "unavailable";
     case StatusCode::kIo: return "input/output error";
     case StatusCode::kInternal: return "internal error";
   }
@@ -37,6 +38,7 @@ Status resource_exhausted(std::string message) {
   return {StatusCode::kResourceExhausted, std::move(message)};
 }
 Status cancelled(std::string message) { return {StatusCode::kCancelled, std::move(message)}; }
+Status unavailable(std::string message) { return {StatusCode::kUnavailable, std::move(message)}; }
 Status io_error(std::string message) { return {StatusCode::kIo, std::move(message)}; }
 Status internal_error(std::string message) { return {StatusCode::kInternal, std::move(message)}; }
 

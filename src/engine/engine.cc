@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -68,7 +69,7 @@ std::int64_t Engine::longest(const Request& request) const {
   return prompt + std::min(request.max_tokens, room + 1) - 1;
 }
 
-Result<RequestId> Engine::submit(Request request) {
+Status Engine::check(const Request& request) const {
   const BackendLimits& limits = backend_.limits();
   const auto prompt = static_cast<std::int64_t>(request.prompt.size());
   if (prompt == 0) return invalid_argument("prompt: empty, expected at least one token");
@@ -94,19 +95,30 @@ Result<RequestId> Engine::submit(Request request) {
                               std::to_string(limits.pages) +
                               ": shorten the prompt or lower max_tokens");
   }
+  return ok_status();
+}
+
+Result<RequestId> Engine::submit(Request request) {
+  LIQUIDGEMM_RETURN_IF_ERROR(check(request));
+  const RequestId id = next_id_;
+  add(id, std::move(request), clock_());
+  return id;
+}
+
+void Engine::add(RequestId id, Request request, TimePoint arrival) {
+  assert(id >= next_id_);
+  next_id_ = id + 1;
   auto sequence = std::make_unique<Sequence>();
-  sequence->id = next_id_++;
+  sequence->id = id;
+  sequence->longest = longest(request);
   sequence->request = std::move(request);
   sequence->tokens = sequence->request.prompt;
-  sequence->longest = tokens;
-  sequence->record.arrival = clock_();
-  sequence->record.prompt_tokens = prompt;
+  sequence->record.arrival = arrival;
+  sequence->record.prompt_tokens = sequence->length();
   if (has_penalty(sequence->request.sampling)) {
     for (const TokenId token : sequence->tokens) count_token(*sequence, token, true);
   }
-  const RequestId id = sequence->id;
   scheduler_.add(std::move(sequence));
-  return id;
 }
 
 std::optional<RequestRecord> Engine::cancel(RequestId id) {
@@ -121,6 +133,7 @@ void Engine::build_step(const std::vector<Scheduler::Work>& work) {
   step_sequences_.clear();
   step_logits_rows_.clear();
   step_samples_.clear();
+  step_held_.clear();
   step_sampled_.clear();
   for (const auto& [sequence, rows] : work) {
     const auto first_row = static_cast<std::int32_t>(step_tokens_.size());
@@ -130,6 +143,7 @@ void Engine::build_step(const std::vector<Scheduler::Work>& work) {
                                .rows = static_cast<std::int32_t>(rows),
                                .context = static_cast<std::int32_t>(sequence->computed),
                                .pages = sequence->pages});
+    step_held_.push_back(sequence->id);
     if (rows < sequence->missing()) continue;
     // The last token is in: its logits choose the next one.
     step_samples_.push_back({.logits_row = static_cast<std::int32_t>(step_logits_rows_.size()),
@@ -155,7 +169,12 @@ Update Engine::take_token(Sequence& sequence, const SampledToken& sampled, TimeP
   update.token = sampled.token;
   sequence.tokens.push_back(sampled.token);
   RequestRecord& record = sequence.record;
-  if (!record.first_token) record.first_token = now;
+  if (record.first_token) {
+    update.since_last_token = now - sequence.last_token;
+  } else {
+    record.first_token = now;
+  }
+  sequence.last_token = now;
   ++record.answer_tokens;
   if (has_penalty(sequence.request.sampling)) count_token(sequence, sampled.token, false);
   if (record.answer_tokens >= sequence.request.max_tokens ||
@@ -179,11 +198,27 @@ Result<std::vector<Update>> Engine::step() {
   for (std::size_t i = 0; i < step_sampled_.size(); ++i) {
     Sequence& sequence = *step_sampled_[i];
     Update& update = updates.emplace_back(take_token(sequence, sampled[i], now));
-    if (update.finish == FinishReason::kNone) continue;
-    sequence.record.finished = now;
-    update.record = sequence.record;
-    scheduler_.remove(sequence.id);
+    if (update.finish != FinishReason::kNone) end(sequence, update, now);
   }
+  return updates;
+}
+
+void Engine::end(Sequence& sequence, Update& update, TimePoint now) {
+  sequence.record.finished = now;
+  update.record = sequence.record;
+  scheduler_.remove(sequence.id);
+}
+
+std::vector<Update> Engine::abandon_step() {
+  std::vector<Update> updates;
+  const TimePoint now = clock_();
+  for (const RequestId id : step_held_) {
+    Sequence* sequence = scheduler_.find(id);
+    if (sequence == nullptr) continue;  // cancelled meanwhile
+    end(*sequence, updates.emplace_back(Update{.request = id, .finish = FinishReason::kError}),
+        now);
+  }
+  step_held_.clear();
   return updates;
 }
 

@@ -38,6 +38,11 @@ class Engine {
   // Queues a request. Errors name the field: an empty or too long prompt, a token outside the
   // vocabulary, a sampling parameter out of range, more pages than the cache has.
   Result<RequestId> submit(Request request);
+  // The same for a request that check() has found good, under an id that is larger than all before
+  // and with the time at which it came.
+  void add(RequestId id, Request request, TimePoint arrival);
+  RequestId next_id() const { return next_id_; }
+  TimePoint now() const { return clock_(); }  // any thread, if the clock may be read by any
   // Frees the request's pages at once; no more updates follow. Empty: the id is unknown.
   std::optional<RequestRecord> cancel(RequestId id);
 
@@ -50,10 +55,13 @@ class Engine {
   // Decides what runs, runs one backend step, reports what happened, a token for each row of
   // logits in their order. Nothing to do: no updates. After an error the requests are as they were.
   Result<std::vector<Update>> step();
+  // After a step that failed: ends the requests that it held with kError.
+  std::vector<Update> abandon_step();
 
  private:
   std::int64_t longest(const Request& request) const;
   void build_step(const std::vector<Scheduler::Work>& work);
+  void end(Sequence& sequence, Update& update, TimePoint now);
   Update take_token(Sequence& sequence, const SampledToken& sampled, TimePoint now);
 
   Backend& backend_;
@@ -66,6 +74,7 @@ class Engine {
   std::vector<SequenceRows> step_sequences_;
   std::vector<std::int32_t> step_logits_rows_;
   std::vector<SampleRow> step_samples_;
+  std::vector<RequestId> step_held_;     // of step_sequences_
   std::vector<Sequence*> step_sampled_;  // the sequence of each sample
 };
 

@@ -1,8 +1,10 @@
 // An engine on a thread of its own, for callers on many threads.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.h"
@@ -10,21 +12,35 @@
 
 namespace liquidgemm {
 
+// Watches all requests, those cancelled too: what metrics are made of. Called on the delivery
+// thread; does not throw.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  // A request got a token, from its second on, so long after the one before.
+  virtual void next_token(std::chrono::nanoseconds since_last) = 0;
+  // A request ended. Empty: it was cancelled.
+  virtual void ended(const RequestRecord& record, std::optional<FinishReason> finish) = 0;
+};
+
 struct EngineThreadOptions {
-  std::int64_t max_waiting = 1024;  // requests queued beside those that run; more are refused
+  // Requests queued beside the Engine::max_sequences() that run; more are refused.
+  std::int64_t max_waiting = 1024;
+  EngineObserver* observer = nullptr;  // outlives the engine thread; null: nobody
 };
 
 // submit() hands over requests and returns; what becomes of them is told on one delivery thread,
 // beside the engine's, so that a slow listener never delays a step. Updates of one request come in
 // order; the last one has a finish reason, unless the request was cancelled: then none follows
-// cancel() but those already under way.
+// cancel() but the one already under way. A listener that throws is asked nothing more: its request
+// is cancelled. Listeners may call every function but wait_idle() and the destructor.
 class EngineThread {
  public:
   // `index` counts as in the submitted vector.
   using Listener = std::function<void(std::size_t index, const Update& update)>;
 
   // The engine outlives this object and is touched by nobody else meanwhile.
-  EngineThread(Engine& engine, const EngineThreadOptions& options = {});
+  explicit EngineThread(Engine& engine, const EngineThreadOptions& options = {});
   // Cancels what is left.
   ~EngineThread();
 

@@ -87,6 +87,8 @@ struct Update {
   // Before or with the first token, when asked for: the prompt's positions from the second on.
   std::vector<PositionLogprobs> prompt_logprobs = {};
   std::optional<RequestRecord> record = std::nullopt;  // with the end
+  // With a token from the second on.
+  std::optional<std::chrono::nanoseconds> since_last_token = std::nullopt;
 };
 
 // The state of an engine. The counters count from its beginning.

@@ -15,6 +15,7 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt and answer
   std::int64_t longest = 0;     // tokens that the cache must hold at the very end
   RequestRecord record;
+  TimePoint last_token;  // when it came
 
   // The scheduler's. Preemption empties pages; tokens stay, and are computed again.
   std::int64_t computed = 0;  // tokens whose keys and values are in the pages

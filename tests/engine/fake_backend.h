@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -48,8 +50,10 @@ class FakeBackend final : public Backend {
   // The page's contents are lost; to read them before they are written again is an error.
   void wipe(std::int32_t page) { pages_[static_cast<std::size_t>(page)].written = 0; }
 
-  // Steps are refused, before they do anything.
+  // Steps are refused, before they do anything. Any thread.
   void set_failing(bool failing) { failing_ = failing; }
+  // Called in every step.
+  void set_on_step(std::function<void()> on_step) { on_step_ = std::move(on_step); }
 
   // What went wrong first; empty: nothing.
   const std::string& error() const { return error_; }
@@ -69,6 +73,7 @@ class FakeBackend final : public Backend {
   std::vector<std::string> describe() const override { return {}; }
 
   void begin(const StepInput& input) override {
+    if (on_step_) on_step_();
     input_ = &input;
     total_rows_ += static_cast<std::int64_t>(input.tokens.size());
     digests_.resize(input.tokens.size());
@@ -170,7 +175,8 @@ class FakeBackend final : public Backend {
   std::vector<SampledToken> sampled_;
   std::string error_;
   std::int64_t total_rows_ = 0;
-  bool failing_ = false;
+  std::atomic<bool> failing_ = false;
+  std::function<void()> on_step_;
 };
 
 }  // namespace liquidgemm
