@@ -112,10 +112,11 @@ void EngineThread::State::run_engine() {
     }
     arrived.clear();
     gone.clear();
-    if (status && !status->ok()) log_error(status->to_string());
     {
       const std::lock_guard lock(mutex);
       metrics = engine.metrics();
+      // A backend that stays broken says so once.
+      if (status && !status->ok() && last_step.ok()) log_error(status->to_string());
       if (status) last_step = std::move(*status);
       undelivered.insert(undelivered.end(), std::make_move_iterator(events.begin()),
                          std::make_move_iterator(events.end()));

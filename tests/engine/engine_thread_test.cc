@@ -273,7 +273,8 @@ TEST(EngineThread, DestroyedWithWorkLeftItCancelsTheRest) {
   ASSERT_TRUE(engine.submit(request).ok());
   std::vector<TokenId> answer;
   while (!engine.idle()) {
-    for (const Update& update : *engine.step()) {
+    const auto updates = engine.step();
+    for (const Update& update : *updates) {
       if (update.token >= 0) answer.push_back(update.token);
     }
   }
