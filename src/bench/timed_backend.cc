@@ -101,4 +101,8 @@ void TimedBackend::sample() {
   time(Operation::kSample, [&] { inner_.sample(); });
 }
 
+void TimedBackend::score() {
+  time(Operation::kSample, [&] { inner_.score(); });
+}
+
 }  // namespace liquidgemm::bench

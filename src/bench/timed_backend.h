@@ -40,6 +40,7 @@ class TimedBackend final : public Backend {
   Status plan(const ModelGraph& graph, WeightLoader& weights, const BackendLimits& limits) override;
   std::span<const float> logits(std::int64_t row) const override { return inner_.logits(row); }
   std::span<const SampledToken> sampled() const override { return inner_.sampled(); }
+  std::span<const TokenScore> scores() const override { return inner_.scores(); }
   const BackendLimits& limits() const override { return inner_.limits(); }
   std::int64_t page_bytes() const override { return inner_.page_bytes(); }
   std::size_t weight_bytes() const override { return inner_.weight_bytes(); }
@@ -58,6 +59,7 @@ class TimedBackend final : public Backend {
   LinearInput final_norm_quantize() override;
   void lm_head(const LinearInput& input) override;
   void sample() override;
+  void score() override;
 
  private:
   template <typename Body>

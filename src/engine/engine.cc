@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
+#include <limits>
+#include <unordered_set>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -26,6 +29,11 @@ void count_token(Sequence& sequence, TokenId token, bool in_prompt) {
   }
 }
 
+PositionLogprobs position_logprobs(TokenId token, const TokenScore& score) {
+  return {.chosen = {token, score.logprob},
+          .top = {score.top.begin(), score.top.begin() + score.count}};
+}
+
 SchedulerOptions scheduler_options(const Backend& backend, const EngineOptions& options) {
   const BackendLimits& limits = backend.limits();
   const auto at_most = [](std::int64_t wanted, std::int64_t most) {
@@ -38,6 +46,7 @@ SchedulerOptions scheduler_options(const Backend& backend, const EngineOptions& 
   result.max_sequences =
       at_most(options.max_sequences,
               std::min({limits.max_sequences, limits.max_logits_rows, result.max_batched_tokens}));
+  result.max_logits_rows = limits.max_logits_rows;
   result.prompt_chunk = options.prompt_chunk;
   result.prefix_caching = options.prefix_caching;
   result.scope = options.model + '\n' + std::string(kv_format_name(limits.kv_format));
@@ -69,6 +78,36 @@ std::int64_t Engine::longest(const Request& request) const {
   return prompt + std::min(request.max_tokens, room + 1) - 1;
 }
 
+Status Engine::check_tokens(const Request& request) const {
+  LIQUIDGEMM_RETURN_IF_ERROR(backend_.check_tokens(request.prompt));
+  const auto too_many = [](const char* field, std::size_t count, std::size_t most) {
+    return invalid_argument(std::string(field) + ": " + std::to_string(count) +
+                            " entries, at most " + std::to_string(most));
+  };
+  if (request.stop_tokens.size() > kMaxStopTokens) {
+    return too_many("stop_token_ids", request.stop_tokens.size(), kMaxStopTokens);
+  }
+  if (request.logit_bias.size() > kMaxLogitBiases) {
+    return too_many("logit_bias", request.logit_bias.size(), kMaxLogitBiases);
+  }
+  std::unordered_set<TokenId> seen;
+  for (const TokenBias& bias : request.logit_bias) {
+    const std::string field = "logit_bias: token " + std::to_string(bias.token);
+    const std::int64_t vocabulary = backend_.graph().config.vocab_size;
+    if (bias.token < 0 || bias.token >= vocabulary) {
+      return invalid_argument(field + " is outside the vocabulary of " +
+                              std::to_string(vocabulary));
+    }
+    // Written so that a NaN fails.
+    if (!(bias.bias >= -kMaxLogitBias && bias.bias <= kMaxLogitBias)) {
+      return invalid_argument(field + " has a bias of " + std::to_string(bias.bias) +
+                              ", expected a number from -100 to 100");
+    }
+    if (!seen.insert(bias.token).second) return invalid_argument(field + " stands there twice");
+  }
+  return ok_status();
+}
+
 Status Engine::check(const Request& request) const {
   const BackendLimits& limits = backend_.limits();
   const auto prompt = static_cast<std::int64_t>(request.prompt.size());
@@ -85,7 +124,18 @@ Status Engine::check(const Request& request) const {
     return invalid_argument("cache_salt: " + std::to_string(request.cache_salt.size()) +
                             " bytes, at most " + std::to_string(kMaxCacheSalt));
   }
-  LIQUIDGEMM_RETURN_IF_ERROR(backend_.check_tokens(request.prompt));
+  if (request.min_tokens < 0 || request.min_tokens > request.max_tokens) {
+    return invalid_argument("min_tokens: expected 0 to max_tokens (" +
+                            std::to_string(request.max_tokens) + "), found " +
+                            std::to_string(request.min_tokens));
+  }
+  for (const auto& [name, count] :
+       {std::pair("logprobs", request.logprobs), {"prompt_logprobs", request.prompt_logprobs}}) {
+    if (count >= -1 && count <= kMaxLogprobs) continue;
+    return invalid_argument(std::string(name) + ": expected 0 to " + std::to_string(kMaxLogprobs) +
+                            ", or -1 for none, found " + std::to_string(count));
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(check_tokens(request));
   LIQUIDGEMM_RETURN_IF_ERROR(check_sampling(request.sampling));
   const std::int64_t tokens = longest(request);
   if (pages_for(tokens) > limits.pages) {
@@ -118,6 +168,14 @@ void Engine::add(RequestId id, Request request, TimePoint arrival) {
   if (has_penalty(sequence->request.sampling)) {
     for (const TokenId token : sequence->tokens) count_token(*sequence, token, true);
   }
+  if (sequence->request.min_tokens > 0) {
+    for (const TokenId token : sequence->request.stop_tokens) {
+      sequence->biases.push_back({token, -std::numeric_limits<float>::infinity()});
+    }
+    sequence->stop_biases = sequence->biases.size();
+  }
+  sequence->biases.insert(sequence->biases.end(), sequence->request.logit_bias.begin(),
+                          sequence->request.logit_bias.end());
   scheduler_.add(std::move(sequence));
 }
 
@@ -134,7 +192,9 @@ void Engine::build_step(const std::vector<Scheduler::Work>& work) {
   step_logits_rows_.clear();
   step_samples_.clear();
   step_held_.clear();
+  step_scores_.clear();
   step_sampled_.clear();
+  step_prompt_scores_.clear();
   for (const auto& [sequence, rows] : work) {
     const auto first_row = static_cast<std::int32_t>(step_tokens_.size());
     const auto begin = sequence->tokens.begin() + sequence->computed;
@@ -144,20 +204,79 @@ void Engine::build_step(const std::vector<Scheduler::Work>& work) {
                                .context = static_cast<std::int32_t>(sequence->computed),
                                .pages = sequence->pages});
     step_held_.push_back(sequence->id);
-    if (rows < sequence->missing()) continue;
+    add_prompt_scores(*sequence, rows, first_row);
     // The last token is in: its logits choose the next one.
-    step_samples_.push_back({.logits_row = static_cast<std::int32_t>(step_logits_rows_.size()),
-                             .params = sequence->request.sampling,
-                             .counts = sequence->counts,
-                             .position = static_cast<std::uint64_t>(sequence->tokens.size())});
-    step_logits_rows_.push_back(first_row + static_cast<std::int32_t>(rows) - 1);
-    step_sampled_.push_back(sequence);
+    if (rows == sequence->missing()) {
+      add_sample(*sequence, first_row + static_cast<std::int32_t>(rows) - 1);
+    }
   }
+}
+
+void Engine::add_prompt_scores(Sequence& sequence, std::int64_t rows, std::int32_t first_row) {
+  const std::int64_t count = sequence.unscored(sequence.computed, sequence.computed + rows);
+  if (count == 0) return;
+  step_prompt_scores_.push_back({&sequence, step_scores_.size(), static_cast<std::size_t>(count)});
+  const std::int64_t begin = std::max(sequence.computed, sequence.scored);
+  for (std::int64_t at = begin; at < begin + count; ++at) {
+    step_scores_.push_back({.logits_row = static_cast<std::int32_t>(step_logits_rows_.size()),
+                            .token = sequence.tokens[static_cast<std::size_t>(at + 1)],
+                            .top = sequence.request.prompt_logprobs});
+    step_logits_rows_.push_back(first_row + static_cast<std::int32_t>(at - sequence.computed));
+  }
+}
+
+void Engine::add_sample(Sequence& sequence, std::int32_t row) {
+  const Request& request = sequence.request;
+  const bool early = sequence.record.answer_tokens < request.min_tokens;
+  const auto logits_row = static_cast<std::int32_t>(step_logits_rows_.size());
+  SampleRow sample{.logits_row = logits_row,
+                   .params = request.sampling,
+                   .counts = sequence.counts,
+                   .position = static_cast<std::uint64_t>(sequence.tokens.size())};
+  if (request.constraint) sample.mask = constraint_mask(sequence, early);
+  // A mask keeps the stop tokens away by itself, where it does.
+  const bool stop_biases = early && sample.mask.empty();
+  sample.bias = std::span(sequence.biases).subspan(stop_biases ? 0 : sequence.stop_biases);
+  Sampled sampled{.sequence = &sequence};
+  if (request.logprobs >= 0) {
+    sampled.score = static_cast<std::int32_t>(step_scores_.size());
+    step_scores_.push_back({.logits_row = logits_row,
+                            .sample = static_cast<std::int32_t>(step_samples_.size()),
+                            .top = request.logprobs});
+  }
+  step_samples_.push_back(sample);
+  step_logits_rows_.push_back(row);
+  step_sampled_.push_back(sampled);
+}
+
+// Empty: any token may come. `early`: stop tokens should not, unless the grammar has come to its
+// end and lets nothing else follow.
+std::span<const std::uint32_t> Engine::constraint_mask(Sequence& sequence, bool early) {
+  std::vector<std::uint32_t>& mask = sequence.mask;
+  mask.resize((static_cast<std::size_t>(backend_.graph().config.vocab_size) + 31) / 32);
+  if (!sequence.request.constraint->allowed(mask)) return {};
+  if (!early) return mask;
+  std::vector<TokenId> stops;
+  for (const TokenId token : sequence.request.stop_tokens) {
+    const auto word = static_cast<std::size_t>(token) / 32;
+    const std::uint32_t bit = 1u << (static_cast<std::uint32_t>(token) % 32);
+    if (token < 0 || word >= mask.size() || (mask[word] & bit) == 0) continue;
+    mask[word] &= ~bit;
+    stops.push_back(token);
+  }
+  if (std::all_of(mask.begin(), mask.end(), [](std::uint32_t word) { return word == 0; })) {
+    for (const TokenId token : stops) {
+      mask[static_cast<std::size_t>(token) / 32] |= 1u << (static_cast<std::uint32_t>(token) % 32);
+    }
+  }
+  return mask;
 }
 
 Update Engine::take_token(Sequence& sequence, const SampledToken& sampled, TimePoint now) {
   Update update{.request = sequence.id};
-  if (sampled.token < 0) {
+  update.prompt_logprobs = std::exchange(sequence.prompt_logprobs, {});
+  TokenConstraint* constraint = sequence.request.constraint.get();
+  if (sampled.token < 0 || (constraint != nullptr && !constraint->accept(sampled.token))) {
     update.finish = FinishReason::kError;
     return update;
   }
@@ -191,16 +310,41 @@ Result<std::vector<Update>> Engine::step() {
   LIQUIDGEMM_RETURN_IF_ERROR(backend_.step({.tokens = step_tokens_,
                                             .sequences = step_sequences_,
                                             .logits_rows = step_logits_rows_,
-                                            .samples = step_samples_}));
+                                            .samples = step_samples_,
+                                            .scores = step_scores_}));
   scheduler_.complete();
   const TimePoint now = clock_();
+  take_prompt_scores(updates, now);
   const std::span<const SampledToken> sampled = backend_.sampled();
   for (std::size_t i = 0; i < step_sampled_.size(); ++i) {
-    Sequence& sequence = *step_sampled_[i];
-    Update& update = updates.emplace_back(take_token(sequence, sampled[i], now));
-    if (update.finish != FinishReason::kNone) end(sequence, update, now);
+    const auto [sequence, score] = step_sampled_[i];
+    if (sequence == nullptr) continue;
+    Update& update = updates.emplace_back(take_token(*sequence, sampled[i], now));
+    if (update.token >= 0 && score >= 0) {
+      update.logprobs =
+          position_logprobs(update.token, backend_.scores()[static_cast<std::size_t>(score)]);
+    }
+    if (update.finish != FinishReason::kNone) end(*sequence, update, now);
   }
   return updates;
+}
+
+void Engine::take_prompt_scores(std::vector<Update>& updates, TimePoint now) {
+  for (const auto& [sequence, first, count] : step_prompt_scores_) {
+    bool usable = true;
+    for (std::size_t i = first; i < first + count; ++i) {
+      const TokenScore& score = backend_.scores()[i];
+      usable = usable && !std::isnan(score.logprob);
+      sequence->prompt_logprobs.push_back(position_logprobs(step_scores_[i].token, score));
+    }
+    sequence->scored += static_cast<std::int64_t>(count);
+    if (usable) continue;
+    for (Sampled& sampled : step_sampled_) {
+      if (sampled.sequence == sequence) sampled.sequence = nullptr;
+    }
+    end(*sequence,
+        updates.emplace_back(Update{.request = sequence->id, .finish = FinishReason::kError}), now);
+  }
 }
 
 void Engine::end(Sequence& sequence, Update& update, TimePoint now) {

@@ -52,15 +52,20 @@ class Engine {
   std::int64_t max_sequences() const { return scheduler_.options().max_sequences; }
   const Scheduler& scheduler() const { return scheduler_; }
 
-  // Decides what runs, runs one backend step, reports what happened, a token for each row of
-  // logits in their order. Nothing to do: no updates. After an error the requests are as they were.
+  // Decides what runs, runs one backend step, reports what happened, each sampled token in the
+  // order of the rows. Nothing to do: no updates. After an error the requests are as they were.
   Result<std::vector<Update>> step();
   // After a step that failed: ends the requests that it held with kError.
   std::vector<Update> abandon_step();
 
  private:
   std::int64_t longest(const Request& request) const;
+  Status check_tokens(const Request& request) const;
   void build_step(const std::vector<Scheduler::Work>& work);
+  void add_prompt_scores(Sequence& sequence, std::int64_t rows, std::int32_t first_row);
+  void add_sample(Sequence& sequence, std::int32_t row);
+  std::span<const std::uint32_t> constraint_mask(Sequence& sequence, bool early);
+  void take_prompt_scores(std::vector<Update>& updates, TimePoint now);
   void end(Sequence& sequence, Update& update, TimePoint now);
   Update take_token(Sequence& sequence, const SampledToken& sampled, TimePoint now);
 
@@ -74,8 +79,19 @@ class Engine {
   std::vector<SequenceRows> step_sequences_;
   std::vector<std::int32_t> step_logits_rows_;
   std::vector<SampleRow> step_samples_;
-  std::vector<RequestId> step_held_;     // of step_sequences_
-  std::vector<Sequence*> step_sampled_;  // the sequence of each sample
+  std::vector<RequestId> step_held_;  // of step_sequences_
+  std::vector<ScoreRow> step_scores_;
+  struct Sampled {
+    Sequence* sequence = nullptr;  // null: it has ended
+    std::int32_t score = -1;       // of step_scores_; -1: none is wanted
+  };
+  std::vector<Sampled> step_sampled_;  // of each sample
+  struct PromptScores {
+    Sequence* sequence = nullptr;
+    std::size_t first = 0;  // of step_scores_
+    std::size_t count = 0;
+  };
+  std::vector<PromptScores> step_prompt_scores_;
 };
 
 }  // namespace liquidgemm

@@ -11,6 +11,7 @@
 
 #include "engine/token_constraint.h"
 #include "model/tokenizer/tokenizer.h"
+#include "ops/logprobs.h"
 #include "ops/sampling.h"
 
 namespace liquidgemm {
@@ -21,17 +22,9 @@ using TimePoint = std::chrono::steady_clock::time_point;
 // A longer salt is refused.
 inline constexpr std::size_t kMaxCacheSalt = 1024;
 
-inline constexpr std::int32_t kMaxLogprobs = 20;
-
-struct TokenBias {
-  TokenId token = 0;
-  float bias = 0.0f;  // [-100, 100]
-};
-
-struct TokenLogprob {
-  TokenId token = 0;
-  float logprob = 0.0f;
-};
+inline constexpr std::size_t kMaxLogitBiases = 1024;
+inline constexpr float kMaxLogitBias = 100.0f;
+inline constexpr std::size_t kMaxStopTokens = 1024;
 
 // One position: the token that stands there, and the likeliest ones, descending.
 struct PositionLogprobs {
@@ -42,15 +35,19 @@ struct PositionLogprobs {
 struct Request {
   std::vector<TokenId> prompt;  // at least one token
   SamplingParams sampling;
-  std::int64_t max_tokens = 256;      // of the answer, at least 1
-  std::vector<TokenId> stop_tokens;   // end the answer and are not part of it
-  std::int64_t min_tokens = 0;        // stop tokens are not drawn before
-  std::vector<TokenBias> logit_bias;  // added to the logits; each token once
+  std::int64_t max_tokens = 256;     // of the answer, at least 1
+  std::vector<TokenId> stop_tokens;  // end the answer and are not part of it; kMaxStopTokens
+  // Stop tokens are not drawn before so many tokens, at most max_tokens, unless the constraint
+  // lets nothing else come.
+  std::int64_t min_tokens = 0;
+  // Added to the logits before penalties. kMaxLogitBiases, each token once, within kMaxLogitBias.
+  std::vector<TokenBias> logit_bias;
   // Of each token of the answer: -1 none, else its own log-probability and those of so many of the
   // likeliest tokens, at most kMaxLogprobs. By the logits as the model gives them.
   std::int32_t logprobs = -1;
   // The same for the prompt's tokens from the second on. The prompt is then not looked up in the
-  // prefix cache: all of its logits are computed.
+  // prefix cache: all of its logits are computed, as many rows a step as the backend has logits
+  // for.
   std::int32_t prompt_logprobs = -1;
   std::shared_ptr<TokenConstraint> constraint;  // null: any token may come
   // Only requests of the same salt share cached prefixes, so that nobody can learn from the time
@@ -62,7 +59,7 @@ enum class FinishReason {
   kNone,    // still running
   kStop,    // a stop token
   kLength,  // max_tokens, or the longest sequence the backend takes
-  kError,   // the model's output for this sequence was not finite
+  kError,   // the logits were not finite, the constraint let nothing come, or a step failed
 };
 std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "error"
 
@@ -84,7 +81,8 @@ struct Update {
   TokenId token = -1;  // -1: no token, only the end
   FinishReason finish = FinishReason::kNone;
   std::optional<PositionLogprobs> logprobs = std::nullopt;  // with a token, when asked for
-  // Before or with the first token, when asked for: the prompt's positions from the second on.
+  // With the first token (or the end, where there is none), when asked for: the prompt's positions
+  // from the second on.
   std::vector<PositionLogprobs> prompt_logprobs = {};
   std::optional<RequestRecord> record = std::nullopt;  // with the end
   // With a token from the second on.

@@ -29,6 +29,7 @@ Scheduler::Scheduler(SchedulerOptions options)
       cache_(options_.pages, options_.scope,
              options_.page_hash ? options_.page_hash : PrefixCache::random_hash()) {
   assert(options_.max_sequences >= 1 && options_.max_sequences <= options_.max_batched_tokens);
+  options_.max_logits_rows = std::max(options_.max_logits_rows, options_.max_sequences);
   if (options_.prompt_chunk <= 0) options_.prompt_chunk = options_.max_batched_tokens;
 }
 
@@ -73,12 +74,13 @@ PrefixCache::Key Scheduler::page_key(Sequence& sequence, std::int64_t index) {
 }
 
 // Takes over the pages that others have computed already. At least the last token is left to
-// compute: its logits are wanted.
+// compute: its logits are wanted, and so may be those of a prompt.
 void Scheduler::take_cached_pages(Sequence& sequence) {
   if (!options_.prefix_caching) return;
   while (sequence.linkable && sequence.computed == page_count(sequence) * kPageTokens &&
          sequence.linked == page_count(sequence) &&
-         sequence.computed + kPageTokens < sequence.length()) {
+         sequence.computed + kPageTokens < sequence.length() &&
+         sequence.unscored(sequence.computed, sequence.computed + kPageTokens) == 0) {
     const auto page = cache_.find(page_key(sequence, sequence.linked));
     if (!page) return;
     pool_.hold(*page);
@@ -148,6 +150,27 @@ void Scheduler::add_work(Sequence& sequence, std::int64_t rows) {
   work_.push_back({.sequence = &sequence, .rows = rows});
 }
 
+// The next chunk of a prompt: as many rows as budget, pages and logits allow, which are taken.
+std::int64_t Scheduler::take_prompt_rows(Sequence& sequence) {
+  const std::int64_t begin = sequence.computed;
+  std::int64_t rows = std::min({sequence.missing(), prompt_rows_, options_.prompt_chunk});
+  if (rows <= 0) return 0;
+  const auto logits = [&](std::int64_t count) {
+    return sequence.unscored(begin, begin + count) + (count == sequence.missing() ? 1 : 0);
+  };
+  const std::int64_t most = spare_logits_ + 1;
+  if (logits(rows) > most) {
+    // Up to where the rows run out; the prompt's last one samples, perhaps in a step of its own.
+    rows = std::max(sequence.scored - begin, std::int64_t{0}) +
+           std::min(most, sequence.unscored(begin, begin + rows));
+  }
+  rows = take_pages(sequence, rows);
+  if (rows <= 0) return 0;
+  prompt_rows_ -= rows;
+  spare_logits_ -= std::max<std::int64_t>(logits(rows) - 1, 0);
+  return rows;
+}
+
 void Scheduler::schedule_running() {
   // running_ may lose sequences at its end meanwhile, never ones that have work already.
   for (std::size_t i = 0; i < running_.size(); ++i) {
@@ -162,11 +185,7 @@ void Scheduler::schedule_running() {
       sequence.record.cached_tokens += sequence.computed - computed;
       prefix_hit_tokens_ += sequence.computed - computed;
     }
-    const std::int64_t wanted = std::min({sequence.missing(), prompt_rows_, options_.prompt_chunk});
-    const std::int64_t rows = wanted > 0 ? take_pages(sequence, wanted) : 0;
-    if (rows <= 0) continue;
-    prompt_rows_ -= rows;
-    add_work(sequence, rows);
+    if (const std::int64_t rows = take_prompt_rows(sequence); rows > 0) add_work(sequence, rows);
   }
 }
 
@@ -185,15 +204,15 @@ void Scheduler::admit(TimePoint now) {
     if (!sequence.record.first_scheduled) {
       sequence.record.first_scheduled = now;
       sequence.record.cached_tokens = sequence.computed;
-      if (options_.prefix_caching) prefix_query_tokens_ += sequence.record.prompt_tokens;
+      if (options_.prefix_caching && sequence.request.prompt_logprobs < 0) {
+        prefix_query_tokens_ += sequence.record.prompt_tokens;
+      }
       prefix_hit_tokens_ += sequence.computed;
     }
     waiting_.pop_front();
     running_.push_back(&sequence);
-    const std::int64_t rows =
-        take_pages(sequence, std::min({sequence.missing(), prompt_rows_, options_.prompt_chunk}));
+    const std::int64_t rows = take_prompt_rows(sequence);
     reserved += soon_needed(sequence);
-    prompt_rows_ -= rows;
     add_work(sequence, rows);
   }
 }
@@ -202,6 +221,9 @@ const std::vector<Scheduler::Work>& Scheduler::schedule(TimePoint now) {
   work_.clear();
   prompt_rows_ = options_.max_batched_tokens;
   for (const Sequence* sequence : running_) prompt_rows_ -= sequence->missing() == 1 ? 1 : 0;
+  spare_logits_ = options_.max_logits_rows -
+                  std::min(options_.max_sequences,
+                           static_cast<std::int64_t>(running_.size() + waiting_.size()));
   const std::int64_t preemptions = preemptions_;
   schedule_running();
   if (preemptions_ == preemptions) admit(now);

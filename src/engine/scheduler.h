@@ -10,6 +10,8 @@
 //     takes pages from later ones only, so the earliest one always moves on.
 //   * Waiting sequences start in order of arrival, and only when the pages for all of their tokens
 //     are there beside what the running ones are about to need.
+//   * Every sequence of a step may have one row of logits. Those left over go to prompts whose
+//     log-probabilities are wanted, a row for each token; the chunks of these are cut to fit.
 //   * Full pages are shared by sequences that begin alike (prefix_cache.h).
 #pragma once
 
@@ -30,6 +32,7 @@ struct SchedulerOptions {
   std::int64_t pages = 0;
   std::int64_t max_sequences = 1;       // that run at once; at most max_batched_tokens
   std::int64_t max_batched_tokens = 1;  // tokens of one step
+  std::int64_t max_logits_rows = 0;     // of one step; no less than max_sequences
   std::int64_t prompt_chunk = 0;        // of one sequence in one step; 0: the whole step
   bool prefix_caching = true;
   std::string scope = {};            // see PrefixCache
@@ -71,6 +74,7 @@ class Scheduler {
   PrefixCache::Key page_key(Sequence& sequence, std::int64_t index);
   void take_cached_pages(Sequence& sequence);
   std::int64_t take_pages(Sequence& sequence, std::int64_t rows);
+  std::int64_t take_prompt_rows(Sequence& sequence);
   void link_full_pages(Sequence& sequence);
   void drop_pages(Sequence& sequence);
   void preempt_latest();
@@ -86,6 +90,7 @@ class Scheduler {
   std::deque<Sequence*> waiting_;
   std::vector<Work> work_;
   std::int64_t prompt_rows_ = 0;  // left in the step being decided
+  std::int64_t spare_logits_ = 0;
   std::int64_t preemptions_ = 0;
   std::int64_t prefix_query_tokens_ = 0;
   std::int64_t prefix_hit_tokens_ = 0;

@@ -89,8 +89,21 @@ Status Backend::check(const StepInput& input) const {
       return wrong("a sample names logits row " + std::to_string(sample.logits_row));
     }
   }
-  if (static_cast<std::int64_t>(input.samples.size()) > limit.max_logits_rows) {
-    return wrong("too many samples");
+  if (static_cast<std::int64_t>(input.samples.size()) > limit.max_logits_rows ||
+      static_cast<std::int64_t>(input.scores.size()) > limit.max_logits_rows) {
+    return wrong("too many samples or scores");
+  }
+  for (const ScoreRow& score : input.scores) {
+    const bool row = score.logits_row >= 0 &&
+                     static_cast<std::size_t>(score.logits_row) < input.logits_rows.size();
+    const bool token =
+        score.token >= 0
+            ? score.token < graph_->config.vocab_size
+            : score.sample >= 0 && static_cast<std::size_t>(score.sample) < input.samples.size();
+    if (!row || !token || score.top < 0 || score.top > kMaxLogprobs) {
+      return wrong("a score of logits row " + std::to_string(score.logits_row) +
+                   " names what is not there");
+    }
   }
   return ok_status();
 }

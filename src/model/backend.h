@@ -15,6 +15,7 @@
 #include "liquidgemm/status.h"
 #include "model/graph.h"
 #include "model/tokenizer/tokenizer.h"
+#include "ops/logprobs.h"
 #include "ops/sampling.h"
 
 namespace liquidgemm {
@@ -48,7 +49,17 @@ struct SampleRow {
   std::int32_t logits_row = 0;  // index into StepInput::logits_rows
   SamplingParams params;
   std::span<const TokenCount> counts;
-  std::uint64_t position = 0;  // the position that the sampled token will have
+  std::uint64_t position = 0;                // the position that the sampled token will have
+  std::span<const TokenBias> bias = {};      // see LogitChanges
+  std::span<const std::uint32_t> mask = {};  // of the whole vocabulary, or empty
+};
+
+// A token whose log-probability is wanted, and how many of the likeliest.
+struct ScoreRow {
+  std::int32_t logits_row = 0;  // index into StepInput::logits_rows
+  TokenId token = -1;           // -1: the one that `sample` draws
+  std::int32_t sample = -1;     // index into StepInput::samples
+  std::int32_t top = 0;         // at most kMaxLogprobs
 };
 
 struct StepInput {
@@ -56,6 +67,7 @@ struct StepInput {
   std::span<const SequenceRows> sequences;    // cover all rows, in order, no sequence twice
   std::span<const std::int32_t> logits_rows;  // ascending rows
   std::span<const SampleRow> samples;
+  std::span<const ScoreRow> scores = {};  // no more than logits_rows may have
 };
 
 // Rows as the next linear layers read them: quantised, or float where the weights are.
@@ -86,6 +98,7 @@ class Backend {
   // Results of the last step; rows count as in StepInput::logits_rows.
   virtual std::span<const float> logits(std::int64_t row) const = 0;
   virtual std::span<const SampledToken> sampled() const = 0;
+  virtual std::span<const TokenScore> scores() const = 0;  // as StepInput::scores
 
   // The planned model.
   const ModelGraph& graph() const { return *graph_; }
@@ -115,6 +128,8 @@ class Backend {
   virtual LinearInput final_norm_quantize() = 0;
   virtual void lm_head(const LinearInput& input) = 0;
   virtual void sample() = 0;
+  // After sample(), where scores are wanted. Of a sample without a token: anything.
+  virtual void score() = 0;
 
  protected:
   const ModelGraph* graph_ = nullptr;  // set by plan

@@ -113,6 +113,7 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   tasks_.reserve(std::max(static_cast<std::size_t>(limits_.max_rows * config.kv_heads),
                           cuts_.size() * splits));
   sampled_.reserve(static_cast<std::size_t>(limits_.max_logits_rows));
+  scores_.reserve(static_cast<std::size_t>(limits_.max_logits_rows));
   sample_scratch_.resize(static_cast<std::size_t>(pool_->threads()));
   graph_ = &owned_graph_;
   return ok_status();
@@ -222,6 +223,7 @@ void CpuBackend::begin(const StepInput& input) {
   rows_ = static_cast<std::int64_t>(input.tokens.size());
   tasks_.clear();
   sampled_.clear();
+  scores_.clear();
   const std::int32_t together = attention_rows_together();
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
@@ -387,10 +389,26 @@ void CpuBackend::sample() {
                         for (std::int64_t i = begin; i < end; ++i) {
                           const SampleRow& row = input_->samples[static_cast<std::size_t>(i)];
                           sampled_[static_cast<std::size_t>(i)] = liquidgemm::sample(
-                              logits(row.logits_row), row.params, row.counts, row.position,
-                              sample_scratch_[static_cast<std::size_t>(worker)]);
+                              logits(row.logits_row), row.params,
+                              {.bias = row.bias, .mask = row.mask, .counts = row.counts},
+                              row.position, sample_scratch_[static_cast<std::size_t>(worker)]);
                         }
                       });
+}
+
+void CpuBackend::score() {
+  scores_.resize(input_->scores.size());
+  pool_->parallel_for(
+      static_cast<std::int64_t>(input_->scores.size()), 1,
+      [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const ScoreRow& row = input_->scores[static_cast<std::size_t>(i)];
+          const TokenId token =
+              row.token >= 0 ? row.token : sampled_[static_cast<std::size_t>(row.sample)].token;
+          if (token < 0) continue;
+          score_token(logits(row.logits_row), token, row.top, scores_[static_cast<std::size_t>(i)]);
+        }
+      });
 }
 
 }  // namespace liquidgemm

@@ -26,6 +26,7 @@ class CpuBackend final : public Backend {
 
   std::span<const float> logits(std::int64_t row) const override;
   std::span<const SampledToken> sampled() const override;
+  std::span<const TokenScore> scores() const override { return scores_; }
   const BackendLimits& limits() const override { return limits_; }
   std::int64_t page_bytes() const override;
   std::size_t weight_bytes() const override;
@@ -46,6 +47,7 @@ class CpuBackend final : public Backend {
   LinearInput final_norm_quantize() override;
   void lm_head(const LinearInput& input) override;
   void sample() override;
+  void score() override;
 
  private:
   // The packed matrices of a group: one, or one a part where the parts differ in scheme.
@@ -158,6 +160,7 @@ class CpuBackend final : public Backend {
   std::vector<AttentionTask> tasks_;
   std::vector<CutAttention> cuts_;
   std::vector<SampledToken> sampled_;
+  std::vector<TokenScore> scores_;
   std::vector<std::vector<float>> sample_scratch_;  // one a worker
 };
 

@@ -25,6 +25,7 @@ void run_transformer(Backend& backend, const ModelGraph& graph, const StepInput&
   const LinearInput last = backend.final_norm_quantize();
   backend.lm_head(last);
   backend.sample();
+  if (!input.scores.empty()) backend.score();
 }
 
 }  // namespace liquidgemm

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "ops/cpu/ops.h"
+#include "ops/lane_sum.h"
 #include "ops/philox.h"
 
 namespace liquidgemm {
@@ -70,6 +71,36 @@ bool has_penalties(const SamplingParams& params) {
          params.frequency_penalty != 0.0f;
 }
 
+// A huge change must not make an infinity, which has a meaning of its own.
+float finite(float value) {
+  if (value > FLT_MAX) return FLT_MAX;
+  if (value < -FLT_MAX) return -FLT_MAX;
+  return value;
+}
+
+void apply_bias(std::span<const TokenBias> biases, std::span<float> x) {
+  for (const TokenBias& bias : biases) {
+    if (bias.token < 0 || static_cast<std::size_t>(bias.token) >= x.size()) continue;
+    float& value = x[static_cast<std::size_t>(bias.token)];
+    if (bias.bias == -kInfinity) {
+      value = -kInfinity;
+    } else if (std::isfinite(value)) {
+      value = finite(value + bias.bias);
+    }
+  }
+}
+
+void apply_mask(std::span<const std::uint32_t> mask, std::span<float> x) {
+  for (std::size_t begin = 0; begin < x.size(); begin += 32) {
+    const std::uint32_t word = begin / 32 < mask.size() ? mask[begin / 32] : 0;
+    if (word == 0xFFFFFFFFu) continue;
+    const std::size_t count = x.size() - begin < 32 ? x.size() - begin : 32;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (((word >> i) & 1u) == 0) x[begin + i] = -kInfinity;
+    }
+  }
+}
+
 void apply_penalties(const SamplingParams& params, std::span<const TokenCount> counts,
                      std::span<float> x) {
   for (const TokenCount& count : counts) {
@@ -83,9 +114,7 @@ void apply_penalties(const SamplingParams& params, std::span<const TokenCount> c
       value -= params.frequency_penalty * static_cast<float>(count.in_answer);
       value -= params.presence_penalty;
     }
-    // A huge penalty must not make an infinity, which has a meaning of its own.
-    if (value > FLT_MAX) value = FLT_MAX;
-    if (value < -FLT_MAX) value = -FLT_MAX;
+    value = finite(value);
   }
 }
 
@@ -142,18 +171,6 @@ Cut shortest_list(std::span<const float> y, double target, const Weight& weight)
     if (above >= target) break;
   }
   return cut;
-}
-
-// Eight running sums in double: a fixed order that vectorises.
-double sum_of(const float* e, std::size_t count) {
-  double lanes[8] = {};
-  std::size_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    for (int l = 0; l < 8; ++l) lanes[l] += static_cast<double>(e[i + l]);
-  }
-  for (; i < count; ++i) lanes[0] += static_cast<double>(e[i]);
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
 // Sums of blocks first, so that the walk enters only the block that holds the answer.
@@ -317,16 +334,17 @@ float uniform_at(std::uint64_t seed, std::uint64_t position) {
 }
 
 SampledToken sample(std::span<const float> logits, const SamplingParams& params,
-                    std::span<const TokenCount> counts, std::uint64_t position,
+                    const LogitChanges& changes, std::uint64_t position,
                     std::vector<float>& scratch) {
   Scan scan = scan_logits(logits);
   if (!scan.usable) return {};
   const auto chosen = [&](std::size_t i) {
     return SampledToken{static_cast<std::int32_t>(i), logits[i]};
   };
-  const bool penalised = has_penalties(params) && !counts.empty();
+  const bool penalised = has_penalties(params) && !changes.counts.empty();
+  const bool changed = penalised || !changes.bias.empty() || !changes.mask.empty();
   const std::size_t vocabulary = logits.size();
-  if (params.temperature == 0.0f && !penalised) {
+  if (params.temperature == 0.0f && !changed) {
     return chosen(static_cast<std::size_t>(scan.argmax));
   }
 
@@ -335,10 +353,13 @@ SampledToken sample(std::span<const float> logits, const SamplingParams& params,
   std::span<float> e(scratch.data() + vocabulary, vocabulary);
   std::span<float> ids(scratch.data() + 2 * vocabulary, vocabulary);
   const float* x = logits.data();
-  if (penalised) {
+  if (changed) {
     std::memcpy(y.data(), x, vocabulary * sizeof(float));
-    apply_penalties(params, counts, y);
+    apply_bias(changes.bias, y);
+    if (!changes.mask.empty()) apply_mask(changes.mask, y);
+    if (penalised) apply_penalties(params, changes.counts, y);
     scan = scan_logits(y);
+    if (!scan.usable) return {};
     if (params.temperature == 0.0f) return chosen(static_cast<std::size_t>(scan.argmax));
     x = y.data();
   }

@@ -33,9 +33,25 @@ struct TokenCount {
   std::int32_t in_answer = 0;
 };
 
+struct TokenBias {
+  std::int32_t token = 0;
+  float bias = 0.0f;  // -inf: the token is never drawn
+};
+
+// What is done to the logits of one request before a token is drawn. Tokens outside the vocabulary
+// are passed over.
+struct LogitChanges {
+  std::span<const TokenBias> bias = {};
+  // Bit t % 32 of word t / 32: token t may be drawn. Empty: every token may; else tokens past its
+  // end may not.
+  std::span<const std::uint32_t> mask = {};
+  std::span<const TokenCount> counts = {};  // each token once
+};
+
 struct SampledToken {
-  std::int32_t token = -1;  // -1: the logits hold a NaN or no finite value
-  float logit = 0.0f;       // as the model gave it
+  // -1: the logits hold a NaN or no finite value, or none that may be drawn.
+  std::int32_t token = -1;
+  float logit = 0.0f;  // as the model gave it
 };
 
 // A uniform number in [0, 1) with 24 bits, from Philox-4x32-10 keyed by seed at counter position.
@@ -43,8 +59,10 @@ float uniform_at(std::uint64_t seed, std::uint64_t position);
 
 // The next token for checked parameters. Each step sees what the one before left:
 //
-//   penalties     over the tokens of `counts` (each token once): repetition, then frequency and
-//                 presence; a finite logit stays finite
+//   bias          added to finite logits, which stay finite unless it is -inf
+//   mask          -inf where a token may not be drawn
+//   penalties     over the tokens of `counts`: repetition, then frequency and presence; a finite
+//                 logit stays finite
 //   greedy        temperature 0 ends here: the largest logit
 //   temperature   y = (x - max x) / temperature
 //   top-k         the k largest y
@@ -55,10 +73,9 @@ float uniform_at(std::uint64_t seed, std::uint64_t position);
 //                 exceeds (uniform_at(seed, position) + 2^-25) times their total
 //
 // Ties go to the lower token id. A logit of +inf takes everything (shared where there are several).
-// `counts` may be empty and entries outside the vocabulary are passed over. `scratch` grows to
-// three times the vocabulary once and is reused.
+// `scratch` grows to three times the vocabulary once and is reused.
 SampledToken sample(std::span<const float> logits, const SamplingParams& params,
-                    std::span<const TokenCount> counts, std::uint64_t position,
+                    const LogitChanges& changes, std::uint64_t position,
                     std::vector<float>& scratch);
 
 }  // namespace liquidgemm

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -40,6 +42,35 @@ class FakeBackend final : public Backend {
     return sum;
   }
 
+  // The sampler's: `first`, or the next one that may be drawn; -1: none.
+  static TokenId first_allowed(TokenId first, std::span<const TokenBias> bias,
+                               std::span<const std::uint32_t> mask, std::int64_t vocabulary) {
+    for (std::int64_t i = 0; i < vocabulary; ++i) {
+      const auto token = static_cast<TokenId>((first + i) % vocabulary);
+      const auto at = static_cast<std::size_t>(token);
+      if (!mask.empty() && ((mask[at / 32] >> (at % 32)) & 1u) == 0) continue;
+      const auto never = [&](const TokenBias& one) {
+        return one.token == token && std::isinf(one.bias);
+      };
+      if (std::none_of(bias.begin(), bias.end(), never)) return token;
+    }
+    return -1;
+  }
+  // Of finite biases.
+  static std::uint64_t bias_digest(std::span<const TokenBias> bias) {
+    std::uint64_t sum = 0;
+    for (const TokenBias& one : bias) {
+      if (std::isinf(one.bias)) continue;
+      sum += splitmix64(static_cast<std::uint64_t>(one.token) * 1000 + 500 +
+                        static_cast<std::uint64_t>(one.bias));
+    }
+    return sum;
+  }
+  // Of a token after the row with this digest.
+  static float logprob(std::uint64_t digest, TokenId token) {
+    return -static_cast<float>(splitmix64(digest + static_cast<std::uint64_t>(token)) % 4096) / 64;
+  }
+
   FakeBackend(const BackendLimits& limits, std::int64_t vocabulary) : limits_(limits) {
     own_graph_.config.vocab_size = vocabulary;
     own_graph_.layers.resize(1);
@@ -64,6 +95,7 @@ class FakeBackend final : public Backend {
   }
   std::span<const float> logits(std::int64_t) const override { return {}; }
   std::span<const SampledToken> sampled() const override { return sampled_; }
+  std::span<const TokenScore> scores() const override { return scores_; }
   const BackendLimits& limits() const override {
     static constexpr BackendLimits kNothing{.max_rows = 0};
     return failing_ ? kNothing : limits_;
@@ -78,6 +110,7 @@ class FakeBackend final : public Backend {
     total_rows_ += static_cast<std::int64_t>(input.tokens.size());
     digests_.resize(input.tokens.size());
     sampled_.clear();
+    scores_.clear();
   }
   void embed(RowBuffer) override {}
   LinearInput add_norm_quantize(std::size_t, bool, bool) override { return {}; }
@@ -118,10 +151,26 @@ class FakeBackend final : public Backend {
     for (const SampleRow& row : input_->samples) {
       const auto at =
           static_cast<std::size_t>(input_->logits_rows[static_cast<std::size_t>(row.logits_row)]);
+      const std::int64_t vocabulary = own_graph_.config.vocab_size;
+      const TokenId first =
+          next_token(digests_[at], counts_digest(row.counts) + bias_digest(row.bias),
+                     row.params.seed, row.position, vocabulary);
       sampled_.push_back(
-          {.token = next_token(digests_[at], counts_digest(row.counts), row.params.seed,
-                               row.position, own_graph_.config.vocab_size),
-           .logit = 0.0f});
+          {.token = first_allowed(first, row.bias, row.mask, vocabulary), .logit = 0.0f});
+    }
+  }
+  void score() override {
+    for (const ScoreRow& row : input_->scores) {
+      const std::uint64_t seen = digests_[static_cast<std::size_t>(
+          input_->logits_rows[static_cast<std::size_t>(row.logits_row)])];
+      const TokenId token =
+          row.token >= 0 ? row.token : sampled_[static_cast<std::size_t>(row.sample)].token;
+      TokenScore& score = scores_.emplace_back();
+      score.logprob = logprob(seen, token);
+      for (; score.count < row.top; ++score.count) {
+        const TokenId other = static_cast<TokenId>(score.count);
+        score.top[static_cast<std::size_t>(score.count)] = {other, logprob(seen, other)};
+      }
     }
   }
 
@@ -173,6 +222,7 @@ class FakeBackend final : public Backend {
   const StepInput* input_ = nullptr;
   std::vector<std::uint64_t> digests_;  // by row
   std::vector<SampledToken> sampled_;
+  std::vector<TokenScore> scores_;
   std::string error_;
   std::int64_t total_rows_ = 0;
   std::atomic<bool> failing_ = false;

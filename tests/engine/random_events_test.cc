@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/fake_backend.h"
+#include "engine/fake_constraint.h"
 #include "fresh_seed.h"
 #include "ops/cpu/ops.h"
 
@@ -38,34 +39,80 @@ struct Expected {
   Request request;
   std::vector<TokenId> answer;
   FinishReason finish = FinishReason::kLength;
-  std::size_t seen = 0;  // tokens that came so far
+  std::vector<float> prompt_logprobs;  // of every token from the second on
+  std::vector<float> logprobs;
+  std::size_t seen = 0;         // tokens that came so far
+  std::size_t prompt_seen = 0;  // log-probabilities of the prompt
 };
 
+// A constraint of the same kind for the request and for its lone run.
+struct Grammar {
+  std::uint64_t seed = 0, sparsity = 0;
+  std::int64_t end_after = 0;
+  TokenId end_token = 0;
+
+  std::shared_ptr<TokenConstraint> make() const {
+    return std::make_shared<FakeConstraint>(seed, sparsity, kVocabulary, end_after, end_token);
+  }
+};
+
+// What the constraint and min_tokens leave of a mask.
+std::vector<std::uint32_t> lone_mask(const Request& request, TokenConstraint& constraint,
+                                     bool early) {
+  std::vector<std::uint32_t> mask((kVocabulary + 31) / 32);
+  if (!constraint.allowed(mask)) mask.assign(mask.size(), ~0u);
+  if (!early) return mask;
+  std::vector<std::uint32_t> rest = mask;
+  for (const TokenId stop : request.stop_tokens) {
+    rest[static_cast<std::size_t>(stop) / 32] &= ~(1u << (stop % 32));
+  }
+  const bool some = std::any_of(rest.begin(), rest.end(), [](auto word) { return word != 0; });
+  return some ? rest : mask;
+}
+
 // What the fake backend would answer to the request alone, without any page.
-Expected lone_run(Request request, std::int64_t max_position) {
+Expected lone_run(Request request, std::int64_t max_position, const Grammar* grammar) {
   Expected expected;
+  const auto constraint = grammar != nullptr ? grammar->make() : nullptr;
   const bool penalty = request.sampling.repetition_penalty != 1.0f;
   std::map<TokenId, TokenCount> counts;
   std::uint64_t digest = 0;
+  std::int64_t position = 0;
   for (const TokenId token : request.prompt) {
+    if (request.prompt_logprobs >= 0 && position > 0) {
+      expected.prompt_logprobs.push_back(FakeBackend::logprob(digest, token));
+    }
+    ++position;
     digest = FakeBackend::digest(digest, token);
     counts[token].token = token;
     counts[token].in_prompt = true;
   }
-  auto position = static_cast<std::int64_t>(request.prompt.size());
   while (true) {
     std::vector<TokenCount> list;
     if (penalty) {
       for (const auto& [token, count] : counts) list.push_back(count);
     }
-    const TokenId token =
-        FakeBackend::next_token(digest, FakeBackend::counts_digest(list), request.sampling.seed,
-                                static_cast<std::uint64_t>(position), kVocabulary);
+    const TokenId first = FakeBackend::next_token(
+        digest, FakeBackend::counts_digest(list) + FakeBackend::bias_digest(request.logit_bias),
+        request.sampling.seed, static_cast<std::uint64_t>(position), kVocabulary);
+    const bool early = std::ssize(expected.answer) < request.min_tokens;
+    std::vector<TokenBias> bias;
+    for (const TokenId stop : request.stop_tokens) {
+      if (early && !constraint) bias.push_back({stop, -INFINITY});
+    }
+    std::vector<std::uint32_t> mask;
+    if (constraint) mask = lone_mask(request, *constraint, early);
+    const TokenId token = FakeBackend::first_allowed(first, bias, mask, kVocabulary);
+    if (token < 0 || (constraint && !constraint->accept(token))) {
+      expected.finish = FinishReason::kError;
+      break;
+    }
     if (std::count(request.stop_tokens.begin(), request.stop_tokens.end(), token) > 0) {
       expected.finish = FinishReason::kStop;
       break;
     }
     expected.answer.push_back(token);
+    expected.logprobs.push_back(FakeBackend::logprob(digest, token));
     counts[token].token = token;
     ++counts[token].in_answer;
     digest = FakeBackend::digest(digest, token);
@@ -81,6 +128,7 @@ Expected lone_run(Request request, std::int64_t max_position) {
 struct Totals {
   std::int64_t events = 0, finished = 0, cancelled = 0, refused = 0;
   std::int64_t preemptions = 0, hits = 0, shared = 0, evictions = 0;
+  std::int64_t logprobs = 0, prompt_logprobs = 0, constrained = 0, errors = 0;
 };
 
 class RandomRun {
@@ -192,6 +240,24 @@ class RandomRun {
     request.cache_salt =
         std::array{"", "", "a", "b"}[static_cast<std::size_t>(random_.number(0, 3))];
 
+    if (random_.chance(0.2)) request.logprobs = static_cast<std::int32_t>(random_.number(0, 20));
+    if (random_.chance(0.15)) {
+      request.prompt_logprobs = static_cast<std::int32_t>(random_.number(0, 3));
+    }
+    if (random_.chance(0.2)) request.min_tokens = random_.number(0, request.max_tokens);
+    if (random_.chance(0.2)) {
+      request.logit_bias = {{static_cast<TokenId>(random_.number(0, kVocabulary - 1)), 3.0f}};
+    }
+    std::optional<Grammar> grammar;
+    if (random_.chance(0.2)) {
+      grammar = Grammar{.seed = random_.bits(),
+                        .sparsity = static_cast<std::uint64_t>(random_.number(0, 20)),
+                        .end_after = random_.number(1, 100),
+                        .end_token = static_cast<TokenId>(random_.number(0, kVocabulary - 1))};
+      if (random_.chance(0.8)) request.stop_tokens.push_back(grammar->end_token);
+      request.constraint = grammar->make();
+    }
+
     const auto prompt = static_cast<std::int64_t>(request.prompt.size());
     const std::int64_t longest = std::min(prompt + request.max_tokens - 1, limits_.max_position);
     const bool fits = prompt <= limits_.max_position && pages_for(longest) <= limits_.pages;
@@ -201,7 +267,8 @@ class RandomRun {
       ++totals_.refused;
       return;
     }
-    live_.emplace(*id, lone_run(std::move(request), limits_.max_position));
+    live_.emplace(
+        *id, lone_run(std::move(request), limits_.max_position, grammar ? &*grammar : nullptr));
   }
 
   void cancel() {
@@ -272,6 +339,7 @@ class RandomRun {
     const auto found = live_.find(update.request);
     ASSERT_NE(found, live_.end()) << "an update of a request that is gone";
     Expected& expected = found->second;
+    ASSERT_NO_FATAL_FAILURE(take_logprobs(update, expected));
     if (update.token >= 0) {
       ASSERT_LT(expected.seen, expected.answer.size());
       ASSERT_EQ(update.token, expected.answer[expected.seen++]) << "request " << update.request;
@@ -289,8 +357,28 @@ class RandomRun {
     ASSERT_LE(*record.first_scheduled, record.first_token.value_or(now_));
     last_ = expected.request.prompt;
     last_.insert(last_.end(), expected.answer.begin(), expected.answer.end());
+    if (expected.finish == FinishReason::kError) ++totals_.errors;
+    if (expected.request.constraint) ++totals_.constrained;
     live_.erase(found);
     ++totals_.finished;
+  }
+
+  void take_logprobs(const Update& update, Expected& expected) {
+    const Request& request = expected.request;
+    for (const PositionLogprobs& position : update.prompt_logprobs) {
+      ASSERT_LT(expected.prompt_seen, expected.prompt_logprobs.size());
+      ASSERT_EQ(position.chosen.logprob, expected.prompt_logprobs[expected.prompt_seen++]);
+      ASSERT_EQ(position.chosen.token, request.prompt[expected.prompt_seen]);
+      ASSERT_EQ(std::ssize(position.top), request.prompt_logprobs);
+      ++totals_.prompt_logprobs;
+    }
+    ASSERT_EQ(expected.prompt_seen, expected.prompt_logprobs.size()) << "with the first update";
+    ASSERT_EQ(update.logprobs.has_value(), update.token >= 0 && request.logprobs >= 0);
+    if (!update.logprobs) return;
+    ASSERT_EQ(update.logprobs->chosen.token, update.token);
+    ASSERT_EQ(update.logprobs->chosen.logprob, expected.logprobs[expected.seen]);
+    ASSERT_EQ(std::ssize(update.logprobs->top), request.logprobs);
+    ++totals_.logprobs;
   }
 
   // Every page is held by exactly the sequences that have it in their tables.
@@ -379,7 +467,8 @@ TEST(Engine, AMillionRandomEventsLeakNothingAndChangeNoToken) {
       static_cast<long long>(totals.shared), static_cast<long long>(totals.evictions));
   for (const std::int64_t seen :
        {totals.finished, totals.cancelled, totals.refused, totals.preemptions, totals.hits,
-        totals.shared, totals.evictions}) {
+        totals.shared, totals.evictions, totals.logprobs, totals.prompt_logprobs,
+        totals.constrained, totals.errors}) {
     EXPECT_GT(seen, 0);
   }
 }

@@ -50,7 +50,7 @@ TEST(Uniform, IsAFunctionOfSeedAndPosition) {
 SampledToken sample_one(const std::vector<float>& logits, const SamplingParams& params,
                         std::uint64_t position = 0, const std::vector<TokenCount>& counts = {}) {
   std::vector<float> scratch;
-  return sample(logits, params, counts, position, scratch);
+  return sample(logits, params, {.counts = counts}, position, scratch);
 }
 
 TEST(CheckSampling, NamesTheField) {
@@ -239,7 +239,7 @@ TEST(Sample, MatchesAReferenceThatSorts) {
       counts.push_back({t, rng() % 2 == 0, static_cast<std::int32_t>(rng() % 4)});
     }
     for (std::uint64_t position = 0; position < 5; ++position) {
-      const SampledToken token = sample(logits, params, counts, position, scratch);
+      const SampledToken token = sample(logits, params, {.counts = counts}, position, scratch);
       ASSERT_EQ(token.token, reference_sample(logits, params, counts, position))
           << "round " << round << ", vocabulary " << vocabulary << ", temperature "
           << params.temperature << ", top_k " << params.top_k << ", top_p " << params.top_p
@@ -247,6 +247,79 @@ TEST(Sample, MatchesAReferenceThatSorts) {
       ASSERT_EQ(token.logit, logits[static_cast<std::size_t>(token.token)]);
     }
   }
+}
+
+// Bias and mask are no more than other logits, seen by every later step.
+TEST(Sample, ChangesEqualChangedLogits) {
+  std::mt19937 rng(std::random_device{}());
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> scratch;
+  for (int round = 0; round < 400; ++round) {
+    const auto vocabulary = static_cast<std::int32_t>(40 + rng() % 3000);
+    std::vector<float> logits(static_cast<std::size_t>(vocabulary));
+    std::normal_distribution<float> normal(0.0f, 3.0f);
+    for (float& x : logits) x = normal(rng);
+    if (round % 7 == 0) logits[rng() % logits.size()] = -infinity;
+    SamplingParams params;
+    params.temperature = std::vector<float>{0.0f, 0.5f, 1.0f}[rng() % 3];
+    if (rng() % 2) params.top_p = 0.8f;
+    if (rng() % 2) params.repetition_penalty = 1.3f;
+    params.seed = rng();
+    std::vector<TokenCount> counts{{3, true, 0}, {11, false, 2}, {vocabulary, true, 1}};
+    std::vector<float> changed = logits;
+    std::vector<TokenBias> bias;
+    for (std::int32_t t = 0; t < vocabulary && rng() % 4; t += 1 + static_cast<int>(rng() % 100)) {
+      const float added = rng() % 5 == 0 ? -infinity : static_cast<float>(rng() % 2000) / 10 - 100;
+      bias.push_back({t, added});
+      changed[static_cast<std::size_t>(t)] += added;
+    }
+    bias.push_back({vocabulary + 5, 100.0f});
+    bias.push_back({-1, 100.0f});
+    std::vector<std::uint32_t> mask;
+    if (rng() % 3) {
+      mask.assign(static_cast<std::size_t>(vocabulary + 31) / 32, 0u);
+      for (std::uint32_t& word : mask) {
+        word = std::vector<std::uint32_t>{0u, ~0u, static_cast<std::uint32_t>(rng())}[rng() % 3];
+      }
+      mask[1] |= 1u << 3;  // an unchanged token of a finite logit, most of the time
+      for (std::size_t t = 0; t < changed.size(); ++t) {
+        if (((mask[t / 32] >> (t % 32)) & 1u) == 0) changed[t] = -infinity;
+      }
+    }
+    for (std::uint64_t position = 0; position < 4; ++position) {
+      const SampledToken token =
+          sample(logits, params, {.bias = bias, .mask = mask, .counts = counts}, position, scratch);
+      const SampledToken wanted = sample(changed, params, {.counts = counts}, position, scratch);
+      ASSERT_EQ(token.token, wanted.token) << "round " << round;
+      if (token.token >= 0) {
+        ASSERT_EQ(token.logit, logits[static_cast<std::size_t>(token.token)]);
+      }
+    }
+  }
+}
+
+TEST(Sample, NothingThatMayBeDrawn) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> logits(64, 1.0f);
+  std::vector<float> scratch;
+  for (const float temperature : {0.0f, 1.0f}) {
+    const SamplingParams params{.temperature = temperature};
+    const std::vector<std::uint32_t> none{0u, 0u}, few{0u, 2u}, shorter{8u};
+    EXPECT_EQ(sample(logits, params, {.mask = none}, 0, scratch).token, -1);
+    EXPECT_EQ(sample(logits, params, {.mask = few}, 0, scratch).token, 33);
+    EXPECT_EQ(sample(logits, params, {.mask = shorter}, 0, scratch).token, 3);
+    const std::vector<TokenBias> never{{33, -infinity}, {33, 50.0f}};
+    EXPECT_EQ(sample(logits, params, {.bias = never, .mask = few}, 0, scratch).token, -1);
+    // A broken model is not hidden by a mask.
+    std::vector<float> broken = logits;
+    broken[0] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_EQ(sample(broken, params, {.mask = few}, 0, scratch).token, -1);
+  }
+  // Finite logits stay finite: the larger one still wins.
+  logits[5] = std::numeric_limits<float>::max();
+  logits[6] = std::nextafter(logits[5], 0.0f);
+  const std::vector<TokenBias> more{{5, 100.0f}, {6, 100.0f}};
+  EXPECT_EQ(sample(logits, {.temperature = 0.0f}, {.bias = more}, 0, scratch).token, 5);
 }
 
 TEST(Sample, TiesAtTheEdgeGoToTheLowerId) {
