@@ -129,6 +129,7 @@ struct Totals {
   std::int64_t events = 0, finished = 0, cancelled = 0, refused = 0;
   std::int64_t preemptions = 0, hits = 0, shared = 0, evictions = 0;
   std::int64_t logprobs = 0, prompt_logprobs = 0, constrained = 0, errors = 0;
+  std::int64_t scored_and_preempted = 0;
 };
 
 class RandomRun {
@@ -249,7 +250,7 @@ class RandomRun {
       request.logit_bias = {{static_cast<TokenId>(random_.number(0, kVocabulary - 1)), 3.0f}};
     }
     std::optional<Grammar> grammar;
-    if (random_.chance(0.2)) {
+    if (random_.chance(long_answers_ ? 0.02 : 0.2)) {
       grammar = Grammar{.seed = random_.bits(),
                         .sparsity = static_cast<std::uint64_t>(random_.number(0, 20)),
                         .end_after = random_.number(1, 100),
@@ -358,6 +359,9 @@ class RandomRun {
     last_ = expected.request.prompt;
     last_.insert(last_.end(), expected.answer.begin(), expected.answer.end());
     if (expected.finish == FinishReason::kError) ++totals_.errors;
+    if (expected.request.prompt_logprobs >= 0 && record.preemptions > 0) {
+      ++totals_.scored_and_preempted;
+    }
     if (expected.request.constraint) ++totals_.constrained;
     live_.erase(found);
     ++totals_.finished;
@@ -468,7 +472,7 @@ TEST(Engine, AMillionRandomEventsLeakNothingAndChangeNoToken) {
   for (const std::int64_t seen :
        {totals.finished, totals.cancelled, totals.refused, totals.preemptions, totals.hits,
         totals.shared, totals.evictions, totals.logprobs, totals.prompt_logprobs,
-        totals.constrained, totals.errors}) {
+        totals.constrained, totals.errors, totals.scored_and_preempted}) {
     EXPECT_GT(seen, 0);
   }
 }

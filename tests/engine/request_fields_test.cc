@@ -66,7 +66,8 @@ TEST(RequestFields, AreTheSameAloneInCompanyInChunksAndPreempted) {
   LoadedModel roomy = load_test_model("llama3", options);
   options.max_rows = 70;
   options.max_logits_rows = 9;
-  options.pages = 7;
+  // Two or three start, with two or three pages each, and need up to six.
+  options.pages = 8;
   LoadedModel tight = load_test_model("llama3", options);
   const std::int64_t vocabulary = roomy.config.vocab_size;
 
@@ -77,7 +78,7 @@ TEST(RequestFields, AreTheSameAloneInCompanyInChunksAndPreempted) {
     request.prompt = common;
     const auto own = random_tokens(random, 1 + random() % 60, vocabulary);
     request.prompt.insert(request.prompt.end(), own.begin(), own.end());
-    request.max_tokens = 100 + static_cast<std::int64_t>(random() % 40);
+    request.max_tokens = 180 + static_cast<std::int64_t>(random() % 20);
     request.sampling.temperature = i % 3 == 0 ? 0.0f : 1.1f;
     request.sampling.seed = random();
     request.sampling.repetition_penalty = i % 4 == 0 ? 1.3f : 1.0f;
@@ -103,7 +104,7 @@ TEST(RequestFields, AreTheSameAloneInCompanyInChunksAndPreempted) {
   for (std::size_t i = 0; i < requests.size(); ++i) {
     Engine engine(*roomy.backend, {.prefix_caching = false});
     alone.push_back(run_one(engine, with_constraint(i)));
-    EXPECT_GE(std::ssize(alone[i].tokens), requests[i].constraint ? 1 : requests[i].min_tokens);
+    EXPECT_GE(std::ssize(alone[i].tokens), i % 4 > 1 ? 1 : requests[i].min_tokens);
     if (requests[i].prompt_logprobs >= 0) {
       ASSERT_EQ(alone[i].prompt_logprobs.size(), requests[i].prompt.size() - 1);
     }

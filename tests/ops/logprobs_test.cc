@@ -62,7 +62,9 @@ TEST(Logprobs, EqualALongSumAndASort) {
       const TokenLogprob& one = found.top[static_cast<std::size_t>(i)];
       ASSERT_EQ(one.token, order[static_cast<std::size_t>(i)]);
       ASSERT_TRUE(near(one.logprob, one.token));
-      if (one.token == token) ASSERT_EQ(one.logprob, found.logprob);
+      if (one.token == token) {
+        ASSERT_EQ(one.logprob, found.logprob);
+      }
     }
   }
 }

@@ -19,7 +19,9 @@ class Page {
  public:
   explicit Page(const std::string& text) {
     EXPECT_FALSE(text.empty());
-    if (!text.empty()) EXPECT_EQ(text.back(), '\n');
+    if (!text.empty()) {
+      EXPECT_EQ(text.back(), '\n');
+    }
     std::istringstream lines(text);
     std::string line;
     while (std::getline(lines, line)) read_line(line);
@@ -51,7 +53,9 @@ class Page {
         EXPECT_EQ(match[2], name_) << line;
         EXPECT_TRUE(std::set<std::string>({"counter", "gauge", "histogram"}).count(match[3]));
         types_[name_] = match[3];
-        if (match[3] == "counter") EXPECT_TRUE(name_.ends_with("_total")) << line;
+        if (match[3] == "counter") {
+          EXPECT_TRUE(name_.ends_with("_total")) << line;
+        }
       }
       return;
     }
@@ -188,7 +192,9 @@ TEST(ServerMetrics, ManyThreadsLoseNothing) {
       for (int j = 0; j < 500; ++j) {
         metrics.next_token(milliseconds(j % 50));
         metrics.ended(record_of(1, 2, 3, 4, 5), FinishReason::kStop);
-        if (j % 100 == 0) EXPECT_FALSE(metrics.text({}).empty());
+        if (j % 100 == 0) {
+          EXPECT_FALSE(metrics.text({}).empty());
+        }
       }
     });
   }
