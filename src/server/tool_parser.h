@@ -29,6 +29,10 @@ struct ToolEvent {
 
 // Linear in the answer's length, bounded by it in memory. What looked like a call and is none comes
 // out as content, unchanged: no text is lost.
+//
+// Arguments are told as the model writes them, byte for byte; together they are one JSON object. If
+// the model ends or leaves JSON in the middle of them, they stay incomplete and thus invalid, so
+// that nobody runs a call that was never finished; what follows is content.
 class ToolParser {
  public:
   virtual ~ToolParser() = default;
