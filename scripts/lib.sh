@@ -61,6 +61,14 @@ base_packages() {
     libcli11-dev libedit-dev libfmt-dev libgtest-dev libspdlog-dev libutf8proc-dev "${boost[@]}"
 }
 
+# The browser that tests the server's page. Ubuntu's package is a snap, which does not start in a
+# container: there these tests are skipped.
+browser_packages() {
+  case $1 in
+    debian-*) printf '%s\n' chromium chromium-driver fonts-dejavu-core ;;
+  esac
+}
+
 # The newest clang that this project is fuzzed with and the distribution has.
 fuzz_clang() {
   case $1 in

@@ -55,6 +55,7 @@ if [[ $install == 1 ]]; then
   distribution=$(detect_distribution /etc/os-release)
   mapfile -t packages < <(base_packages "$distribution")
   packages+=(gnuplot-nox)
+  mapfile -t -O "${#packages[@]}" packages < <(browser_packages "$distribution")
   if [[ $fuzz != 0 ]]; then
     clang=$(fuzz_clang "$distribution")
     packages+=("clang-$clang" "libclang-rt-$clang-dev")
