@@ -167,6 +167,8 @@ cached() {  # cached FOLDER NAME: the value of NAME in the folder's CMake cache
 configure() {
   local preset=$1 folder=$build/$1 fresh=() home compiler wanted
   shift
+  fetch_xgrammar
+  set -- "-DLIQUIDGEMM_XGRAMMAR_SOURCE=$xgrammar_source" "$@"
   if [[ -f $folder/CMakeCache.txt ]]; then
     home=$(cached "$folder" CMAKE_HOME_DIRECTORY)
     compiler=$(command -v "$(cached "$folder" CMAKE_CXX_COMPILER)" || true)
@@ -188,6 +190,40 @@ build_targets() {
   else
     logged "$folder" cmake --build "$folder" -j "$jobs" --target "$@"
   fi
+}
+
+# Sets xgrammar_source to the unpacked source archive that scripts/source-requirements.txt names, or
+# to nothing: then the program is built without structured output. The archive is fetched once and
+# kept in the user's cache.
+fetch_xgrammar() {
+  local file=$root/scripts/source-requirements.txt name version hash archive folder
+  read -r name version <<<"$(sed -nE 's/^([a-z]+)==([0-9.]+).*/\1 \2/p' "$file")"
+  hash=$(sed -nE 's/.*--hash=sha256:([0-9a-f]+).*/\1/p' "$file")
+  archive=$cache/sources/$name-$version.tar.gz
+  folder=$build/sources/$name-$version
+  xgrammar_source=
+  if ! sha256sum --status -c <<<"$hash  $archive" 2>/dev/null; then
+    say "Downloading the source of $name $version (3 MB)"
+    local download=$TMPDIR/source-download
+    rm -rf "$download" "$folder"
+    mkdir -p "$download" "$cache/sources"
+    ensure_venv
+    if ! PYTHONPATH=$root/scripts/download_only venv_pip download --retries 1 --timeout 20 \
+      --no-deps --no-build-isolation --no-binary :all: --require-hashes -r "$file" \
+      -d "$download" >"$TMPDIR/source-download.log" 2>&1; then
+      say "It could not be fetched (this needs the network once; $TMPDIR/source-download.log):" \
+        "building without structured output."
+      return 0
+    fi
+    mv "$download/$name-$version.tar.gz" "$archive"
+  fi
+  if [[ ! -d $folder ]]; then
+    rm -rf "$folder.partial"
+    mkdir -p "$folder.partial"
+    tar -xzf "$archive" -C "$folder.partial" --strip-components 1
+    mv "$folder.partial" "$folder"
+  fi
+  xgrammar_source=$folder
 }
 
 # logged FOLDER COMMAND...: keeps a command's output in FOLDER/log.txt and shows its end on failure.

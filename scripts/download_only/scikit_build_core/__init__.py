@@ -1,0 +1,1 @@
+"""Stands in for the build system of a source archive that is only downloaded."""
