@@ -122,16 +122,29 @@ class Walker {
     }
     return token;
   }
+  // The end, what closes, or any short token: whatever is open ends sooner or later.
   TokenId pick_closing(const std::vector<TokenId>& allowed) {
+    const auto find = [&](std::string_view bytes) {
+      const auto found = std::find_if(allowed.begin(), allowed.end(), [&](TokenId token) {
+        return vocabulary_.tokenizer.token_bytes(token) == bytes;
+      });
+      return found == allowed.end() ? TokenId{-1} : *found;
+    };
     for (const TokenId token : allowed) {
       if (is_end(token)) return token;
     }
-    for (const std::string_view closing : {"}", "]", "\"", "0", "n"}) {
-      for (const TokenId token : allowed) {
-        if (vocabulary_.tokenizer.token_bytes(token) == closing && below(8) != 0) return token;
+    const bool in_string = find("~") >= 0;
+    if (in_string && find("\"") >= 0) return find("\"");
+    if (below(2) == 0) {
+      for (const std::string_view closing : {"}", "]", "\"", "0", "n"}) {
+        if (const TokenId token = find(closing); token >= 0) return token;
       }
     }
-    return pick(allowed);
+    std::vector<TokenId> shortest;
+    for (const TokenId token : allowed) {
+      if (vocabulary_.tokenizer.token_bytes(token).size() == 1) shortest.push_back(token);
+    }
+    return shortest.empty() ? pick(allowed) : shortest[below(shortest.size())];
   }
 
   const Vocabulary& vocabulary_;

@@ -40,7 +40,7 @@ CharacterSet CharacterSet::minus(const CharacterSet& other) const {
         open = false;
         break;
       }
-      first = std::max(first, cut_last + 1);
+      first = std::max(first, static_cast<char32_t>(cut_last + 1));
     }
     if (open) left.ranges_.emplace_back(first, last);
   }
