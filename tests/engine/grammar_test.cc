@@ -235,7 +235,8 @@ TEST_F(Grammars, RegexesMatchTheWholeAnswer) {
       EXPECT_EQ(text.find('\n'), std::string::npos);
       return;
     }
-    if (text.size() < 200) EXPECT_TRUE(std::regex_match(text, std::regex(spec.text))) << text;
+    if (text.size() > 200) return;  // std::regex recurses
+    EXPECT_TRUE(std::regex_match(text, std::regex(spec.text))) << text;
   });
 }
 
