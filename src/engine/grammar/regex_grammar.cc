@@ -317,7 +317,8 @@ class Parser {
       choices.push_back(GrammarText::character_class(plain));
       part.cost += GrammarText::cost(plain);
     }
-    for (const auto& [first, last] : set.minus(plain).ranges()) {
+    const CharacterSet special = set.minus(plain);
+    for (const auto& [first, last] : special.ranges()) {
       for (char32_t c = first; c <= last; ++c) choices.push_back(escaped(c));
       part.cost += 6 * static_cast<std::int64_t>(last - first + 1);
     }
