@@ -81,6 +81,8 @@ class XgrammarConstraint : public TokenConstraint {
     } catch (const std::exception&) {
       return false;
     }
+    // It leaves the last word's bits beyond the vocabulary set.
+    if (vocabulary_ % 32 != 0) words_.back() &= (1u << (vocabulary_ % 32)) - 1;
     return true;
   }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <ctime>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -233,26 +234,26 @@ TEST(GrammarCost, LargestOfEachKind) {
   text.back() = '}';
   specs.emplace_back("400 optional properties", schema_spec(text + "}"));
   text = R"({"$ref":"#/$defs/d0","$defs":{)";
-  for (int i = 0; i < 2900; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     text += "\"d" + std::to_string(i) + R"(":{"items":{"$ref":"#/$defs/d)" + std::to_string(i + 1) +
             "\"}},";
   }
-  specs.emplace_back("2,900 arrays through $ref", schema_spec(text + "\"d2900\":true}}"));
-  specs.emplace_back("minLength 128",
-                     schema_spec(R"({"type":"string","minLength":128,"maxLength":1000})"));
+  specs.emplace_back("2,000 arrays through $ref", schema_spec(text + "\"d2000\":true}}"));
+  specs.emplace_back("minLength 105",
+                     schema_spec(R"({"type":"string","minLength":105,"maxLength":1000})"));
   specs.emplace_back("maxLength 1000", schema_spec(R"({"type":"string","maxLength":1000})"));
   specs.emplace_back("maxLength 20", schema_spec(R"({"type":"string","maxLength":20})"));
   specs.emplace_back("10,000 items",
                      schema_spec(R"({"items":{"type":"integer"},"minItems":10,"maxItems":10000})"));
-  specs.emplace_back("regex of 900 letters", regex_spec(repeated("[a-z]*", 900)));
+  specs.emplace_back("regex of 600 letters", regex_spec(repeated("[a-z]*", 600)));
   specs.emplace_back("nested repetitions", regex_spec("([a-z]{1,30}x){0,30}"));
-  specs.emplace_back("160 wide characters", regex_spec(".{0,160}"));
+  specs.emplace_back("110 wide characters", regex_spec(".{0,110}"));
   testing::Walker walker(*vocabulary, testing::fresh_seed());
   for (const auto& [name, spec] : specs) {
     SCOPED_TRACE(name);
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     auto constraint = (*compiler)->compile(spec);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     ASSERT_TRUE(constraint.ok()) << constraint.status().to_string();
     std::vector<std::uint32_t> mask(
         static_cast<std::size_t>(vocabulary->tokenizer.vocabulary_size()) / 32 + 1);
@@ -260,8 +261,8 @@ TEST(GrammarCost, LargestOfEachKind) {
     ASSERT_TRUE((*constraint)->allowed(mask));
     const std::chrono::duration<double, std::micro> first =
         std::chrono::steady_clock::now() - begin;
-    std::printf("%-28s compiled in %7.1f ms, first mask %8.1f us\n", name.c_str(),
-                seconds.count() * 1e3, first.count());
+    std::printf("%-28s compiled in %7.1f ms of a core, first mask %8.1f us\n", name.c_str(),
+                seconds * 1e3, first.count());
   }
 }
 

@@ -236,7 +236,14 @@ TEST_F(Grammars, RegexesMatchTheWholeAnswer) {
       return;
     }
     if (text.size() > 200) return;  // std::regex recurses
-    EXPECT_TRUE(std::regex_match(text, std::regex(spec.text))) << text;
+    // It sees bytes: one for each character that only negated classes match here.
+    std::string bytes;
+    for (std::size_t i = 0; i < text.size();) {
+      const CodePoint c = code_point_at(text, i);
+      bytes.push_back(c.value < 0x80 ? text[i] : '~');
+      i += c.length;
+    }
+    EXPECT_TRUE(std::regex_match(bytes, std::regex(spec.text))) << text;
   });
 }
 

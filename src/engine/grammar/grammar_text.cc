@@ -105,7 +105,7 @@ std::int64_t GrammarText::cost(const CharacterSet& set) {
   char32_t characters = 0;
   for (const auto& [first, last] : set.ranges()) characters += last - first + 1;
   if (characters <= 10) return 2;
-  return characters <= 128 ? 50 : 300;
+  return characters <= 128 ? 80 : 450;
 }
 
 Status GrammarText::spend(std::int64_t cost) {

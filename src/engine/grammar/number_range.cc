@@ -13,7 +13,7 @@ namespace liquidgemm {
 namespace {
 
 constexpr std::size_t kDigits = 15;        // of an integer without a bound, and of a fraction
-constexpr std::size_t kFurtherDigits = 2;  // of a fraction, beyond those of its bound
+constexpr std::size_t kFurtherDigits = 6;  // of a fraction, beyond those of its bound
 constexpr std::uint64_t kLargest = 999'999'999'999'999;
 
 std::string digits(char first, char last) {
@@ -113,14 +113,17 @@ void add_fractions(const Decimal* low, const Decimal* high, const std::string& w
   const bool zero = (low == nullptr || (low->fraction.empty() && !low->exclusive)) &&
                     (high == nullptr || !high->fraction.empty() || !high->exclusive);
   if (zero) choices.push_back(whole);
-  if (high != nullptr && high->fraction.empty()) return;
-  const std::size_t most = std::max(low == nullptr ? 0 : low->fraction.size(),
-                                    high == nullptr ? 0 : high->fraction.size()) +
-                           kFurtherDigits;
-  if (low == nullptr && high == nullptr) {
+  if (high != nullptr && high->fraction.empty()) {
+    if (zero) choices.push_back(whole + " \".0\"");
+    return;
+  }
+  if (high == nullptr && zero) {
     choices.push_back(whole + fmt::format(" \".\" [0-9]{{1,{}}}", kDigits));
     return;
   }
+  const std::size_t most = std::max(low == nullptr ? 0 : low->fraction.size(),
+                                    high == nullptr ? 0 : high->fraction.size()) +
+                           kFurtherDigits;
   for (std::size_t length = 1; length <= most; ++length) {
     std::string first(length, '0');
     std::string last(length, '9');
