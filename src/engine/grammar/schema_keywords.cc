@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <iterator>
 #include <utility>
@@ -134,6 +135,32 @@ bool is_of_type(const json::Value& value, SchemaType type) {
     case SchemaType::kObject: return value.is_object();
   }
   return false;
+}
+
+void append_literal(const json::Value& value, std::string& out) {
+  if (value.is_double()) {
+    char digits[40];
+    const auto written = std::to_chars(digits, digits + sizeof(digits), value.get_double());
+    out.append(digits, written.ptr);
+  } else if (value.is_array()) {
+    out.push_back('[');
+    for (const json::Value& element : value.get_array()) {
+      if (out.back() != '[') out.push_back(',');
+      append_literal(element, out);
+    }
+    out.push_back(']');
+  } else if (value.is_object()) {
+    bool first = true;
+    out.push_back('{');
+    for (const auto& member : value.get_object()) {
+      if (!std::exchange(first, false)) out.push_back(',');
+      out += json::dump(json::Value(member.key())) + ":";
+      append_literal(member.value(), out);
+    }
+    out.push_back('}');
+  } else {
+    out += json::dump(value);
+  }
 }
 
 }  // namespace liquidgemm

@@ -1,7 +1,9 @@
 // Which keywords of JSON Schema say something about an answer.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "liquidgemm/status.h"
@@ -19,5 +21,7 @@ bool parse_schema_type(std::string_view name, SchemaType& type);
 std::vector<SchemaType> types_by_keywords(const json::Object& schema);
 // Whether `value` is of this type; 3.0 is an integer too.
 bool is_of_type(const json::Value& value, SchemaType type);
+// The value as an answer has it: JSON without spaces, numbers in their shortest form.
+void append_literal(const json::Value& value, std::string& out);
 
 }  // namespace liquidgemm
