@@ -2,6 +2,7 @@
 
 if(LIQUIDGEMM_STATIC)
   set(Boost_USE_STATIC_LIBS ON)
+  set(OPENSSL_USE_STATIC_LIBS ON)
   set(CMAKE_FIND_LIBRARY_SUFFIXES .a .so)
 endif()
 
@@ -26,6 +27,7 @@ else()
   find_package(fmt REQUIRED)
 endif()
 find_package(CLI11 REQUIRED)
+find_package(OpenSSL 3 REQUIRED)
 
 find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
 find_library(UTF8PROC_LIBRARY NAMES utf8proc REQUIRED)

@@ -48,7 +48,8 @@ detect_distribution() {  # detect_distribution OS_RELEASE_FILE
       "Use Ubuntu 24.04, Debian 12 or Debian 13." ;;
     *) fail "this is $id; the script knows debian-12, debian-13 and ubuntu-24.04." \
       "Elsewhere install a C++20 compiler, CMake 3.25, Ninja, Boost 1.81 with Boost.JSON, spdlog," \
-      "fmt, CLI11, utf8proc, libedit, GoogleTest and Python 3 with venv, and add --no-install." ;;
+      "fmt, CLI11, OpenSSL, utf8proc, libedit, GoogleTest and Python 3 with venv, and add" \
+      "--no-install." ;;
   esac
 }
 
@@ -58,7 +59,8 @@ base_packages() {
   local boost=(libboost-dev libboost-json-dev)
   if [[ $1 == debian-12 ]]; then boost=(libboost1.81-dev libboost-json1.81-dev); fi
   printf '%s\n' ca-certificates ccache cmake g++ git ninja-build python3 python3-venv \
-    libcli11-dev libedit-dev libfmt-dev libgtest-dev libspdlog-dev libutf8proc-dev "${boost[@]}"
+    libcli11-dev libedit-dev libfmt-dev libgtest-dev libspdlog-dev libssl-dev libutf8proc-dev \
+    "${boost[@]}"
 }
 
 # The browser that tests the server's page. Ubuntu's package is a snap, which does not start in a
