@@ -1,9 +1,11 @@
 // Any bytes as what a client sends: requests one after another, the first byte says in pieces of
 // which size they come. However they are cut, the same requests must come out.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>

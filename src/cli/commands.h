@@ -21,6 +21,7 @@ using Action = std::function<Status()>;
 
 void add_quantize(CLI::App& app, Globals& globals, Action& action);
 void add_run(CLI::App& app, Globals& globals, Action& action);
+void add_serve(CLI::App& app, Globals& globals, Action& action);
 void add_eval(CLI::App& app, Globals& globals, Action& action);
 void add_bench(CLI::App& app, Globals& globals, Action& action);
 void add_inspect(CLI::App& app, Globals& globals, Action& action);
