@@ -1,4 +1,4 @@
-// `liquid`: quantize, run, eval, bench, inspect, doctor, version.
+// `liquid`: quantize, run, serve, eval, bench, inspect, doctor, version.
 
 #include <algorithm>
 #include <cstdio>
@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
   cli::Action action;
   cli::add_quantize(app, globals, action);
   cli::add_run(app, globals, action);
+  cli::add_serve(app, globals, action);
   cli::add_eval(app, globals, action);
   cli::add_bench(app, globals, action);
   cli::add_inspect(app, globals, action);

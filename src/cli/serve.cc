@@ -21,6 +21,7 @@
 #include "cli/serve_options.h"
 #include "engine/engine_thread.h"
 #include "liquidgemm_version.h"
+#include "server/metrics.h"
 #include "server/status_routes.h"
 
 namespace liquidgemm::cli {
@@ -42,6 +43,7 @@ std::chrono::milliseconds milliseconds_of(double seconds) {
 // the others.
 struct Serving {
   std::optional<LoadedModel> model;
+  std::unique_ptr<server::ServerMetrics> metrics;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<EngineThread> thread;
   std::atomic<EngineThread*> running{nullptr};  // `thread`, once it may be asked
@@ -51,12 +53,13 @@ struct Serving {
 
   Status ready() const;
   std::int64_t load() const;
+  std::string metrics_text() const;
 };
 
 Status Serving::ready() const {
-  if (draining) return resource_exhausted("the server is shutting down");
+  if (draining) return unavailable("the server is shutting down");
   const EngineThread* engine_thread = running;
-  if (engine_thread == nullptr) return resource_exhausted("the model is still being loaded");
+  if (engine_thread == nullptr) return unavailable("the model is still being loaded");
   const std::chrono::nanoseconds age = engine_thread->step_age();
   if (age > watchdog_timeout) {
     return internal_error(fmt::format("a step of the engine has been running for {:.1f} s",
@@ -72,11 +75,16 @@ std::int64_t Serving::load() const {
   return metrics.running + metrics.waiting;
 }
 
+std::string Serving::metrics_text() const {
+  const EngineThread* engine_thread = running;
+  return engine_thread == nullptr ? "" : metrics->text(engine_thread->metrics());
+}
+
 server::StatusSource status_source(const Serving& serving) {
   return {.version = LIQUIDGEMM_VERSION,
           .commit = LIQUIDGEMM_COMMIT,
           .ready = [&serving] { return serving.ready(); },
-          .metrics = {},
+          .metrics = [&serving] { return serving.metrics_text(); },
           .load = [&serving] { return serving.load(); }};
 }
 
@@ -170,8 +178,11 @@ Status start_model(const ServeOptions& options, ModelSource source, const LoadOp
                                             EngineOptions{.max_sequences = options.max_sequences,
                                                           .prefix_caching = options.prefix_caching,
                                                           .model = serving.model->path});
+  serving.metrics = std::make_unique<server::ServerMetrics>(server::ServerMetricsOptions{
+      .model_name = served_names(options)[0], .vllm_names = options.metrics_compat == "vllm"});
   serving.thread = std::make_unique<EngineThread>(
-      *serving.engine, EngineThreadOptions{.max_waiting = options.max_queued_requests});
+      *serving.engine, EngineThreadOptions{.max_waiting = options.max_queued_requests,
+                                           .observer = serving.metrics.get()});
   return ok_status();
 }
 

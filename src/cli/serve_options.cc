@@ -152,6 +152,9 @@ void add_serve_options(CLI::App& verb, ServeOptions& options) {
                   "A step of the engine that takes longer makes /ready say 503; seconds")
       ->check(CLI::Range(0.001, 1e6).description(""))
       ->capture_default_str();
+  verb.add_option("--metrics-compat", options.metrics_compat,
+                  "vllm: /metrics shows each metric under vLLM's name as well")
+      ->check(CLI::IsMember({"vllm"}));
   add_limit_options(verb, options);
   verb.add_option("--config", options.config,
                   "A file of flags, \"port = 8000\" a line; command line and environment win");

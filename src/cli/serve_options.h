@@ -36,6 +36,8 @@ struct ServeOptions {
   double shutdown_timeout = 30.0;  // seconds
   double watchdog_timeout = 300.0;
 
+  std::string metrics_compat;  // "vllm": its names too
+
   std::string config;
 };
 

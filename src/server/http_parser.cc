@@ -57,18 +57,22 @@ std::size_t HttpParser::feed(std::string_view bytes) {
   if (!begun_ && !skipped_line_ && bytes == "\r") return 0;
   while (used < bytes.size() && (state_ == State::kHead || state_ == State::kBody)) {
     begun_ = true;
-    const std::string_view rest = bytes.substr(used);
+    // Beast takes lines of any length as long as they come in one piece. In pieces of a fixed size
+    // it does not depend on the network how long they may be.
+    std::string_view piece = bytes.substr(used);
+    if (state_ == State::kHead || chunked_) piece = piece.substr(0, header_bytes_);
     boost::beast::error_code error;
     const std::size_t taken =
-        impl_->beast.put(boost::asio::const_buffer(rest.data(), rest.size()), error);
+        impl_->beast.put(boost::asio::const_buffer(piece.data(), piece.size()), error);
     used += taken;
+    if (state_ == State::kHead) head_size_ += taken;
     if (error == http::error::need_more) {
-      if (rest.size() - taken >= header_bytes_) {
-        fail(400, "the request's chunk header or trailer is too long", "bad_request");
+      if (taken == 0 && piece.size() >= header_bytes_) {
+        fail(400, "a chunk's header or the trailer is too long", "bad_request");
+      } else if (taken == 0 || used == bytes.size()) {
+        break;
       }
-      break;
-    }
-    if (error == http::error::header_limit) {
+    } else if (error == http::error::header_limit || head_size_ > header_bytes_) {
       fail(
           431,
           "the request line and header are longer than " + std::to_string(header_bytes_) + " bytes",
@@ -80,6 +84,7 @@ std::size_t HttpParser::feed(std::string_view bytes) {
       fail(400, "this is not a valid HTTP/1.1 request: " + error.message(), "bad_request");
     } else if (state_ == State::kHead && impl_->beast.is_header_done()) {
       state_ = impl_->beast.is_done() ? State::kDone : State::kBody;
+      chunked_ = impl_->beast.chunked();
       impl_->beast.eager(true);
       read_head();
       break;

@@ -72,6 +72,8 @@ class HttpParser {
   State state_ = State::kHead;
   bool begun_ = false;
   bool skipped_line_ = false;
+  bool chunked_ = false;
+  std::size_t head_size_ = 0;
   RequestHead head_;
   HttpError error_;
 };

@@ -78,6 +78,7 @@ struct HttpServer::Impl {
   // Sessions are in here until they are closed.
   mutable std::mutex mutex;
   std::unordered_set<std::shared_ptr<HttpSession>> sessions;
+  std::unordered_set<std::shared_ptr<HttpSession>> refused;  // over the limit, being told so
 
   // After everything that handlers in it use.
   net::io_context io;
@@ -144,13 +145,13 @@ void HttpServer::Impl::accepted(tcp::socket socket) {
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(net::socket_base::keep_alive(true), ignored);
   const std::lock_guard<std::mutex> lock(mutex);
-  const bool refused = sessions.size() >= context.limits.connections;
-  if (refused && (tls || sessions.size() >= context.limits.connections + kRefusedAtOnce)) return;
+  const bool full = sessions.size() >= context.limits.connections;
+  if (full && (tls || refused.size() >= kRefusedAtOnce)) return;
   auto session = std::make_shared<HttpSession>(
       tls ? make_tls_stream(std::move(socket), *tls) : make_plain_stream(std::move(socket)),
       context);
-  sessions.insert(session);
-  session->post_start(refused);
+  (full ? refused : sessions).insert(session);
+  session->post_start(full);
 }
 
 void HttpServer::Impl::stop() {
@@ -165,8 +166,10 @@ void HttpServer::Impl::stop() {
   while (std::chrono::steady_clock::now() < end) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
-      if (sessions.empty()) break;
-      for (const auto& session : sessions) session->post_abort();
+      if (sessions.empty() && refused.empty()) break;
+      for (const auto* set : {&sessions, &refused}) {
+        for (const auto& session : *set) session->post_abort();
+      }
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
@@ -178,6 +181,7 @@ void HttpServer::Impl::stop() {
   for (std::thread& thread : threads) thread.join();
   const std::lock_guard<std::mutex> lock(mutex);
   sessions.clear();
+  refused.clear();
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -202,7 +206,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& o
   server.context.gate = std::make_shared<ExchangeGate>();
   server.context.closed = [&server](const std::shared_ptr<HttpSession>& session) {
     const std::lock_guard<std::mutex> lock(server.mutex);
-    server.sessions.erase(session);
+    if (server.sessions.erase(session) == 0) server.refused.erase(session);
   };
   LIQUIDGEMM_RETURN_IF_ERROR(server.listen(options));
   for (const auto& listener : server.listeners) server.accept(*listener);

@@ -27,7 +27,9 @@ TEST_F(HttpReplies, ChunksComeAtOnceAndInOrder) {
     const std::string chunk = "data: " + std::to_string(i) + "\n\n";
     EXPECT_TRUE(reply->write(chunk));
     EXPECT_TRUE(reply->write(""));  // not the end
-    if (i % 50 == 0) EXPECT_TRUE(client.wait_for(chunk));
+    if (i % 50 == 0) {
+      EXPECT_TRUE(client.wait_for(chunk));
+    }
     all += chunk;
   }
   reply->end();
@@ -122,6 +124,7 @@ TEST_F(HttpReplies, RepliesThatAreGivenUp) {
   auto [request, reply] = kept_.take();
   reply->begin_stream("text/event-stream");
   reply->write("a");
+  EXPECT_TRUE(client.wait_for("a\r\n"));
   reply.reset();
   received = client.reply();
   EXPECT_EQ(received.body, "a");

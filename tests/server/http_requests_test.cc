@@ -126,7 +126,7 @@ TEST_F(HttpRequests, RequestIdsAreEchoedOrDrawn) {
   RawClient client = this->client();
   EXPECT_EQ(client.ask(get_bytes("/echo", "X-Request-Id: a.b-c_1\r\n")).field("x-request-id"),
             "a.b-c_1");
-  for (const std::string bad : {std::string("a b"), std::string("<x>"), std::string(129, 'a')}) {
+  for (const std::string& bad : {std::string("a b"), std::string("<x>"), std::string(129, 'a')}) {
     const std::string id =
         client.ask(get_bytes("/echo", "X-Request-Id: " + bad + "\r\n")).field("x-request-id");
     EXPECT_EQ(id.rfind("req-", 0), 0u) << id;
@@ -190,7 +190,9 @@ TEST_F(HttpRequests, MalformedOnesAreRefused) {
     EXPECT_EQ(reply.status, status) << bytes;
     EXPECT_TRUE(reply.complete);
     error_of(reply);
-    if (status == 400) EXPECT_TRUE(client.ended()) << bytes;
+    if (status == 400) {
+      EXPECT_TRUE(client.ended()) << bytes;
+    }
   }
   EXPECT_TRUE(healthy());
 }
