@@ -21,6 +21,7 @@
 #include "cli/serve_options.h"
 #include "engine/engine_thread.h"
 #include "liquidgemm_version.h"
+#include "ops/cpu/ops.h"
 #include "server/metrics.h"
 #include "server/status_routes.h"
 

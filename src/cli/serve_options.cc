@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "bench/memory.h"
 #include "bench/model_cost.h"
+#include "ops/cpu/ops.h"
 
 namespace liquidgemm::cli {
 namespace {
