@@ -28,6 +28,17 @@ void add_size(CLI::App& verb, const std::string& names, T& value, const std::str
       ->type_name("N");
 }
 
+// CLI::Range lets through what is not a number at all.
+CLI::Validator seconds(double low) {
+  constexpr double kMost = 1e6;
+  return {[low](std::string& text) -> std::string {
+            double value = 0.0;
+            if (CLI::detail::lexical_cast(text, value) && value >= low && value <= kMost) return "";
+            return fmt::format("\"{}\": expected seconds from {} to {}", text, low, kMost);
+          },
+          ""};
+}
+
 void add_seconds(CLI::App& verb, const std::string& name, std::chrono::milliseconds& value,
                  const std::string& help) {
   verb.add_option_function<double>(
@@ -36,7 +47,7 @@ void add_seconds(CLI::App& verb, const std::string& name, std::chrono::milliseco
             value = std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * seconds));
           },
           help)
-      ->check(CLI::Range(0.001, 1e6).description(""))
+      ->check(seconds(0.001))
       ->type_name("SECONDS")
       ->default_str(fmt::format("{}", 1e-3 * static_cast<double>(value.count())));
 }
@@ -147,11 +158,11 @@ void add_serve_options(CLI::App& verb, ServeOptions& options) {
   add_engine_options(verb, options);
   verb.add_option("--shutdown-timeout", options.shutdown_timeout,
                   "After SIGTERM or Ctrl-C: seconds for what runs to finish")
-      ->check(CLI::Range(0.0, 1e6).description(""))
+      ->check(seconds(0.0))
       ->capture_default_str();
   verb.add_option("--watchdog-timeout", options.watchdog_timeout,
                   "A step of the engine that takes longer makes /ready say 503; seconds")
-      ->check(CLI::Range(0.001, 1e6).description(""))
+      ->check(seconds(0.001))
       ->capture_default_str();
   verb.add_option("--metrics-compat", options.metrics_compat,
                   "vllm: /metrics shows each metric under vLLM's name as well")

@@ -359,9 +359,9 @@ void HttpSession::reply_complete() {
   log_request(/*aborted=*/false);
   if (exchange_ != nullptr) --context_.open_replies;
   exchange_ = nullptr;
+  parser_.reset();
   release_body();
   if (close_after_) return linger();
-  parser_.reset();
   decision_ = {};
   id_.clear();
   admitted_ = false;

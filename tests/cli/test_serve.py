@@ -127,7 +127,8 @@ def test_command_line_before_environment_before_config(liquid, quantized, tmp_pa
     config.write_text(
         f'model = "{quantized}"\n'
         "port = 0\n"
-        'max_model_len = "1K"\n'
+        "max_model_len = 256\n"
+        'max-body-bytes = "1K"\n'
         "max-num-seqs = 3\n"
         "num-kv-pages = 40\n"
         'served-model-name = ["from-config"]\n'
@@ -140,7 +141,7 @@ def test_command_line_before_environment_before_config(liquid, quantized, tmp_pa
         code, log = server.stop()
         assert code == 0
     assert "(60 pages of 64" in log
-    assert "for 1024 tokens per request" in log and "at most 4 at once" in log
+    assert "for 256 tokens per request" in log and "at most 4 at once" in log
 
 
 def test_a_port_that_is_taken_is_named(liquid, quantized):
@@ -186,6 +187,8 @@ def test_flags_that_cannot_work(liquid, quantized, arguments, naming):
         ["--ssl-keyfile", "k"],
         ["--max-body-bytes", "-1"],
         ["--idle-timeout", "nan"],
+        ["--shutdown-timeout", "inf"],
+        ["--watchdog-timeout", "-1"],
         ["--config", "missing.toml"],
     ],
 )
