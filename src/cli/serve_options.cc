@@ -15,6 +15,7 @@ namespace liquidgemm::cli {
 namespace {
 
 constexpr std::int64_t kDefaultBatchedTokens = 256;
+constexpr double kMaxSeconds = 1e6;
 
 auto sizes(std::int64_t low, std::int64_t high) { return CLI::Range(low, high).description(""); }
 
@@ -30,11 +31,11 @@ void add_size(CLI::App& verb, const std::string& names, T& value, const std::str
 
 // CLI::Range lets through what is not a number at all.
 CLI::Validator seconds(double low) {
-  constexpr double kMost = 1e6;
   return {[low](std::string& text) -> std::string {
             double value = 0.0;
-            if (CLI::detail::lexical_cast(text, value) && value >= low && value <= kMost) return "";
-            return fmt::format("\"{}\": expected seconds from {} to {}", text, low, kMost);
+            if (CLI::detail::lexical_cast(text, value) && value >= low && value <= kMaxSeconds)
+              return "";
+            return fmt::format("\"{}\": expected seconds from {} to {}", text, low, kMaxSeconds);
           },
           ""};
 }
