@@ -39,10 +39,12 @@ class StopFilter {
   std::string push(std::string_view text);
   std::string flush();
   bool stopped() const { return stopped_; }
+  const std::string& found() const { return found_; }  // the stop string that ended the text
 
  private:
   std::vector<std::string> stops_;
   std::string held_;
+  std::string found_;
   bool stopped_ = false;
 };
 

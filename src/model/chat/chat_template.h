@@ -51,6 +51,20 @@ struct ChatMessage {
   std::string content;
 };
 
+// All that decides on a prompt, as Hugging Face's apply_chat_template takes it.
+struct ChatPrompt {
+  // Objects: role and content, an assistant's tool_calls with their arguments as objects, a tool's
+  // tool_call_id and name.
+  json::Array messages;
+  json::Value tools = nullptr;  // a list, or null
+  json::Object variables;       // more for the template; the names below and above win
+  bool add_generation_prompt = true;
+  // The last message is the beginning of the answer: the text ends with its content.
+  bool continue_final_message = false;
+};
+Result<std::string> render_chat(const ChatTemplate& chat_template, const ChatPrompt& prompt,
+                                const std::string& bos_token, const std::string& eos_token);
+
 // The usual call: messages and the special tokens' text.
 Result<std::string> render_chat(const ChatTemplate& chat_template,
                                 const std::vector<ChatMessage>& messages,
