@@ -292,6 +292,7 @@ Update Engine::take_token(Sequence& sequence, const SampledToken& sampled, TimeP
     update.since_last_token = now - sequence.last_token;
   } else {
     record.first_token = now;
+    update.cached_tokens = record.cached_tokens;
   }
   sequence.last_token = now;
   ++record.answer_tokens;

@@ -85,6 +85,8 @@ struct Update {
   // from the second on.
   std::vector<PositionLogprobs> prompt_logprobs = {};
   std::optional<RequestRecord> record = std::nullopt;  // with the end
+  // With the first token: as the record will have it, for those who will not see its end.
+  std::optional<std::int64_t> cached_tokens = std::nullopt;
   // With a token from the second on.
   std::optional<std::chrono::nanoseconds> since_last_token = std::nullopt;
 };

@@ -34,6 +34,7 @@ Answer::~Answer() {
 void Answer::start(std::vector<Request> requests) {
   auto self = shared_from_this();
   chunk_head_ = head(chunk_name());
+  arrival_ = std::chrono::steady_clock::now();
   // The reply holds the callback, so the callback must not hold the reply.
   reply_->on_disconnect([weak = weak_from_this()] {
     if (const auto answer = weak.lock()) answer->cancel_all();
@@ -66,7 +67,8 @@ void Answer::update(std::size_t index, const Update& update) {
   if (choice.done || closed_) return;
   choice.prompt_logprobs.insert(choice.prompt_logprobs.end(), update.prompt_logprobs.begin(),
                                 update.prompt_logprobs.end());
-  if (update.record) choice.record = update.record;
+  if (update.record) choice.record = *update.record;
+  if (update.cached_tokens) choice.record.cached_tokens = *update.cached_tokens;
   if (update.finish == FinishReason::kError) {
     choice.done = true;
     report(choice, FinishReason::kError, false);
@@ -179,13 +181,17 @@ void Answer::fail(const ApiError& error) {
 
 void Answer::report(Choice& choice, FinishReason reason, bool aborted) {
   if (!options_.observer) return;
-  AnswerOutcome outcome{.reason = reason, .aborted = aborted};
+  AnswerOutcome outcome;
+  outcome.reason = reason;
+  outcome.aborted = aborted;
   const auto index = static_cast<std::size_t>(&choice - choices_.data());
-  if (choice.record) outcome.record = *choice.record;
-  // The engine's record at the end has it all; one from before the end is brought up to date.
-  outcome.record.prompt_tokens =
-      options_.prompt_tokens[index / static_cast<std::size_t>(generation_.n)];
+  outcome.record = choice.record;
+  // The engine's record has it all, where it comes.
   if (!outcome.record.finished) {
+    outcome.record.arrival = arrival_;
+    if (!choice.token_times.empty()) outcome.record.first_token = choice.token_times.front();
+    outcome.record.prompt_tokens =
+        options_.prompt_tokens[index / static_cast<std::size_t>(generation_.n)];
     outcome.record.finished = std::chrono::steady_clock::now();
     outcome.record.answer_tokens = choice.tokens;
   }
@@ -201,7 +207,7 @@ Usage Answer::usage() const {
     usage.completion_tokens += choices_[i].tokens;
     if (i % n != 0) continue;
     usage.prompt_tokens += options_.prompt_tokens[i / n];
-    if (choices_[i].record) usage.cached_tokens += choices_[i].record->cached_tokens;
+    usage.cached_tokens += choices_[i].record.cached_tokens;
   }
   return usage;
 }

@@ -88,7 +88,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     std::size_t characters = 0;  // of the answer so far, stop strings and all
     std::int64_t tokens = 0;
     bool done = false;
-    std::optional<RequestRecord> record;
+    RequestRecord record;
     std::vector<TimePoint> token_times;
     std::vector<PositionLogprobs> prompt_logprobs;
     bool began = false;
@@ -107,6 +107,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
 
   EngineThread& engine_;
   const std::shared_ptr<HttpReply> reply_;
+  TimePoint arrival_;
   std::string chunk_head_;  // what every event of a stream begins with
 
   // The delivery thread's own once the engine has the requests.

@@ -214,7 +214,9 @@ void parse_tool_choice(RequestFields& fields, const RequestRules& rules, ChatReq
       request.tool_choice = ToolChoice::kNone;
     } else if (text == "required") {
       request.tool_choice = ToolChoice::kRequired;
-    } else if (text != "auto") {
+    } else if (text == "auto") {
+      request.tool_choice = ToolChoice::kAuto;
+    } else {
       return fields.fail("tool_choice",
                          "expected none, auto, required or an object that names a function");
     }

@@ -67,7 +67,8 @@ class GrammarFields {
     RequestFields inner = fields_.inside(*format, "response_format");
     const std::string type = inner.string("type", kMaxText).value_or("");
     if (type == "json_object") {
-      set(fields_, "response_format", {.kind = GrammarSpec::Kind::kJsonObject});
+      set(fields_, "response_format",
+          {.kind = GrammarSpec::Kind::kJsonObject, .text = {}, .choices = {}});
     } else if (type == "json_schema") {
       const json::Object* named = inner.object("json_schema");
       if (named == nullptr) return inner.fail("json_schema", "missing");
@@ -93,7 +94,8 @@ class GrammarFields {
     regex(inner, "regex");
     choice(inner, "choice");
     if (inner.boolean("json_object").value_or(false)) {
-      set(inner, "json_object", {.kind = GrammarSpec::Kind::kJsonObject});
+      set(inner, "json_object",
+          {.kind = GrammarSpec::Kind::kJsonObject, .text = {}, .choices = {}});
     }
     for (const std::string_view name : {"grammar", "structural_tag", "whitespace_pattern"}) {
       inner.unsupported(name);

@@ -1,0 +1,109 @@
+// A small random model behind the API, with its engine on a thread.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../engine/model_fixture.h"
+#include "engine/engine_thread.h"
+#include "recording_reply.h"
+#include "server/openai_api.h"
+
+namespace liquidgemm::server {
+
+class Api {
+ public:
+  explicit Api(OpenAiOptions options = {}, EngineThreadOptions thread = {},
+               const std::string& model_name = "smollm2")
+      : model(load_test_model(model_name, {})),
+        engine(*model.backend, {.model = "test"}),
+        engine_thread(engine, thread) {
+    if (options.served_names.empty()) options.served_names = {"tiny", "alias"};
+    options.observer = [this](const AnswerOutcome& outcome) {
+      const std::lock_guard lock(mutex_);
+      outcomes_.push_back(outcome);
+    };
+    api = std::make_unique<OpenAiApi>(model, engine_thread, nullptr, std::move(options));
+    routes_ = api->routes();
+  }
+
+  // Sends a body and returns at once.
+  std::shared_ptr<RecordingReply> begin(const std::string& path, const std::string& body,
+                                        const std::string& type = "application/json") {
+    auto reply = std::make_shared<RecordingReply>();
+    begin(path, body, type, reply);
+    return reply;
+  }
+  void begin(const std::string& path, const std::string& body, const std::string& type,
+             const std::shared_ptr<RecordingReply>& reply) {
+    for (const Route& route : routes_) {
+      if (route.path != path) continue;
+      HttpRequest request;
+      request.method = route.method;
+      request.path = path;
+      request.body = body;
+      request.content_type = type;
+      route.handler(std::move(request), reply);
+      return;
+    }
+    ADD_FAILURE() << "no route " << path;
+  }
+  std::shared_ptr<RecordingReply> call(const std::string& path, const std::string& body) {
+    auto reply = begin(path, body);
+    EXPECT_TRUE(reply->wait_end()) << body;
+    return reply;
+  }
+  // A good call's answer.
+  json::Object answer(const std::string& path, const std::string& body) {
+    const auto reply = call(path, body);
+    EXPECT_EQ(reply->status(), 200) << reply->body();
+    return reply->object();
+  }
+  std::vector<AnswerOutcome> outcomes() const {
+    const std::lock_guard lock(mutex_);
+    return outcomes_;
+  }
+  // Waits until no request runs or waits.
+  bool idle() { return engine_thread.wait_idle(std::chrono::seconds(60)); }
+
+  LoadedModel model;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<AnswerOutcome> outcomes_;
+
+ public:
+  Engine engine;
+  EngineThread engine_thread;
+  std::unique_ptr<OpenAiApi> api;
+
+ private:
+  std::vector<Route> routes_;
+};
+
+inline std::string list_of(const std::vector<TokenId>& tokens) {
+  std::string text;
+  for (const TokenId token : tokens) text += (text.empty() ? "[" : ",") + std::to_string(token);
+  return text + "]";
+}
+
+inline std::string text_at(const json::Object& answer, std::size_t choice = 0) {
+  const json::Object& one = answer.at("choices").as_array().at(choice).as_object();
+  const json::Value* message = one.if_contains("message");
+  const json::Value& text = message != nullptr ? message->at("content") : one.at("text");
+  return std::string(text.as_string());
+}
+
+inline std::string finish_at(const json::Object& answer, std::size_t choice = 0) {
+  return std::string(answer.at("choices").as_array().at(choice).at("finish_reason").as_string());
+}
+
+inline std::int64_t usage_at(const json::Object& answer, std::string_view name) {
+  return answer.at("usage").as_object().at(name).as_int64();
+}
+
+}  // namespace liquidgemm::server
