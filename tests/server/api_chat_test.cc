@@ -122,7 +122,7 @@ TEST(ApiChat, AModelWithoutATemplateSaysSo) {
 
 TEST(ApiChat, ATemplateThatRefusesOrRunsAwayIsTheRequestsError) {
   Api api;
-  for (const std::string& source :
+  for (const std::string source :
        {"{{ raise_exception('only cats') }}",
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{{ messages[0].content + 7 }}"}) {

@@ -369,11 +369,11 @@ TEST(ApiCompletions, TokenizeAndDetokenizeAreInverse) {
   const json::Object text =
       api.answer("/detokenize", "{\"tokens\":" + json::dump(tokens.at("tokens")) + "}");
   EXPECT_EQ(text.at("prompt").as_string(), "Once upon");
-  for (const std::string& body : {R"({})", R"({"tokens":7})", R"({"tokens":[-1]})",
+  for (const std::string body : {R"({})", R"({"tokens":7})", R"({"tokens":[-1]})",
                                   R"({"tokens":[512]})", R"({"tokens":["a"]})"}) {
     EXPECT_EQ(api.call("/detokenize", body)->status(), 400) << body;
   }
-  for (const std::string& body : {R"({})", R"({"prompt":7})", R"({"prompt":"a","messages":[]})",
+  for (const std::string body : {R"({})", R"({"prompt":7})", R"({"prompt":"a","messages":[]})",
                                   R"({"messages":[{"role":"x","content":"a"}]})"}) {
     EXPECT_EQ(api.call("/tokenize", body)->status(), 400) << body;
   }
