@@ -43,6 +43,7 @@ struct EngineThread::State {
     std::shared_ptr<const Listener> listener;
     std::size_t index = 0;
     bool cancelled = false;
+    std::optional<FinishReason> counts_as = {};  // when cancelled
   };
   struct Event {
     Update update;
@@ -56,8 +57,8 @@ struct EngineThread::State {
   void fail_all(std::vector<Event>& events);
   void run_delivery();
   void deliver(const Event& event);
-  void watch(const Event& event);
-  void cancel(const std::vector<RequestId>& ids);
+  void watch(const Event& event, std::optional<FinishReason> counts_as);
+  void cancel(const std::vector<RequestId>& ids, std::optional<FinishReason> counts_as = {});
 
   Engine& engine;
   EngineObserver* const observer;
@@ -190,15 +191,17 @@ void EngineThread::State::deliver(const Event& event) {
   std::shared_ptr<const Listener> listener;
   std::size_t index = 0;
   bool heard = false;
+  std::optional<FinishReason> counts_as;
   {
     const std::lock_guard lock(mutex);
     const auto found = live.find(id);
     if (found == live.end()) return;
+    counts_as = found->second.counts_as;
     index = found->second.index;
     heard = !found->second.cancelled;
     listener = last ? std::move(found->second.listener) : found->second.listener;
   }
-  watch(event);
+  watch(event, counts_as);
   if (heard && *listener) {
     try {
       (*listener)(index, event.update);
@@ -217,23 +220,25 @@ void EngineThread::State::deliver(const Event& event) {
   if (live.empty()) nothing_left.notify_all();
 }
 
-void EngineThread::State::watch(const Event& event) {
+void EngineThread::State::watch(const Event& event, std::optional<FinishReason> counts_as) {
   if (observer == nullptr) return;
   const Update& update = event.update;
   if (update.since_last_token) observer->next_token(*update.since_last_token);
   if (event.cancelled) {
-    observer->ended(*update.record, std::nullopt);
+    observer->ended(*update.record, counts_as);
   } else if (update.finish != FinishReason::kNone) {
     observer->ended(*update.record, update.finish);
   }
 }
 
-void EngineThread::State::cancel(const std::vector<RequestId>& ids) {
+void EngineThread::State::cancel(const std::vector<RequestId>& ids,
+                                 std::optional<FinishReason> counts_as) {
   const std::lock_guard lock(mutex);
   for (const RequestId id : ids) {
     const auto found = live.find(id);
     if (found == live.end() || found->second.cancelled) continue;
     found->second.cancelled = true;
+    found->second.counts_as = counts_as;
     cancelled.push_back(id);
   }
   something_to_do.notify_one();
@@ -288,7 +293,10 @@ Result<std::vector<RequestId>> EngineThread::submit(std::vector<Request> request
   return ids;
 }
 
-void EngineThread::cancel(const std::vector<RequestId>& ids) { state_->cancel(ids); }
+void EngineThread::cancel(const std::vector<RequestId>& ids,
+                          std::optional<FinishReason> counts_as) {
+  state_->cancel(ids, counts_as);
+}
 
 EngineMetrics EngineThread::metrics() const {
   const std::lock_guard lock(state_->mutex);

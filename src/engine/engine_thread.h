@@ -19,7 +19,7 @@ class EngineObserver {
   virtual ~EngineObserver() = default;
   // A request got a token, from its second on, so long after the one before.
   virtual void next_token(std::chrono::nanoseconds since_last) = 0;
-  // A request ended. Empty: it was cancelled.
+  // A request ended. Empty: it was cancelled, and cancel() was not told what that counts as.
   virtual void ended(const RequestRecord& record, std::optional<FinishReason> finish) = 0;
 };
 
@@ -48,7 +48,8 @@ class EngineThread {
   // which name the field; kResourceExhausted when the queue is full; kUnavailable while stopping.
   Result<std::vector<RequestId>> submit(std::vector<Request> requests, Listener listener);
   // Their pages are free before the next step. Unknown or finished ids are passed over.
-  void cancel(const std::vector<RequestId>& ids);
+  // `counts_as`: what the observer is told, where this is a good end, as at a stop string.
+  void cancel(const std::vector<RequestId>& ids, std::optional<FinishReason> counts_as = {});
 
   // As of the end of the last step.
   EngineMetrics metrics() const;

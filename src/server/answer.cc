@@ -1,9 +1,6 @@
 #include "server/answer.h"
 
-#include <chrono>
 #include <utility>
-
-#include "base/log.h"
 
 namespace liquidgemm::server {
 
@@ -19,22 +16,9 @@ Answer::Answer(const Tokenizer& tokenizer, EngineThread& engine, std::shared_ptr
   for (std::size_t i = 0; i < count; ++i) choices_.emplace_back(tokenizer_, generation_);
 }
 
-// The engine has let go of the listener: what has not ended by now never will.
-Answer::~Answer() {
-  try {
-    if (ids_.empty()) return;
-    for (Choice& choice : choices_) {
-      if (!choice.done) report(choice, FinishReason::kNone, /*aborted=*/true);
-    }
-  } catch (const std::exception& error) {
-    log_error(std::string("the observer of answers failed: ") + error.what());
-  }
-}
-
 void Answer::start(std::vector<Request> requests) {
   auto self = shared_from_this();
   chunk_head_ = head(chunk_name());
-  arrival_ = std::chrono::steady_clock::now();
   // The reply holds the callback, so the callback must not hold the reply.
   reply_->on_disconnect([weak = weak_from_this()] {
     if (const auto answer = weak.lock()) answer->cancel_all();
@@ -67,11 +51,9 @@ void Answer::update(std::size_t index, const Update& update) {
   if (choice.done || closed_) return;
   choice.prompt_logprobs.insert(choice.prompt_logprobs.end(), update.prompt_logprobs.begin(),
                                 update.prompt_logprobs.end());
-  if (update.record) choice.record = *update.record;
-  if (update.cached_tokens) choice.record.cached_tokens = *update.cached_tokens;
+  if (update.cached_tokens) choice.cached_tokens = *update.cached_tokens;
   if (update.finish == FinishReason::kError) {
     choice.done = true;
-    report(choice, FinishReason::kError, false);
     return fail(
         server_error("the model's output is not a finite number, or a step of the engine "
                      "failed; the server's log says more"));
@@ -83,11 +65,12 @@ void Answer::update(std::size_t index, const Update& update) {
   }
   bool stopped = false;
   Piece piece = make_piece(choice, update, stopped);
-  if (stopped && update.finish == FinishReason::kNone) engine_.cancel({update.request});
+  if (stopped && update.finish == FinishReason::kNone) {
+    engine_.cancel({update.request}, FinishReason::kStop);
+  }
   if (!piece.finish.empty()) {
     choice.done = true;
     ++done_;
-    report(choice, stopped ? FinishReason::kStop : update.finish, false);
   }
   emit(index, std::move(piece));
 }
@@ -100,7 +83,6 @@ Answer::Piece Answer::make_piece(Choice& choice, const Update& update, bool& sto
   }
   std::string text;
   if (update.token >= 0) {
-    choice.token_times.push_back(std::chrono::steady_clock::now());
     ++choice.tokens;
     if (generation_.logprobs >= 0) {
       piece.tokens.push_back(
@@ -179,26 +161,6 @@ void Answer::fail(const ApiError& error) {
   if (write("data: " + json::dump(error_body(error)) + "\n\ndata: [DONE]\n\n")) reply_->end();
 }
 
-void Answer::report(Choice& choice, FinishReason reason, bool aborted) {
-  if (!options_.observer) return;
-  AnswerOutcome outcome;
-  outcome.reason = reason;
-  outcome.aborted = aborted;
-  const auto index = static_cast<std::size_t>(&choice - choices_.data());
-  outcome.record = choice.record;
-  // The engine's record has it all, where it comes.
-  if (!outcome.record.finished) {
-    outcome.record.arrival = arrival_;
-    if (!choice.token_times.empty()) outcome.record.first_token = choice.token_times.front();
-    outcome.record.prompt_tokens =
-        options_.prompt_tokens[index / static_cast<std::size_t>(generation_.n)];
-    outcome.record.finished = std::chrono::steady_clock::now();
-    outcome.record.answer_tokens = choice.tokens;
-  }
-  outcome.token_times = std::move(choice.token_times);
-  options_.observer(outcome);
-}
-
 // Prompts count once however many answers they get.
 Usage Answer::usage() const {
   Usage usage;
@@ -207,7 +169,7 @@ Usage Answer::usage() const {
     usage.completion_tokens += choices_[i].tokens;
     if (i % n != 0) continue;
     usage.prompt_tokens += options_.prompt_tokens[i / n];
-    usage.cached_tokens += choices_[i].record.cached_tokens;
+    usage.cached_tokens += choices_[i].cached_tokens;
   }
   return usage;
 }

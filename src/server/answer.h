@@ -21,30 +21,19 @@
 
 namespace liquidgemm::server {
 
-// How one choice ended.
-struct AnswerOutcome {
-  RequestRecord record;
-  FinishReason reason = FinishReason::kNone;  // a stop string counts as kStop
-  bool aborted = false;                       // the client went, or another choice failed
-  std::vector<TimePoint> token_times;         // when each token reached the API
-};
-// Called on the delivery thread or the one that drops the answer.
-using AnswerObserver = std::function<void(const AnswerOutcome&)>;
-
 struct AnswerOptions {
   std::string id;
   std::string model;  // as the answer names it
   std::int64_t created = 0;
   std::vector<std::int64_t> prompt_tokens;  // of each prompt
   bool drop_answer = false;                 // max_tokens was 0: the answer's one token is not shown
-  AnswerObserver observer;
 };
 
 class Answer : public std::enable_shared_from_this<Answer> {
  public:
   Answer(const Tokenizer& tokenizer, EngineThread& engine, std::shared_ptr<HttpReply> reply,
          const GenerationParams& generation, AnswerOptions options);
-  virtual ~Answer();
+  virtual ~Answer() = default;
   Answer(const Answer&) = delete;
   Answer& operator=(const Answer&) = delete;
 
@@ -88,8 +77,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     std::size_t characters = 0;  // of the answer so far, stop strings and all
     std::int64_t tokens = 0;
     bool done = false;
-    RequestRecord record;
-    std::vector<TimePoint> token_times;
+    std::int64_t cached_tokens = 0;
     std::vector<PositionLogprobs> prompt_logprobs;
     bool began = false;
   };
@@ -101,13 +89,11 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void complete();
   void fail(const ApiError& error);
   void cancel_all();
-  void report(Choice& choice, FinishReason reason, bool aborted);
   Usage usage() const;
   std::string head(std::string_view object) const;
 
   EngineThread& engine_;
   const std::shared_ptr<HttpReply> reply_;
-  TimePoint arrival_;
   std::string chunk_head_;  // what every event of a stream begins with
 
   // The delivery thread's own once the engine has the requests.

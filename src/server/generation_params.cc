@@ -40,9 +40,10 @@ void parse_sampling(RequestFields& fields, const RequestRules& rules, Generation
   // What ranges with an open end leave over.
   const Status status = check_sampling(sampling);
   if (status.ok()) return;
-  const std::size_t colon = status.message().find(": ");
-  if (colon == std::string::npos) return fields.fail("", status.message());
-  fields.fail(status.message().substr(0, colon), status.message().substr(colon + 2));
+  // "top_p is 0; expected a number above 0 and at most 1"
+  const std::size_t end = status.message().find(" is ");
+  if (end == std::string::npos) return fields.fail("", status.message());
+  fields.fail(status.message().substr(0, end), status.message().substr(end + 1));
 }
 
 void parse_logit_bias(RequestFields& fields, const RequestRules& rules, GenerationParams& out) {

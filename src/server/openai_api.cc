@@ -222,7 +222,6 @@ AnswerOptions OpenAiApi::State::answer_options(
     answer.prompt_tokens.push_back(static_cast<std::int64_t>(prompt.size()));
   }
   answer.drop_answer = generation.max_tokens == 0;
-  answer.observer = options.observer;
   return answer;
 }
 

@@ -23,7 +23,6 @@ struct OpenAiOptions {
   std::vector<std::string> served_names;  // at least one; the first is what answers name
   ToolFormat tool_format = ToolFormat::kNone;
   ApiLimits limits = {};
-  AnswerObserver observer = {};  // empty: nobody watches
   int workers = 2;
 };
 

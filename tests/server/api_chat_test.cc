@@ -113,8 +113,8 @@ TEST(ApiChat, AFinalMessageMayBeContinued) {
 }
 
 TEST(ApiChat, AModelWithoutATemplateSaysSo) {
-  Api api({}, {}, "llama3");
-  ASSERT_EQ(api.model.chat_template, nullptr);
+  Api api;
+  api.model.chat_template.reset();
   const auto reply = api.call("/v1/chat/completions", hello("}"));
   EXPECT_EQ(reply->status(), 400);
   EXPECT_EQ(reply->object().at("error").at("param").as_string(), "messages");

@@ -92,7 +92,7 @@ TEST(ApiCompletions, GivesTheEnginesTokens) {
     EXPECT_EQ(finish, expected.finish_reason);
   }
   EXPECT_TRUE(api.idle());
-  EXPECT_EQ(api.outcomes().size(), 8u);
+  EXPECT_EQ(api.ends.all().size(), 8u);
 }
 
 TEST(ApiCompletions, StopStringsMaySpanTokens) {
@@ -249,17 +249,17 @@ TEST(ApiCompletions, KnownPrefixesAreCounted) {
   EXPECT_EQ(cached(api.answer("/v1/completions", body + "}")), 192);
   EXPECT_EQ(cached(api.answer("/v1/completions", body + ",\"cache_salt\":\"mine\"}")), 0);
   // An answer that a stop string ends counts the same.
-  const json::Object whole = api.answer("/v1/completions", body +
-                                                               ",\"ignore_eos\":true,"
-                                                               "\"temperature\":0}");
-  const std::string stop = text_at(whole).substr(0, 1);
-  if (static_cast<unsigned char>(stop[0]) < 0x80) {
-    const json::Object stopped =
-        api.answer("/v1/completions", body + ",\"temperature\":0,\"ignore_eos\":true,\"stop\":" +
-                                          json::dump(json::Value(stop)) + "}");
-    EXPECT_EQ(finish_at(stopped), "stop");
-    EXPECT_EQ(cached(stopped), 192);
-  }
+  const auto token = api.model.tokenizer->find("a");
+  ASSERT_TRUE(token);
+  const json::Object stopped =
+      api.answer("/v1/completions", body + ",\"temperature\":0,\"stop\":\"aa\",\"logit_bias\":{\"" +
+                                        std::to_string(*token) + "\":100}}");
+  EXPECT_EQ(finish_at(stopped), "stop");
+  EXPECT_EQ(text_at(stopped), "");
+  EXPECT_EQ(usage_at(stopped, "completion_tokens"), 4);  // two for each answer
+  EXPECT_EQ(cached(stopped), 192);
+  EXPECT_TRUE(api.idle());
+  EXPECT_EQ(api.ends.all().back().finish, FinishReason::kStop);
 }
 
 TEST(ApiCompletions, LengthsOfTheModelHold) {
@@ -292,7 +292,7 @@ TEST(ApiCompletions, LengthsOfTheModelHold) {
 }
 
 TEST(ApiCompletions, ErrorsHaveTheirStatusAndShape) {
-  Api api({}, {.max_waiting = 0});
+  Api api({}, 0);
   auto reply = api.call("/v1/completions", R"({"prompt":"a","model":"other"})");
   EXPECT_EQ(reply->status(), 404);
   const json::Object error = reply->object().at("error").as_object();
@@ -349,11 +349,11 @@ TEST(ApiCompletions, AClientThatGoesFreesItsPages) {
   while (gone.use_count() > 1) std::this_thread::yield();
   EXPECT_TRUE(api.idle());
   EXPECT_EQ(api.engine_thread.metrics().pages_used, 0);
-  const auto outcomes = api.outcomes();
-  ASSERT_EQ(outcomes.size(), 12u);
-  for (const AnswerOutcome& outcome : outcomes) {
-    EXPECT_TRUE(outcome.aborted);
-    EXPECT_LT(outcome.record.answer_tokens, 600);
+  const auto ends = api.ends.all();
+  ASSERT_EQ(ends.size(), 12u);
+  for (const Ends::End& end : ends) {
+    EXPECT_FALSE(end.finish);
+    EXPECT_LT(end.record.answer_tokens, 600);
   }
 }
 
@@ -370,11 +370,11 @@ TEST(ApiCompletions, TokenizeAndDetokenizeAreInverse) {
       api.answer("/detokenize", "{\"tokens\":" + json::dump(tokens.at("tokens")) + "}");
   EXPECT_EQ(text.at("prompt").as_string(), "Once upon");
   for (const std::string body : {R"({})", R"({"tokens":7})", R"({"tokens":[-1]})",
-                                  R"({"tokens":[512]})", R"({"tokens":["a"]})"}) {
+                                 R"({"tokens":[512]})", R"({"tokens":["a"]})"}) {
     EXPECT_EQ(api.call("/detokenize", body)->status(), 400) << body;
   }
   for (const std::string body : {R"({})", R"({"prompt":7})", R"({"prompt":"a","messages":[]})",
-                                  R"({"messages":[{"role":"x","content":"a"}]})"}) {
+                                 R"({"messages":[{"role":"x","content":"a"}]})"}) {
     EXPECT_EQ(api.call("/tokenize", body)->status(), 400) << body;
   }
 }

@@ -15,18 +15,36 @@
 
 namespace liquidgemm::server {
 
+// How requests ended, as the engine's observer is told.
+class Ends final : public EngineObserver {
+ public:
+  struct End {
+    RequestRecord record;
+    std::optional<FinishReason> finish;
+  };
+  void next_token(std::chrono::nanoseconds) override {}
+  void ended(const RequestRecord& record, std::optional<FinishReason> finish) override {
+    const std::lock_guard lock(mutex_);
+    ends_.push_back({record, finish});
+  }
+  std::vector<End> all() const {
+    const std::lock_guard lock(mutex_);
+    return ends_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<End> ends_;
+};
+
 class Api {
  public:
-  explicit Api(OpenAiOptions options = {}, EngineThreadOptions thread = {},
+  explicit Api(OpenAiOptions options = {}, std::int64_t max_waiting = 1024,
                const std::string& model_name = "smollm2")
       : model(load_test_model(model_name, {})),
         engine(*model.backend, {.model = "test"}),
-        engine_thread(engine, thread) {
+        engine_thread(engine, {.max_waiting = max_waiting, .observer = &ends}) {
     if (options.served_names.empty()) options.served_names = {"tiny", "alias"};
-    options.observer = [this](const AnswerOutcome& outcome) {
-      const std::lock_guard lock(mutex_);
-      outcomes_.push_back(outcome);
-    };
     api = std::make_unique<OpenAiApi>(model, engine_thread, nullptr, std::move(options));
     routes_ = api->routes();
   }
@@ -63,20 +81,11 @@ class Api {
     EXPECT_EQ(reply->status(), 200) << reply->body();
     return reply->object();
   }
-  std::vector<AnswerOutcome> outcomes() const {
-    const std::lock_guard lock(mutex_);
-    return outcomes_;
-  }
   // Waits until no request runs or waits.
   bool idle() { return engine_thread.wait_idle(std::chrono::seconds(60)); }
 
   LoadedModel model;
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<AnswerOutcome> outcomes_;
-
- public:
+  Ends ends;
   Engine engine;
   EngineThread engine_thread;
   std::unique_ptr<OpenAiApi> api;

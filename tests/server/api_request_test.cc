@@ -56,7 +56,7 @@ std::vector<BadField> bad_fields() {
     }
   }
   for (const std::string name : {"temperature", "top_p", "min_p", "repetition_penalty",
-                                  "presence_penalty", "frequency_penalty"}) {
+                                 "presence_penalty", "frequency_penalty"}) {
     for (const std::string value : {"\"NaN\"", "\"1\"", "1e30", "-1e30", "true", "[0.5]", "{}"}) {
       bad.push_back({"\"" + name + "\":" + value, name});
     }
@@ -423,7 +423,8 @@ TEST(ApiRequest, ForcedCallsBecomeASchema) {
   EXPECT_EQ(completion(R"({"prompt":"a","guided_regex":"a+"})", plain, some)->param,
             "guided_regex");
   some.automatic_tools = false;
-  EXPECT_EQ(chat(body + "\"auto\"}", refused, some)->param, "tool_choice");
+  ChatRequest unsearched;
+  EXPECT_EQ(chat(body + "\"auto\"}", unsearched, some)->param, "tool_choice");
 }
 
 TEST(ApiRequest, StructuredOutputInEverySpelling) {
