@@ -317,11 +317,38 @@ TEST(ApiCompletions, ErrorsHaveTheirStatusAndShape) {
   EXPECT_EQ(reply->status(), 429);
   ASSERT_EQ(reply->headers().size(), 1u);
   EXPECT_EQ(reply->headers()[0].first, "Retry-After");
-  reply = api.call("/v1/completions", R"({"prompt":"a","guided_regex":"a"})");
+  reply = api.call("/v1/completions", R"({"prompt":"a","guided_regex":"(a"})");
   EXPECT_EQ(reply->status(), 400);
+  EXPECT_EQ(reply->object().at("error").at("param").as_string(), "guided_regex");
   api.engine_thread.drain();
   reply = api.call("/v1/completions", R"({"prompt":"a"})");
   EXPECT_EQ(reply->status(), 503);
+}
+
+TEST(ApiCompletions, AnswersFollowTheirGrammar) {
+  Api api;
+  if (api.grammar == nullptr) GTEST_SKIP() << "built without structured output";
+  for (const std::string n : {"1", "4"}) {
+    const json::Object answer =
+        api.answer("/v1/completions",
+                   R"({"prompt":"a","guided_choice":["yes","no"],"max_tokens":20,"n":)" + n + "}");
+    for (std::size_t i = 0; i < answer.at("choices").as_array().size(); ++i) {
+      const std::string text = text_at(answer, i);
+      EXPECT_TRUE(text == "yes" || text == "no") << text;
+      EXPECT_EQ(finish_at(answer, i), "stop");
+    }
+  }
+  const json::Object chat = api.answer("/v1/chat/completions", R"({
+      "messages":[{"role":"user","content":"Call"}],"max_tokens":200,"tool_choice":"required",
+      "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object",
+        "properties":{"x":{"enum":["a","b"]}},"required":["x"],"additionalProperties":false}}}],
+      "parallel_tool_calls":false})");
+  const json::Object& call =
+      chat.at("choices").at(0).at("message").at("tool_calls").at(0).as_object();
+  EXPECT_EQ(call.at("function").at("name").as_string(), "f");
+  const std::string arguments(call.at("function").at("arguments").as_string());
+  EXPECT_TRUE(arguments == R"({"x":"a"})" || arguments == R"({"x":"b"})") << arguments;
+  EXPECT_EQ(finish_at(chat), "tool_calls");
 }
 
 TEST(ApiCompletions, AClientThatGoesFreesItsPages) {

@@ -45,7 +45,10 @@ class Api {
         engine(*model.backend, {.model = "test"}),
         engine_thread(engine, {.max_waiting = max_waiting, .observer = &ends}) {
     if (options.served_names.empty()) options.served_names = {"tiny", "alias"};
-    api = std::make_unique<OpenAiApi>(model, engine_thread, nullptr, std::move(options));
+    // Null where the build has no structured output.
+    auto compiler = GrammarCompiler::create(*model.tokenizer, {2});
+    if (compiler.ok()) grammar = std::move(*compiler);
+    api = std::make_unique<OpenAiApi>(model, engine_thread, grammar.get(), std::move(options));
     routes_ = api->routes();
   }
 
@@ -85,6 +88,7 @@ class Api {
   bool idle() { return engine_thread.wait_idle(std::chrono::seconds(60)); }
 
   LoadedModel model;
+  std::unique_ptr<GrammarCompiler> grammar;
   Ends ends;
   Engine engine;
   EngineThread engine_thread;
