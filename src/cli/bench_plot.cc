@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/status_macros.h"
 #include "cli/bench.h"
+#include "cli/bench_plot_serve.h"
 #include "cli/bench_plot_speed.h"
 #include "cli/gnuplot.h"
 
@@ -151,6 +152,7 @@ std::string time_script(const Curves& curves) {
 
 Result<std::string> script_for(const Options& options) {
   if (options.kind == "speed") return speed_script(options.results);
+  if (options.kind == "load") return load_script(options.results);
   LIQUIDGEMM_ASSIGN_OR_RETURN(Curves curves, read_curves(options.results));
   const bool times = options.kind == "time";
   keep_points_with(times ? &Point::ours_us : &Point::rival_over_ours, curves);
@@ -179,18 +181,22 @@ void add_bench_plot(CLI::App& bench, Action& action) {
       "speed: generated tokens/s of bench latency, with its floor (dashed), or of bench "
       "throughput,\n"
       "against the requests at once.\n"
+      "load: times to the first token and to the next ones of bench serve, against the request "
+      "rate\n"
+      "or, where it does not vary, against generated tokens/s.\n"
       "\n"
       "Examples:\n"
       "  liquid bench plot results.json -o results.svg\n"
       "  liquid bench plot sweep.json -o sweep.svg --kind time\n"
-      "  liquid bench plot latency.json -o latency.svg --kind speed");
+      "  liquid bench plot latency.json -o latency.svg --kind speed\n"
+      "  liquid bench plot load.json -o load.svg --kind load");
   const auto options = std::make_shared<Options>();
   verb->add_option("RESULTS", options->results,
-                   "A .json file of liquid bench gemm, latency or throughput")
+                   "A .json file of liquid bench gemm, latency, throughput or serve")
       ->required();
   verb->add_option("-o,--output", options->picture, "The picture, SVG")->required();
   verb->add_option("--kind", options->kind, "What is drawn")
-      ->check(CLI::IsMember({"ratio", "time", "speed"}))
+      ->check(CLI::IsMember({"ratio", "time", "speed", "load"}))
       ->capture_default_str();
   verb->callback([options, &action] { action = [options] { return plot(*options); }; });
 }

@@ -5,12 +5,29 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/status_macros.h"
 #include "liquidgemm_version.h"
 
 namespace liquidgemm::cli {
+
+namespace {
+
+// A key in a command is no part of what another needs to repeat it.
+void hide_key(std::string& argument, bool& secret) {
+  if (std::exchange(secret, false)) {
+    argument = "KEY";
+    return;
+  }
+  for (const std::string option : {"--api-key", "--api_key"}) {
+    secret = secret || argument == option;
+    if (argument.rfind(option + "=", 0) == 0) argument = option + "=KEY";
+  }
+}
+
+}  // namespace
 
 std::string today() {
   const std::time_t now = std::time(nullptr);
@@ -22,7 +39,9 @@ std::string today() {
 std::string command_line() {
   std::ifstream file("/proc/self/cmdline");
   std::string command, argument;
+  bool secret = false;  // the argument before was --api-key
   while (std::getline(file, argument, '\0')) {
+    hide_key(argument, secret);
     const bool absolute = argument.rfind('/', 0) == 0;
     if (command.empty() || absolute) {
       argument = std::filesystem::path(argument).filename().string();
