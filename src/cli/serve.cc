@@ -23,6 +23,9 @@
 #include "liquidgemm_version.h"
 #include "ops/cpu/ops.h"
 #include "server/metrics.h"
+#include "server/openai_api.h"
+#include "server/openapi.h"
+#include "server/page.h"
 #include "server/status_routes.h"
 
 namespace liquidgemm::cli {
@@ -47,6 +50,8 @@ struct Serving {
   std::unique_ptr<server::ServerMetrics> metrics;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<EngineThread> thread;
+  std::unique_ptr<GrammarCompiler> grammar;  // null: no structured output
+  std::unique_ptr<server::OpenAiApi> api;
   std::atomic<EngineThread*> running{nullptr};  // `thread`, once it may be asked
   std::atomic<bool> draining{false};
   std::chrono::milliseconds watchdog_timeout{0};
@@ -89,11 +94,26 @@ server::StatusSource status_source(const Serving& serving) {
           .load = [&serving] { return serving.load(); }};
 }
 
-// Every route of the loaded model. Here the API, the page and its description join those that tell
-// the state.
-std::vector<Route> all_routes(const Serving& serving, const std::vector<std::string>& names) {
-  (void)names;
-  return server::status_routes(status_source(serving));
+std::vector<std::string> served_names(const ServeOptions& options) {
+  if (!options.served_names.empty()) return options.served_names;
+  const std::filesystem::path path(options.model.model);
+  const std::string name = (path.has_filename() ? path : path.parent_path()).filename().string();
+  return {std::filesystem::exists(path) ? name : options.model.model};
+}
+
+// Every route of the loaded model.
+std::vector<Route> all_routes(const Serving& serving, const ServeOptions& options) {
+  std::vector<Route> routes = server::status_routes(status_source(serving));
+  for (Route& route : serving.api->routes()) routes.push_back(std::move(route));
+  routes.push_back(server::page_route());
+  routes.push_back(server::openapi_route(
+      {.version = LIQUIDGEMM_VERSION,
+       .models = served_names(options),
+       .vocabulary = serving.model->config.vocab_size,
+       .max_model_len = serving.model->backend->limits().max_position,
+       .has_keys = !options.api_keys.empty() || !options.api_key_files.empty(),
+       .limits = options.api}));
+  return routes;
 }
 
 void warn_when_open(const HttpServer& http, const ServeOptions& options, bool has_keys) {
@@ -161,11 +181,25 @@ void drain(Serving& serving, double timeout_seconds) {
   serving.http.reset();
 }
 
-std::vector<std::string> served_names(const ServeOptions& options) {
-  if (!options.served_names.empty()) return options.served_names;
-  const std::filesystem::path path(options.model.model);
-  const std::string name = (path.has_filename() ? path : path.parent_path()).filename().string();
-  return {std::filesystem::exists(path) ? name : options.model.model};
+// What answers need beside tokens. A grammar compiler that is not there is no reason not to serve.
+Status start_api(const ServeOptions& options, Serving& serving) {
+  const LoadedModel& model = *serving.model;
+  std::vector<TokenId> end_tokens(model.config.eos_tokens.begin(), model.config.eos_tokens.end());
+  auto grammar = GrammarCompiler::create(*model.tokenizer, std::move(end_tokens), options.grammar);
+  if (grammar.ok()) {
+    serving.grammar = std::move(*grammar);
+  } else {
+    log_warning("no structured output: " + grammar.status().message());
+  }
+  const std::string_view source =
+      model.chat_template == nullptr ? std::string_view() : model.chat_template->source();
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const server::ToolFormat tools,
+                              server::parse_tool_format(options.tool_call_parser, source));
+  serving.api = std::make_unique<server::OpenAiApi>(
+      model, *serving.thread, serving.grammar.get(),
+      server::OpenAiOptions{
+          .served_names = served_names(options), .tool_format = tools, .limits = options.api});
+  return ok_status();
 }
 
 Status start_model(const ServeOptions& options, ModelSource source, const LoadOptions& load,
@@ -184,7 +218,7 @@ Status start_model(const ServeOptions& options, ModelSource source, const LoadOp
   serving.thread = std::make_unique<EngineThread>(
       *serving.engine, EngineThreadOptions{.max_waiting = options.max_queued_requests,
                                            .observer = serving.metrics.get()});
-  return ok_status();
+  return start_api(options, serving);
 }
 
 Status serve(const ServeOptions& options) {
@@ -197,6 +231,7 @@ Status serve(const ServeOptions& options) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(LoadOptions load,
                               load_options(options.model, precision, source.config));
   LIQUIDGEMM_RETURN_IF_ERROR(set_serve_limits(options, source.config, load));
+  load.chat_template = options.chat_template;
 
   Serving serving;
   serving.watchdog_timeout = milliseconds_of(options.watchdog_timeout);
@@ -210,7 +245,7 @@ Status serve(const ServeOptions& options) {
   log_capacity(serving);
 
   serving.running = serving.thread.get();
-  serving.http->set_routes(all_routes(serving, served_names(options)));
+  serving.http->set_routes(all_routes(serving, options));
   serving.http->set_phase(ServerPhase::kServing);
   log_info("serving " + served_names(options)[0]);
   std::printf("Ready: %s\n", serving.http->url().c_str());

@@ -15,6 +15,7 @@ namespace liquidgemm::cli {
 namespace {
 
 constexpr std::int64_t kDefaultBatchedTokens = 256;
+constexpr std::int64_t kPromptLogprobRows = 64;
 constexpr double kMaxSeconds = 1e6;
 
 auto sizes(std::int64_t low, std::int64_t high) { return CLI::Range(low, high).description(""); }
@@ -116,6 +117,37 @@ void add_engine_options(CLI::App& verb, ServeOptions& options) {
                 "Compute what prompts have in common once (on without the flag)");
 }
 
+void add_api_options(CLI::App& verb, ServeOptions& options) {
+  verb.add_option("--tool-call-parser", options.tool_call_parser,
+                  "How the model writes tool calls: auto looks at its chat template")
+      ->check(CLI::IsMember({"auto", "hermes", "llama3_json", "none"}))
+      ->capture_default_str();
+  server::ApiLimits& api = options.api;
+  add_size(verb, "--max-n", api.n, "Answers to one prompt (default: 16)", 1, 1024);
+  add_size(verb, "--max-prompts", api.prompts, "Prompts of one completion (default: 64)", 1, 4096);
+  add_size(verb, "--max-answers", api.answers, "Prompts times n (default: 128)", 1, 4096);
+  add_size(verb, "--max-prompt-tokens", api.tokens,
+           "Of all prompts of a request, times n (default: 4M)", 1, std::int64_t{1} << 32);
+  add_size(verb, "--max-stop-strings", api.stops, "Of one request (default: 16)", 0, 1024);
+  add_size(verb, "--max-stop-bytes", api.stop_bytes, "Of one stop string (default: 256)", 1, 65536);
+  add_size(verb, "--max-logit-bias", api.logit_bias, "Tokens with a bias (default: 1024)", 0,
+           static_cast<std::int64_t>(kMaxLogitBiases));
+  add_size(verb, "--max-messages", api.messages, "Of one chat (default: 4096)", 1, 1 << 20);
+  add_size(verb, "--max-tools", api.tools, "Of one chat (default: 128)", 0, 4096);
+  GrammarLimits& grammar = options.grammar;
+  add_size(verb, "--max-schema-bytes", grammar.max_bytes,
+           "Of a schema, expression or list of choices (default: 256K)", 1, 1 << 24);
+  add_size(verb, "--max-schema-depth", grammar.max_depth, "Nesting of a schema (default: 64)", 1,
+           256);
+  add_size(verb, "--max-schema-nodes", grammar.max_nodes, "Values in a schema (default: 20000)", 1,
+           1 << 20);
+  TemplateLimits& chat = options.chat_template;
+  add_size(verb, "--max-template-steps", chat.steps, "Of a chat template's execution (default: 1M)",
+           1000, std::int64_t{1} << 32);
+  add_size(verb, "--max-template-ms", chat.milliseconds,
+           "Of a chat template's execution (default: 100)", 1, 60'000);
+}
+
 std::string environment_name(std::string name) {
   for (char& c : name) {
     c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -157,6 +189,7 @@ void add_serve_options(CLI::App& verb, ServeOptions& options) {
       ->delimiter(',');
   add_network_options(verb, options);
   add_engine_options(verb, options);
+  add_api_options(verb, options);
   verb.add_option("--shutdown-timeout", options.shutdown_timeout,
                   "After SIGTERM or Ctrl-C: seconds for what runs to finish")
       ->check(seconds(0.0))
@@ -186,6 +219,7 @@ void finish_serve_options(CLI::App& verb, ServeOptions& options) {
   if (options.ssl_keyfile.empty() != options.ssl_certfile.empty()) {
     throw CLI::ValidationError("--ssl-keyfile", "it and --ssl-certfile are needed together");
   }
+  options.api.body_bytes = options.http.body_bytes;
   if (options.max_batched_tokens != 0 && options.max_batched_tokens < options.max_sequences) {
     throw CLI::ValidationError(
         "--max-num-batched-tokens",
@@ -221,7 +255,8 @@ Status set_serve_limits(const ServeOptions& options, const ModelConfig& config, 
                                         config.max_position));
   }
   limits.max_sequences = options.max_sequences;
-  limits.max_logits_rows = options.max_sequences;
+  // Beside a row for each request, room for prompts whose log-probabilities are wanted.
+  limits.max_logits_rows = options.max_sequences + kPromptLogprobRows;
   limits.max_rows = options.max_batched_tokens > 0
                         ? options.max_batched_tokens
                         : std::max(kDefaultBatchedTokens, options.max_sequences);

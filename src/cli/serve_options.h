@@ -6,6 +6,9 @@
 #include <vector>
 
 #include "cli/model_options.h"
+#include "engine/grammar.h"
+#include "model/chat/chat_template.h"
+#include "server/api_limits.h"
 #include "server/http_server.h"
 
 namespace liquidgemm::cli {
@@ -32,6 +35,11 @@ struct ServeOptions {
   std::int64_t max_queued_requests = 1024;
   std::int64_t kv_pages = 0;  // 0: as many as are useful and fit
   bool prefix_caching = true;
+
+  std::string tool_call_parser = "auto";
+  server::ApiLimits api;
+  GrammarLimits grammar;
+  TemplateLimits chat_template;
 
   double shutdown_timeout = 30.0;  // seconds
   double watchdog_timeout = 300.0;

@@ -12,7 +12,7 @@
 namespace liquidgemm {
 namespace {
 
-Status add_text(const ModelSource& source, LoadedModel& model) {
+Status add_text(const ModelSource& source, const TemplateLimits& limits, LoadedModel& model) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::build(source.tokenizer, source.path));
   if (tokenizer.vocabulary_size() > source.config.vocab_size) {
     return corrupt(
@@ -23,7 +23,7 @@ Status add_text(const ModelSource& source, LoadedModel& model) {
   model.tokenizer = std::make_unique<Tokenizer>(std::move(tokenizer));
   if (!source.chat_template.empty()) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(ChatTemplate chat_template,
-                                ChatTemplate::parse(source.chat_template, source.path));
+                                ChatTemplate::parse(source.chat_template, source.path, limits));
     model.chat_template = std::make_unique<ChatTemplate>(std::move(chat_template));
   }
   return ok_status();
@@ -71,7 +71,7 @@ Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& opt
   model.generation = source.generation;
   model.bos_token = source.bos_token;
   model.eos_token = source.eos_token;
-  if (options.text) LIQUIDGEMM_RETURN_IF_ERROR(add_text(source, model));
+  if (options.text) LIQUIDGEMM_RETURN_IF_ERROR(add_text(source, options.chat_template, model));
 
   model.pool = std::make_unique<ThreadPool>(options.threads);
   LIQUIDGEMM_ASSIGN_OR_RETURN(WeightLoader weights,

@@ -18,11 +18,12 @@ struct LoadOptions {
   Precision precision = Precision::kAuto;
   int group_size = 64;  // when weights are quantised while loading
   StepRule step_rule = StepRule::kSearch;
-  std::optional<Isa> isa;       // empty: the best one
-  int threads = 0;              // 0: one for each CPU
-  BackendLimits limits;         // max_position 0: the model's own, pages 0: as needed
-  bool text = true;             // false: token ids are enough, no tokenizer and no chat template
-  WeightLoader::Report report;  // called after each layer; may be empty
+  std::optional<Isa> isa;        // empty: the best one
+  int threads = 0;               // 0: one for each CPU
+  BackendLimits limits;          // max_position 0: the model's own, pages 0: as needed
+  bool text = true;              // false: token ids are enough, no tokenizer and no chat template
+  TemplateLimits chat_template;  // what rendering a chat may cost
+  WeightLoader::Report report;   // called after each layer; may be empty
   // Keep the packed weights in a file and take them from there the next time: in the model's
   // folder, or in this folder for a model that is one file. A file that is missing or does not fit
   // is written; where that fails, a warning says so and the model runs without.

@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "base/json.h"
+#include "server/api_error.h"
 
 namespace liquidgemm::server {
 namespace {
@@ -104,11 +105,10 @@ std::string chunk_bytes(std::string_view data) {
 }
 
 std::string error_json(int status, std::string_view message, std::string_view code) {
-  json::Object error{{"message", message},
-                     {"type", error_type(status)},
-                     {"param", nullptr},
-                     {"code", code.empty() ? json::Value(nullptr) : json::Value(code)}};
-  return json::dump(json::Object{{"error", std::move(error)}});
+  return json::dump(error_body({.status = status,
+                                .message = std::string(message),
+                                .type = std::string(error_type(status)),
+                                .code = std::string(code)}));
 }
 
 }  // namespace liquidgemm::server

@@ -185,7 +185,8 @@ std::optional<ApiError> OpenAiApi::State::make_requests(
       // The engine gives at least one token; an answer of none drops it.
       request.max_tokens = std::max<std::int64_t>(max_tokens, 1);
       request.stop_tokens = generation.stop_tokens;
-      if (!generation.ignore_end_tokens) {
+      // A grammar's end is an end all the same.
+      if (!generation.ignore_end_tokens || generation.grammar) {
         for (const std::int64_t token : model.config.eos_tokens) {
           request.stop_tokens.push_back(static_cast<TokenId>(token));
         }

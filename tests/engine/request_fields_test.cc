@@ -84,7 +84,8 @@ TEST(RequestFields, AreTheSameAloneInCompanyInChunksAndPreempted) {
     request.sampling.repetition_penalty = i % 4 == 0 ? 1.3f : 1.0f;
     request.logprobs = std::array{-1, 0, 5, 20}[static_cast<std::size_t>(i) % 4];
     request.prompt_logprobs = std::array{3, -1, 0}[static_cast<std::size_t>(i) % 3];
-    if (i % 2 == 0) request.logit_bias = {{static_cast<TokenId>(random() % 512), 4.0f}, {7, -9.5f}};
+    if (i % 2 == 0)
+      request.logit_bias = {{static_cast<TokenId>(8 + random() % 504), 4.0f}, {7, -9.5f}};
     if (i % 3 == 1) {
       request.stop_tokens = random_tokens(random, 40, vocabulary);
       request.min_tokens = 60;
