@@ -340,8 +340,13 @@ void OpenAiApi::State::detokenize(const json::Object& body, const Reply& reply) 
 }
 
 json::Object OpenAiApi::State::model_object(const std::string& name) const {
-  return {{"id", name},         {"object", "model"}, {"created", created},
-          {"owned_by", "user"}, {"parent", nullptr}, {"max_model_len", capacity}};
+  return {{"id", name},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "user"},
+          {"parent", nullptr},
+          {"max_model_len", capacity},
+          {"meta", json::Object{{"n_vocab", model.config.vocab_size}}}};
 }
 
 OpenAiApi::OpenAiApi(const LoadedModel& model, EngineThread& engine, GrammarCompiler* grammar,

@@ -421,6 +421,7 @@ TEST(ApiCompletions, ModelsAreListed) {
   ASSERT_EQ(list.at("data").as_array().size(), 2u);
   EXPECT_EQ(list.at("data").at(0).at("id").as_string(), "tiny");
   EXPECT_EQ(list.at("data").at(0).at("max_model_len").as_int64(), 640);
+  EXPECT_EQ(list.at("data").at(0).at("meta").at("n_vocab").as_int64(), api.model.config.vocab_size);
   EXPECT_EQ(api.answer("/v1/models/alias", "").at("id").as_string(), "alias");
 }
 
