@@ -175,9 +175,9 @@ Usage Answer::usage() const {
 }
 
 std::string Answer::head(std::string_view object) const {
-  return "{\"id\":" + quoted(options_.id) + ",\"object\":" + quoted(object) +
+  return "{\"id\":" + json_string(options_.id) + ",\"object\":" + json_string(object) +
          ",\"created\":" + std::to_string(options_.created) +
-         ",\"model\":" + quoted(options_.model) + ",\"choices\":[";
+         ",\"model\":" + json_string(options_.model) + ",\"choices\":[";
 }
 
 std::string Answer::event(std::size_t index, std::string_view inner) const {

@@ -27,7 +27,7 @@ json::Object chat_token(const Tokenizer& tokenizer, const TokenLogprob& token) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string json_string(std::string_view text) {
   return boost::json::serialize(boost::json::string_view(text.data(), text.size()));
 }
 

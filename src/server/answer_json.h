@@ -19,7 +19,7 @@ struct TokenInfo {
   std::size_t offset = 0;                    // in the text, in characters
 };
 
-std::string quoted(std::string_view text);  // a JSON string; `text` is UTF-8
+std::string json_string(std::string_view text);  // a JSON string; `text` is UTF-8
 std::size_t count_characters(std::string_view text);
 // The token's text by itself, bytes that are no whole character as U+FFFD.
 std::string token_text(const Tokenizer& tokenizer, TokenId token);

@@ -80,7 +80,7 @@ class ChatAnswer : public Answer {
     inner += delta;
     inner += ",\"logprobs\":";
     inner += logprobs;
-    inner += ",\"finish_reason\":" + (finish.empty() ? "null" : quoted(finish));
+    inner += ",\"finish_reason\":" + (finish.empty() ? "null" : json_string(finish));
     return event(index, inner);
   }
 
@@ -90,14 +90,14 @@ class ChatAnswer : public Answer {
       case ToolEvent::Kind::kContent: break;
       case ToolEvent::Kind::kCall:
         return "{\"tool_calls\":[{\"index\":" + index +
-               ",\"id\":" + quoted(choice.calls.back().id) +
-               ",\"type\":\"function\",\"function\":{\"name\":" + quoted(event.name) +
+               ",\"id\":" + json_string(choice.calls.back().id) +
+               ",\"type\":\"function\",\"function\":{\"name\":" + json_string(event.name) +
                ",\"arguments\":\"\"}}]}";
       case ToolEvent::Kind::kArguments:
         return "{\"tool_calls\":[{\"index\":" + index +
-               ",\"function\":{\"arguments\":" + quoted(event.text) + "}}]}";
+               ",\"function\":{\"arguments\":" + json_string(event.text) + "}}]}";
     }
-    return "{\"content\":" + quoted(event.text) + "}";
+    return "{\"content\":" + json_string(event.text) + "}";
   }
 
   std::string events_of(std::size_t index, Piece piece) override {

@@ -85,10 +85,10 @@ class CompletionAnswer : public Answer {
 
   std::string events_of(std::size_t index, Piece piece) override {
     add_echo(index, piece);
-    std::string inner = "\"text\":" + quoted(piece.text) + ",\"logprobs\":";
+    std::string inner = "\"text\":" + json_string(piece.text) + ",\"logprobs\":";
     inner += generation_.logprobs < 0 ? "null"
                                       : json::dump(completion_logprobs(tokenizer_, piece.tokens));
-    inner += ",\"finish_reason\":" + (piece.finish.empty() ? "null" : quoted(piece.finish));
+    inner += ",\"finish_reason\":" + (piece.finish.empty() ? "null" : json_string(piece.finish));
     return event(index, inner);
   }
 

@@ -11,7 +11,7 @@ namespace liquidgemm {
 namespace {
 
 std::string token_name(std::size_t id, std::string_view text) {
-  return "token " + std::to_string(id) + " (" + quoted(text) + ")";
+  return "token " + std::to_string(id) + " (" + in_quotes(text) + ")";
 }
 
 // `kind` is "" or "added "; the name is only put together for a message.
@@ -65,8 +65,8 @@ Status resolve_merges(const TokenizerSpec& spec, const std::string& where, Check
       const auto found = out.vocabulary.find(texts[i]);
       if (found == out.vocabulary.end()) {
         return corrupt(where + ": merge " + std::to_string(out.merges.size()) + " (" +
-                       quoted(left) + " + " + quoted(right) + ") needs the token " +
-                       quoted(texts[i]) + ", which the vocabulary lacks");
+                       in_quotes(left) + " + " + in_quotes(right) + ") needs the token " +
+                       in_quotes(texts[i]) + ", which the vocabulary lacks");
       }
       ids[i] = found->second;
     }
@@ -87,7 +87,7 @@ Status check_added_tokens(const TokenizerSpec& spec, const std::string& where, C
   std::size_t total = 0;
   for (const AddedToken& token : spec.added_tokens) {
     if (token.id < 0 || static_cast<std::size_t>(token.id) > kMaxTokenId) {
-      return corrupt(where + ": the added token " + quoted(token.content) + " has the id " +
+      return corrupt(where + ": the added token " + in_quotes(token.content) + " has the id " +
                      std::to_string(token.id) + ", expected 0 to " + std::to_string(kMaxTokenId));
     }
     const auto id = static_cast<std::size_t>(token.id);
@@ -105,7 +105,7 @@ Status check_added_tokens(const TokenizerSpec& spec, const std::string& where, C
     if (!contents.insert(token.content).second) return problem("has a second id as well");
     if (id < spec.vocabulary.size() && !spec.vocabulary[id].empty() &&
         spec.vocabulary[id] != token.content) {
-      return problem("has the id of the ordinary token " + quoted(spec.vocabulary[id]));
+      return problem("has the id of the ordinary token " + in_quotes(spec.vocabulary[id]));
     }
     const auto ordinary = out.vocabulary.find(token.content);
     if (ordinary != out.vocabulary.end() && ordinary->second != token.id) {
@@ -139,7 +139,7 @@ Status check_template(const TokenizerSpec& spec, const std::string& where) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 80;
   if (text.size() <= kLongest) return "\"" + repair_utf8(text) + "\"";
   return "\"" + repair_utf8(text.substr(0, kLongest)) + "...\"";

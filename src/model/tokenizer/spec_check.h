@@ -20,6 +20,6 @@ struct CheckedSpec {
 Result<CheckedSpec> check_spec(const TokenizerSpec& spec, const std::string& where);
 
 // A token's text for a message: quoted, cut to a readable length.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace liquidgemm

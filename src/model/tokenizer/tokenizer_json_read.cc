@@ -74,7 +74,7 @@ Status read_normalizer(const Reader& root, TokenizerSpec& spec) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type,
                                 type_of(root.inside(*object, "normalizer")));
     if (type != "NFC") {
-      return unsupported(root.field("normalizer") + ": the normalizer " + quoted(type) +
+      return unsupported(root.field("normalizer") + ": the normalizer " + in_quotes(type) +
                          " is not supported, only NFC is");
     }
     spec.normalize_nfc = true;
@@ -91,13 +91,13 @@ Result<PreTokenizer> read_split(const Reader& reader) {
   if (!regex) return unsupported(inner.field("Regex") + " is missing, no other pattern is known");
   if (behavior.value_or("") != "Isolated") {
     return unsupported(reader.field("behavior") + ": only Isolated is supported, found " +
-                       quoted(behavior.value_or("")));
+                       in_quotes(behavior.value_or("")));
   }
   if (invert.value_or(false)) return unsupported(reader.field("invert") + ": must be false");
   if (*regex == kGpt2Pattern) return PreTokenizer::kGpt2;
   if (*regex == kLlama3Pattern) return PreTokenizer::kLlama3;
   if (*regex == kQwen2Pattern) return PreTokenizer::kQwen2;
-  return unsupported(inner.field("Regex") + ": the pattern " + quoted(*regex) +
+  return unsupported(inner.field("Regex") + ": the pattern " + in_quotes(*regex) +
                      " is not one of GPT-2's, Llama 3's or Qwen 2's");
 }
 
@@ -111,7 +111,7 @@ Status read_pre_tokenizer(const Reader& root, TokenizerSpec& spec) {
   for (const Object* object : list) {
     const Reader reader = root.inside(*object, "pre_tokenizer");
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(reader));
-    if (byte_level) return unsupported(where + ": " + quoted(type) + " after ByteLevel");
+    if (byte_level) return unsupported(where + ": " + in_quotes(type) + " after ByteLevel");
     if (type == "Digits" && !digits && !split) {
       LIQUIDGEMM_ASSIGN_OR_RETURN(digits, required_bool(reader, "individual_digits"));
       if (!digits) return unsupported(reader.field("individual_digits") + ": must be true");
@@ -126,7 +126,7 @@ Status read_pre_tokenizer(const Reader& root, TokenizerSpec& spec) {
                            (split ? "false after a Split" : "true without a Split"));
       }
     } else {
-      return unsupported(where + ": " + quoted(type) +
+      return unsupported(where + ": " + in_quotes(type) +
                          " is not supported here; known are ByteLevel, Digits + ByteLevel and "
                          "Split + ByteLevel");
     }
@@ -171,7 +171,7 @@ Status read_template(const Reader& reader, TokenizerSpec& spec) {
       if (!fits) {
         return corrupt(entry_reader.field("ids") + ": expected ids up to " +
                        std::to_string(kMaxTokenId) + ", found " +
-                       std::string(quoted(json::dump(id))));
+                       std::string(in_quotes(json::dump(id))));
       }
       if (target.size() >= kMaxTemplateTokens) {
         return resource_exhausted(reader.field("single") + ": more than " +
@@ -193,7 +193,7 @@ Status read_post_processor(const Reader& root, TokenizerSpec& spec) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(reader));
     if (type == "ByteLevel") continue;  // moves offsets only, no ids
     if (type != "TemplateProcessing" || has_template) {
-      return unsupported(where + ": " + quoted(type) +
+      return unsupported(where + ": " + in_quotes(type) +
                          " is not supported here; known are ByteLevel and one TemplateProcessing");
     }
     has_template = true;
@@ -211,7 +211,7 @@ Status read_decoder(const Reader& root) {
   }
   if (types == "ByteLevel") return ok_status();
   return unsupported(root.field("decoder") + ": only ByteLevel is supported, found " +
-                     quoted(types));
+                     in_quotes(types));
 }
 
 Status read_vocabulary(const Reader& model, TokenizerSpec& spec) {
@@ -220,8 +220,8 @@ Status read_vocabulary(const Reader& model, TokenizerSpec& spec) {
   for (const auto& member : *vocabulary) {
     const std::int64_t* id = member.value().if_int64();
     if (id == nullptr || *id < 0 || *id > static_cast<std::int64_t>(kMaxTokenId)) {
-      return corrupt(model.field("vocab") + ": the token " + quoted(view(member.key())) +
-                     " has the id " + quoted(json::dump(member.value())) + ", expected 0 to " +
+      return corrupt(model.field("vocab") + ": the token " + in_quotes(view(member.key())) +
+                     " has the id " + in_quotes(json::dump(member.value())) + ", expected 0 to " +
                      std::to_string(kMaxTokenId));
     }
     if (member.key().empty()) {
@@ -234,8 +234,8 @@ Status read_vocabulary(const Reader& model, TokenizerSpec& spec) {
     const std::int64_t id = member.value().get_int64();
     std::string& text = spec.vocabulary[static_cast<std::size_t>(id)];
     if (!text.empty()) {
-      return corrupt(model.field("vocab") + ": " + quoted(text) + " and " +
-                     quoted(view(member.key())) + " have the same id " + std::to_string(id));
+      return corrupt(model.field("vocab") + ": " + in_quotes(text) + " and " +
+                     in_quotes(view(member.key())) + " have the same id " + std::to_string(id));
     }
     text = view(member.key());
   }
@@ -265,7 +265,7 @@ Status read_merges(const Reader& model, TokenizerSpec& spec) {
       }
     }
     return corrupt(model.field("merges") + ": entry " + std::to_string(spec.merges.size()) +
-                   " is " + quoted(json::dump(merge)) + ", expected two tokens");
+                   " is " + in_quotes(json::dump(merge)) + ", expected two tokens");
   }
   return ok_status();
 }
@@ -289,7 +289,7 @@ Status read_model(const Reader& root, TokenizerSpec& spec) {
   const Reader model = root.inside(*object, "model");
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string type, type_of(model));
   if (type != "BPE" && !type.empty()) {  // the oldest files leave the type out
-    return unsupported(model.field("type") + ": only BPE is supported, found " + quoted(type));
+    return unsupported(model.field("type") + ": only BPE is supported, found " + in_quotes(type));
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto dropout, model.optional_number("dropout", 0.0, 1.0));
   if (dropout.value_or(0.0) != 0.0) {
@@ -298,7 +298,7 @@ Status read_model(const Reader& root, TokenizerSpec& spec) {
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const auto value, model.optional_string(affix));
     if (!value.value_or("").empty()) {
-      return unsupported(model.field(affix) + ": must be empty, found " + quoted(*value));
+      return unsupported(model.field(affix) + ": must be empty, found " + in_quotes(*value));
     }
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const auto ignore_merges, model.optional_bool("ignore_merges"));
