@@ -1,5 +1,6 @@
 // What completions and chats have in common: the one validator of sampling, lengths and stops.
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <set>
@@ -14,17 +15,28 @@ constexpr std::int64_t kMaxTokens = std::int64_t{1} << 31;
 constexpr double kMaxTemperature = 100.0;
 constexpr double kMaxRepetitionPenalty = 100.0;
 constexpr std::size_t kMaxLabelBytes = 1024;
+constexpr float kLeastAboveZero = std::numeric_limits<float>::denorm_min();
+constexpr float kMostBelowOne = 0x1.fffffep-1f;
 
 void parse_sampling(RequestFields& fields, const RequestRules& rules, GenerationParams& out) {
   SamplingParams& sampling = out.sampling;
   sampling = rules.sampling;
   const auto number = [&](std::string_view name, double low, double high, float& value) {
-    if (const auto given = fields.number(name, low, high)) value = static_cast<float>(*given);
+    const auto given = fields.number(name, low, high);
+    if (given) value = static_cast<float>(*given);
+    return given.value_or(value);
   };
   number("temperature", 0.0, kMaxTemperature, sampling.temperature);
-  number("top_p", 0.0, 1.0, sampling.top_p);
-  number("min_p", 0.0, 1.0, sampling.min_p);
-  number("repetition_penalty", 0.0, kMaxRepetitionPenalty, sampling.repetition_penalty);
+  // Rounding must not put a number on an end that its range leaves out.
+  if (number("top_p", 0.0, 1.0, sampling.top_p) > 0.0) {
+    sampling.top_p = std::max(sampling.top_p, kLeastAboveZero);
+  }
+  if (number("min_p", 0.0, 1.0, sampling.min_p) < 1.0) {
+    sampling.min_p = std::min(sampling.min_p, kMostBelowOne);
+  }
+  if (number("repetition_penalty", 0.0, kMaxRepetitionPenalty, sampling.repetition_penalty) > 0.0) {
+    sampling.repetition_penalty = std::max(sampling.repetition_penalty, kLeastAboveZero);
+  }
   number("presence_penalty", -2.0, 2.0, sampling.presence_penalty);
   number("frequency_penalty", -2.0, 2.0, sampling.frequency_penalty);
   // -1 and 0 both keep all tokens.
@@ -113,7 +125,7 @@ void parse_rest(RequestFields& fields) {
   (void)fields.object("metadata");
   (void)fields.boolean("spaces_between_special_tokens");  // nothing puts spaces there
   fields.unsupported("use_beam_search", {"false"});
-  fields.unsupported("best_of", {"1"});
+  fields.unsupported("best_of", {"1", "1E0"});
   fields.unsupported("length_penalty", {"1.0", "1", "1E0"});
   fields.unsupported("early_stopping", {"false"});
   fields.unsupported("truncate_prompt_tokens", {}, "send a prompt that fits");
@@ -129,13 +141,13 @@ void parse_rest(RequestFields& fields) {
   fields.unsupported("lora_request");
   fields.unsupported("lora_path");
   fields.unsupported("prompt_adapter_request");
-  fields.unsupported("priority", {"0"});
+  fields.unsupported("priority", {"0", "0E0"});
   fields.unsupported("request_id", {}, "the header X-Request-Id names a request");
   fields.unsupported("kv_transfer_params");
   fields.unsupported("vllm_xargs", {"{}"});
   fields.unsupported("service_tier", {"\"auto\"", "\"default\""});
   fields.unsupported("dry_multiplier", {"0", "0E0"});
-  fields.unsupported("mirostat", {"0"});
+  fields.unsupported("mirostat", {"0", "0E0"});
   fields.unsupported("typical_p", {"1", "1E0"});
   fields.unsupported("grammar", {"\"\""}, "guided_regex and json_schema are there");
 }
@@ -148,15 +160,15 @@ std::vector<TokenId> parse_tokens(RequestFields& fields, const std::string& name
   tokens.reserve(list.size());
   for (std::size_t i = 0; i < list.size(); ++i) {
     const json::Value& item = list[i];
-    const bool whole = item.is_int64();
-    if (!whole || item.get_int64() < 0 || item.get_int64() >= rules.vocabulary) {
+    const auto token = whole_number(item);
+    if (!token || *token < 0 || *token >= rules.vocabulary) {
       const bool short_text = item.is_number() || item.is_null() || item.is_bool();
       fields.fail(name + "[" + std::to_string(i) + "]",
                   "expected a token id from 0 to " + std::to_string(rules.vocabulary - 1) +
                       ", found " + (short_text ? json::dump(item) : std::string(kind_of(item))));
       return {};
     }
-    tokens.push_back(static_cast<TokenId>(item.get_int64()));
+    tokens.push_back(static_cast<TokenId>(*token));
   }
   return tokens;
 }

@@ -1,6 +1,7 @@
 #include "server/request_fields.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace liquidgemm::server {
@@ -17,6 +18,15 @@ std::string_view kind_of(const json::Value& value) {
   if (value.is_number()) return "a number";
   if (value.is_string()) return "a string";
   return value.is_array() ? "a list" : "an object";
+}
+
+std::optional<std::int64_t> whole_number(const json::Value& value) {
+  if (value.is_int64()) return value.get_int64();
+  if (!value.is_double()) return std::nullopt;
+  const double number = value.get_double();
+  // Both ends are doubles; a NaN fails the first test.
+  if (!(number >= -0x1p63 && number < 0x1p63) || std::trunc(number) != number) return std::nullopt;
+  return static_cast<std::int64_t>(number);
 }
 
 RequestFields::RequestFields(const json::Object& object, std::string path,
@@ -60,7 +70,14 @@ std::optional<T> RequestFields::take(std::string_view name, Result<std::optional
 
 std::optional<std::int64_t> RequestFields::integer(std::string_view name, std::int64_t low,
                                                    std::int64_t high) {
-  return take(name, reader_.optional_int(name, low, high));
+  const json::Value* found = value(name);
+  if (found == nullptr) return std::nullopt;
+  const auto number = whole_number(*found);
+  if (number && *number >= low && *number <= high) return number;
+  fail(name, "expected a whole number from " + std::to_string(low) + " to " + std::to_string(high) +
+                 ", found " +
+                 (found->is_number() ? json::dump(*found) : std::string(kind_of(*found))));
+  return std::nullopt;
 }
 
 std::optional<double> RequestFields::number(std::string_view name, double low, double high) {

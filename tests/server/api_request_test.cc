@@ -68,7 +68,6 @@ std::vector<BadField> bad_fields() {
       {R"("temperature":-0.1)", "temperature"},
       {R"("top_p":0)", "top_p"},
       {R"("top_p":-0.0)", "top_p"},
-      {R"("top_p":1e-60)", "top_p"},
       {R"("top_p":1.0001)", "top_p"},
       {R"("min_p":1)", "min_p"},
       {R"("repetition_penalty":0)", "repetition_penalty"},
@@ -310,6 +309,41 @@ TEST(ApiRequest, NeutralValuesOfUnsupportedFieldsAreAccepted) {
   EXPECT_TRUE(request.unknown.empty());
   EXPECT_EQ(request.generation.sampling.seed, static_cast<std::uint64_t>(-5));
   EXPECT_EQ(request.generation.sampling.top_k, 0);
+}
+
+TEST(ApiRequest, WholeNumbersMayBeWrittenWithAPoint) {
+  CompletionRequest request;
+  const auto error = completion(
+      R"({"prompt":[7.0,1e1],"max_tokens":301.0,"n":2E0,"top_k":-1.0,"seed":-9223372036854775808.0,
+          "logprobs":0.0,"stop_token_ids":[3.0],"best_of":1.0})",
+      request);
+  ASSERT_FALSE(error) << error->message;
+  const GenerationParams& generation = request.generation;
+  EXPECT_EQ(std::get<std::vector<TokenId>>(request.prompts[0]), (std::vector<TokenId>{7, 10}));
+  EXPECT_EQ(generation.max_tokens, 301);
+  EXPECT_EQ(generation.n, 2);
+  EXPECT_EQ(generation.sampling.top_k, 0);
+  EXPECT_EQ(generation.sampling.seed, std::uint64_t{1} << 63);
+  EXPECT_EQ(generation.logprobs, 0);
+  EXPECT_EQ(generation.stop_tokens, std::vector<TokenId>{3});
+  for (const std::string value : {"9223372036854775808.0", "-9.3e18", "1.5", "1e300", "0.1"}) {
+    const auto refused = completion("{\"prompt\":\"a\",\"seed\":" + value + "}", request);
+    ASSERT_TRUE(refused) << value;
+    EXPECT_EQ(refused->param, "seed");
+  }
+}
+
+TEST(ApiRequest, RoundingToFloatKeepsOpenRanges) {
+  CompletionRequest request;
+  const auto error = completion(
+      R"({"prompt":"a","top_p":1e-60,"min_p":0.999999999999,"repetition_penalty":1e-300})",
+      request);
+  ASSERT_FALSE(error) << error->message;
+  const SamplingParams& sampling = request.generation.sampling;
+  EXPECT_GT(sampling.top_p, 0.0f);
+  EXPECT_LT(sampling.min_p, 1.0f);
+  EXPECT_GT(sampling.repetition_penalty, 0.0f);
+  EXPECT_TRUE(check_sampling(sampling).ok());
 }
 
 TEST(ApiRequest, UnknownFieldsAreNamedUpToALimit) {
