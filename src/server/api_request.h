@@ -37,6 +37,7 @@ struct GenerationParams {
   bool has_seed = false;
   std::int64_t n = 1;
   std::optional<std::int64_t> max_tokens;
+  std::string max_tokens_name = "max_tokens";  // the field that it came from, for messages
   std::int64_t min_tokens = 0;
   std::vector<std::string> stops;
   std::vector<TokenId> stop_tokens;

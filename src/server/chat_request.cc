@@ -319,6 +319,7 @@ std::optional<ApiError> parse_chat(const json::Object& object, const RequestRule
       fields.fail("max_completion_tokens", "differs from max_tokens; send one of them");
     }
     generation.max_tokens = newer;
+    generation.max_tokens_name = "max_completion_tokens";
   }
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs", 0, rules.limits.logprobs);

@@ -195,21 +195,23 @@ std::optional<ApiError> fit_length(const GenerationParams& generation, std::int6
   }
   // The prompt may fill everything when no answer is wanted.
   const std::int64_t wanted = generation.max_tokens.value_or(1);
+  const std::string& name = generation.max_tokens_name;
   if (prompt_tokens > capacity - wanted) {
     std::string message = "the prompt's " + std::to_string(prompt_tokens) + " tokens";
-    if (generation.max_tokens) message += " and max_tokens " + std::to_string(wanted);
+    if (generation.max_tokens) message += " and " + name + " " + std::to_string(wanted);
     message += " exceed the longest sequence that is served, " + std::to_string(capacity) +
                " tokens (--max-model-len); shorten the prompt";
     const bool answer = generation.max_tokens && prompt_tokens < capacity;
-    if (answer) message += " or lower max_tokens";
-    ApiError error = bad_request(answer ? "max_tokens" : "prompt", std::move(message));
+    if (answer) message += " or lower " + name;
+    ApiError error = bad_request(answer ? name : "prompt", std::move(message));
     error.code = "context_length_exceeded";
     return error;
   }
   max_tokens = generation.max_tokens.value_or(capacity - prompt_tokens);
   if (generation.min_tokens > max_tokens) {
     return bad_request("min_tokens", "min_tokens: " + std::to_string(generation.min_tokens) +
-                                         " is more than max_tokens, " + std::to_string(max_tokens));
+                                         " is more than " + name + ", " +
+                                         std::to_string(max_tokens));
   }
   return std::nullopt;
 }

@@ -24,8 +24,8 @@ std::optional<std::int64_t> whole_number(const json::Value& value) {
   if (value.is_int64()) return value.get_int64();
   if (!value.is_double()) return std::nullopt;
   const double number = value.get_double();
-  // Both ends are doubles; a NaN fails the first test.
-  if (!(number >= -0x1p63 && number < 0x1p63) || std::trunc(number) != number) return std::nullopt;
+  // Without the ends, which integers too large for 64 bits are rounded to.
+  if (!(number > -0x1p63 && number < 0x1p63) || std::trunc(number) != number) return std::nullopt;
   return static_cast<std::int64_t>(number);
 }
 

@@ -314,7 +314,7 @@ TEST(ApiRequest, NeutralValuesOfUnsupportedFieldsAreAccepted) {
 TEST(ApiRequest, WholeNumbersMayBeWrittenWithAPoint) {
   CompletionRequest request;
   const auto error = completion(
-      R"({"prompt":[7.0,1e1],"max_tokens":301.0,"n":2E0,"top_k":-1.0,"seed":-9223372036854775808.0,
+      R"({"prompt":[7.0,1e1],"max_tokens":301.0,"n":2E0,"top_k":-1.0,"seed":-4e18,
           "logprobs":0.0,"stop_token_ids":[3.0],"best_of":1.0})",
       request);
   ASSERT_FALSE(error) << error->message;
@@ -323,10 +323,11 @@ TEST(ApiRequest, WholeNumbersMayBeWrittenWithAPoint) {
   EXPECT_EQ(generation.max_tokens, 301);
   EXPECT_EQ(generation.n, 2);
   EXPECT_EQ(generation.sampling.top_k, 0);
-  EXPECT_EQ(generation.sampling.seed, std::uint64_t{1} << 63);
+  EXPECT_EQ(static_cast<std::int64_t>(generation.sampling.seed), -4'000'000'000'000'000'000);
   EXPECT_EQ(generation.logprobs, 0);
   EXPECT_EQ(generation.stop_tokens, std::vector<TokenId>{3});
-  for (const std::string value : {"9223372036854775808.0", "-9.3e18", "1.5", "1e300", "0.1"}) {
+  for (const std::string value :
+       {"9223372036854775808", "-9223372036854775809", "-9.3e18", "1.5", "1e300", "0.1"}) {
     const auto refused = completion("{\"prompt\":\"a\",\"seed\":" + value + "}", request);
     ASSERT_TRUE(refused) << value;
     EXPECT_EQ(refused->param, "seed");
@@ -389,6 +390,8 @@ TEST(ApiRequest, LengthsAreCheckedTogether) {
   EXPECT_EQ(fit_length(generation, 11, 100, tokens)->code, "context_length_exceeded");
   generation.max_tokens = std::int64_t{1} << 31;
   EXPECT_EQ(fit_length(generation, 1, 100, tokens)->param, "max_tokens");
+  generation.max_tokens_name = "max_completion_tokens";
+  EXPECT_EQ(fit_length(generation, 1, 100, tokens)->param, "max_completion_tokens");
   generation.max_tokens = 0;  // only with echo
   EXPECT_FALSE(fit_length(generation, 100, 100, tokens));
   generation.max_tokens = 5;
