@@ -44,7 +44,7 @@ liquid=$(realpath "${LIQUID_BINARY:-$build/release/bin/liquid}")
 if [[ ! -x $liquid ]]; then fail "$liquid is missing; build it, or set LIQUID_BINARY"; fi
 if [[ -z $model ]]; then
   model=$(find "$cache/demo" -mindepth 1 -maxdepth 1 -type d ! -name '*.partial' 2>/dev/null |
-    sort | head -n 1)
+    sort | head -n 1 || true)
   if [[ -z $model ]]; then fail "there is no model; run scripts/demo.sh once, or add --model PATH"; fi
 fi
 

@@ -19,6 +19,10 @@ from conftest import SANITIZED, TIMEOUT, Liquid  # noqa: E402
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
+CAPACITY = 256  # tokens of the longest sequence
+VOCABULARY = 272
+BODY_BYTES = 2 << 20
+MAX_GROWTH_MIB = 32
 GOOD = {
     COMPLETIONS: {"prompt": "the end of the land", "max_tokens": 2, "temperature": 0},
     CHAT: {
@@ -135,6 +139,20 @@ class LiveServer:
             answers.append(answer.json()["choices"])
         return answers
 
+    def has_grammar(self) -> bool:
+        answer = self.post(CHAT, GOOD[CHAT] | {"guided_regex": "a"})
+        return b"structured output is not available" not in answer.body
+
+    def warm_up(self) -> None:
+        """The largest requests: what the allocators keep of them is no leak."""
+        for path in (COMPLETIONS, CHAT):
+            rest = json.dumps(GOOD[path])[:-1]
+            self.post(path, rest + ',"x":"' + "a" * (BODY_BYTES // 2) + '"}')
+            self.post(path, rest + ',"x":[' + "1," * (BODY_BYTES // 4) + "1]}")
+            self.post(path, GOOD[path] | {"n": 16, "guided_choice": ["a"]})
+        for _ in range(2):
+            self.post(TOKENIZE, {"prompt": "a " * (BODY_BYTES // 4)})
+
     def learn_goldens(self) -> None:
         self.goldens = self.answers_of_goldens()
 
@@ -168,3 +186,58 @@ def live_server(folder: pathlib.Path, model: pathlib.Path, *flags):
                 process.kill()
             process.stdout.close()
             process.wait()
+
+
+@contextlib.contextmanager
+def watched_server(folder: pathlib.Path, model: pathlib.Path, *flags):
+    """A server with small limits whose memory must not grow by more than a little."""
+    limits = ["--max-model-len", CAPACITY, "--max-num-seqs", "4", "--max-body-bytes", BODY_BYTES]
+    with live_server(folder, model, *limits, *flags) as server:
+        server.learn_goldens()
+        server.warm_up()
+        before = server.rss_mib()
+        yield server
+        grown = server.rss_mib() - before
+        assert SANITIZED or grown < MAX_GROWTH_MIB, f"{grown:.1f} MiB more than at the beginning"
+
+
+def with_field(path: str, name: str, text: str) -> str:
+    """A good request, but for one field."""
+    rest = {key: value for key, value in GOOD[path].items() if key != name}
+    if name == "top_logprobs":
+        rest["logprobs"] = True
+    if name == "max_completion_tokens":
+        del rest["max_tokens"]
+    return (
+        "{"
+        + "".join(f'"{key}":{json.dumps(value)},' for key, value in rest.items())
+        + (f'"{name}":{text}}}')
+    )
+
+
+class Problems(list):
+    """Everything that is wrong, told together at the end of a test."""
+
+    def refused(self, server, path, body, field, statuses=(400,)) -> None:
+        """`field`: begins the error's param or stands in its message; "": the body as a whole."""
+        answer = server.post(path, body)
+        shown = f"{path} {str(body)[:160]} -> {answer.status} {answer.body[:300]!r}"
+        if answer.status not in statuses:
+            return self.append("not refused: " + shown)
+        if problem := answer.error_problem():
+            return self.append(f"{problem}: {shown}")
+        error = answer.json()["error"]
+        names = field in error["message"] or (error["param"] or "").startswith(field)
+        if not names or len(error["message"]) > 2000:
+            self.append(f"'{field}' is not named: {shown}")
+
+    def accepted(self, server, path, body) -> None:
+        answer = server.post(path, body)
+        if answer.status != 200:
+            self.append(f"not accepted: {path} {str(body)[:160]} -> {answer.body[:300]!r}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        assert kind or not self, f"{len(self)} problems:\n" + "\n".join(self[:20])

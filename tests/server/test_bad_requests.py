@@ -12,15 +12,22 @@ import re
 
 import pytest
 
-from live_server import CHAT, COMPLETIONS, DETOKENIZE, GOOD, SANITIZED, TOKENIZE, live_server
+from live_server import (
+    BODY_BYTES,
+    CAPACITY,
+    CHAT,
+    COMPLETIONS,
+    DETOKENIZE,
+    GOOD,
+    TOKENIZE,
+    VOCABULARY,
+    Problems,
+    watched_server,
+    with_field,
+)
 from conftest import binary_exists, model, quantized  # noqa: F401
 
-CAPACITY = 256
-VOCABULARY = 272
-BODY_BYTES = 2 << 20
-MAX_GROWTH_MIB = 32
-FLAGS = ["--max-model-len", CAPACITY, "--max-num-seqs", "4", "--tool-call-parser", "hermes"]
-FLAGS += ["--max-body-bytes", BODY_BYTES, "--header-timeout", "1", "--body-timeout", "1"]
+FLAGS = ["--tool-call-parser", "hermes"]
 NO_NUMBERS = ["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "01", "+1", ".5", "1.", "0x10"]
 WRONG_TYPES = {
     "number": ['"3"', '"NaN"', '"Infinity"', "true", "[]", "[1]", "{}"],
@@ -64,7 +71,12 @@ BOTH = [COMPLETIONS, CHAT]
 TYPED = {
     "boolean": {
         COMPLETIONS: ["echo"],
-        CHAT: ["logprobs", "parallel_tool_calls", "add_generation_prompt", "continue_final_message"],
+        CHAT: [
+            "logprobs",
+            "parallel_tool_calls",
+            "add_generation_prompt",
+            "continue_final_message",
+        ],
         TOKENIZE: ["return_token_strs", "add_special_tokens"],
     },
     "string": {TOKENIZE: ["model", "prompt"], DETOKENIZE: ["model"]},
@@ -81,74 +93,14 @@ SHARED = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, quantized):  # noqa: F811
-    with live_server(tmp_path_factory.mktemp("serve"), quantized, *FLAGS) as server:
-        server.learn_goldens()
-        warm_up(server)
-        server.before = server.rss_mib()
+    with watched_server(tmp_path_factory.mktemp("serve"), quantized, *FLAGS) as server:
         yield server
-        grown = server.rss_mib() - server.before
-        assert SANITIZED or grown < MAX_GROWTH_MIB, f"{grown:.1f} MiB more than at the beginning"
-
-
-def warm_up(server) -> None:
-    """What the allocators keep of the largest requests is no leak."""
-    for path in BOTH:
-        server.post(path, json.dumps(GOOD[path])[:-1] + ',"x":"' + "a" * (BODY_BYTES // 2) + '"}')
-        server.post(path, json.dumps(GOOD[path])[:-1] + ',"x":[' + "1," * (BODY_BYTES // 4) + "1]}")
-        server.post(path, GOOD[path] | {"n": 16, "guided_choice": ["a"]})
-    server.post(TOKENIZE, {"prompt": "a " * (BODY_BYTES // 4)})
 
 
 @pytest.fixture(autouse=True)
 def stays_well(server):
     yield
     server.assert_well()
-
-
-@pytest.fixture(scope="module")
-def has_grammar(server) -> bool:
-    answer = server.post(CHAT, GOOD[CHAT] | {"guided_regex": "a"})
-    return b"structured output is not available" not in answer.body
-
-
-def with_field(path: str, name: str, text: str) -> str:
-    """A good request, but for one field."""
-    rest = {key: value for key, value in GOOD[path].items() if key != name}
-    if name == "top_logprobs":
-        rest["logprobs"] = True
-    if name == "max_completion_tokens":
-        del rest["max_tokens"]
-    return "{" + "".join(f'"{key}":{json.dumps(value)},' for key, value in rest.items()) + (
-        f'"{name}":{text}}}'
-    )
-
-
-class Problems(list):
-    """Everything that is wrong, told together at the end of a test."""
-
-    def refused(self, server, path, body, field, statuses=(400,)) -> None:
-        """`field`: begins the error's param or stands in its message; "": the body as a whole."""
-        answer = server.post(path, body)
-        shown = f"{path} {str(body)[:160]} -> {answer.status} {answer.body[:300]!r}"
-        if answer.status not in statuses:
-            return self.append("not refused: " + shown)
-        if problem := answer.error_problem():
-            return self.append(f"{problem}: {shown}")
-        error = answer.json()["error"]
-        names = field in error["message"] or (error["param"] or "").startswith(field)
-        if not names or len(error["message"]) > 2000:
-            self.append(f"'{field}' is not named: {shown}")
-
-    def accepted(self, server, path, body) -> None:
-        answer = server.post(path, body)
-        if answer.status != 200:
-            self.append(f"not accepted: {path} {str(body)[:160]} -> {answer.body[:300]!r}")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        assert kind or not self, f"{len(self)} problems:\n" + "\n".join(self[:20])
 
 
 # ---- Fields --------------------------------------------------------------------------------------
@@ -235,8 +187,27 @@ def test_known_but_not_supported(server, path):
 
 
 def test_bodies_that_are_no_objects(server):
-    bodies = ["", " ", "null", "true", "7", '"a"', "[]", "[{}]", "{", "}", '{"a"}', '{"a":}', "{'a':1}"]
-    bodies += ['{"prompt":"a",}', '{"prompt":"a"} x', '{"prompt":"a"}{}', '{"prompt":"a","prompt":"b"}']
+    bodies = [
+        "",
+        " ",
+        "null",
+        "true",
+        "7",
+        '"a"',
+        "[]",
+        "[{}]",
+        "{",
+        "}",
+        '{"a"}',
+        '{"a":}',
+        "{'a':1}",
+    ]
+    bodies += [
+        '{"prompt":"a",}',
+        '{"prompt":"a"} x',
+        '{"prompt":"a"}{}',
+        '{"prompt":"a","prompt":"b"}',
+    ]
     bodies += ["\ufeff{}", "//a\n{}", b"\xff\xfe{}", b"\x00", "[" * 100_000, '{"a":' * 100_000]
     bodies += [b'{"prompt":"' + bad + b'"}' for bad in INVALID_TEXTS]
     with Problems() as problems:
@@ -251,9 +222,17 @@ def test_bodies_that_are_no_objects(server):
             problems.refused(server, path, big, "body", (413,))
 
 
-# Surrogates alone or in the wrong order, bytes that are not UTF-8, overlong, too high, cut, control.
+# Surrogates alone or in the wrong order; bytes that are no UTF-8, overlong, cut; control codes.
 INVALID_TEXTS = [rb"\ud800", rb"\udc00a", rb"\udc00\ud800", rb"\ud800\ud800", rb"\u12", rb"\x41"]
-INVALID_TEXTS += [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82", b"\x01", b"\n"]
+INVALID_TEXTS += [
+    b"\xff",
+    b"\xc0\xaf",
+    b"\xed\xa0\x80",
+    b"\xf5\x80\x80\x80",
+    b"\xe2\x82",
+    b"\x01",
+    b"\n",
+]
 
 
 # ---- Fan-out and prompts -------------------------------------------------------------------------
@@ -395,10 +374,14 @@ def test_conversations(server):
     ]
     for arguments in ("{", "[]", "1", "[" * 1000, 1, []):
         call = {"function": {"name": "f", "arguments": arguments}}
-        bad.append((says(role="assistant", tool_calls=[call]), "messages[0].tool_calls[0].function"))
+        bad.append(
+            (says(role="assistant", tool_calls=[call]), "messages[0].tool_calls[0].function")
+        )
     reserved = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"]
     reserved += ["chat_template", "continue_final_message", "range", "namespace", "raise_exception"]
-    bad += [({"chat_template_kwargs": {name: 1}}, "chat_template_kwargs." + name) for name in reserved]
+    bad += [
+        ({"chat_template_kwargs": {name: 1}}, "chat_template_kwargs." + name) for name in reserved
+    ]
     with Problems() as problems:
         for change, field in bad:
             problems.refused(server, CHAT, GOOD[CHAT] | change, field)
@@ -439,85 +422,3 @@ def test_tools(server):
     with Problems() as problems:
         for change, field in bad:
             problems.refused(server, CHAT, GOOD[CHAT] | change, field)
-
-
-# ---- Structured output ---------------------------------------------------------------------------
-
-
-def nested(depth: int) -> str:
-    return '{"type":"array","items":' * depth + "true" + "}" * depth
-
-
-# JSON texts: no schema, or one that is wrong, not supported or too large.
-SCHEMAS = ["1", '"a"', "[]", '"{"', '{"type":"nonsense"}', '{"type":1}', '{"type":[]}']
-SCHEMAS += ['{"properties":1}', '{"properties":{"a":1}}', '{"items":1}', '{"required":1}']
-SCHEMAS += ['{"enum":[]}', '{"enum":1}', '{"anyOf":[]}', '{"anyOf":1}', '{"$ref":1}']
-SCHEMAS += ['{"$ref":"#/nowhere"}', '{"$ref":"http://169.254.169.254/"}', '{"$ref":"file:///etc/passwd"}']
-SCHEMAS += ['{"$ref":"#"}', '{"$defs":{"a":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}']
-SCHEMAS += ['{"type":"string","pattern":"("}', '{"type":"string","pattern":1}']
-SCHEMAS += ['{"type":"string","maxLength":1000000000}', '{"type":"array","minItems":1000000000}']
-SCHEMAS += ['{"type":"string","minLength":5,"maxLength":1}', '{"type":"array","maxItems":-1}']
-SCHEMAS += ['{"minimum":"a"}', '{"not":{}}', '{"type":"object","minProperties":1e9}']
-SCHEMAS += [nested(100), nested(500), '{"enum":[' + ",".join(map(str, range(10_001))) + "]}"]
-SCHEMAS += ['{"enum":["' + "a" * 300_000 + '"]}', '{"a":[' + "1," * 20_000 + "1]}"]
-EXPRESSIONS = ["(", ")", "[", "[b-a]", "a{2,1}", "a{1000000000}", "(a{1000}){1000}", "*", "a**", "\\"]
-EXPRESSIONS += ["(?<a", "(?=a)", "\\1", "(" * 10_000, "(" * 100_000 + ")" * 100_000, "a" * 300_000]
-EXPRESSIONS += ["\\p{Nonsense}", "[[:nonsense:]]", "(?#"]
-
-
-@pytest.mark.parametrize("path", BOTH)
-def test_grammars(server, has_grammar, path):
-    if not has_grammar:
-        pytest.skip("built without structured output")
-    spellings = {
-        "guided_json": "%s",
-        "structured_outputs": '{"json":%s}',
-        "response_format": '{"type":"json_schema","json_schema":{"name":"a","schema":%s}}',
-    }
-    with Problems() as problems:
-        for (name, form), schema in itertools.product(spellings.items(), SCHEMAS):
-            body = with_field(path, name, form % schema)
-            field = "request body" if schema == nested(500) else name
-            problems.refused(server, path, body, field)
-        for text in EXPRESSIONS:
-            problems.refused(server, path, GOOD[path] | {"guided_regex": text}, "guided_regex")
-        more = [
-            ({"guided_choice": []}, "guided_choice"),
-            ({"guided_choice": [1]}, "guided_choice[0]"),
-            ({"guided_choice": "a"}, "guided_choice"),
-            ({"guided_choice": [str(i) for i in range(10_001)]}, "guided_choice"),
-            ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_"),
-            ({"guided_json": {}, "response_format": {"type": "json_object"}}, "guided_json"),
-            ({"response_format": {}}, "response_format.type"),
-            ({"response_format": {"type": "xml"}}, "response_format.type"),
-            ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-            ({"structured_outputs": {"grammar": "a"}}, "structured_outputs.grammar"),
-        ]
-        for change, field in more:
-            problems.refused(server, path, GOOD[path] | change, field)
-
-
-def test_schemas_of_forced_calls(server, has_grammar):
-    if not has_grammar:
-        pytest.skip("built without structured output")
-    choices = ['"required"', '{"type":"function","function":{"name":"f"}}']
-    with Problems() as problems:
-        for choice, schema in itertools.product(choices, SCHEMAS):
-            function = '{"name":"f","parameters":%s}' % schema
-            body = json.dumps(GOOD[CHAT])[:-1] + (
-                ',"tool_choice":%s,"tools":[{"type":"function","function":%s}]}' % (choice, function)
-            )
-            field = "request body" if schema == nested(500) else "tools"
-            problems.refused(server, CHAT, body, field)
-
-
-def test_many_grammars_are_not_kept(server, has_grammar):
-    if not has_grammar:
-        pytest.skip("built without structured output")
-    before = server.rss_mib()
-    with Problems() as problems:
-        for i in range(400):
-            schema = {"type": "object", "properties": {f"name{i}": {"type": "string"}}}
-            body = GOOD[COMPLETIONS] | {"guided_json": schema, "max_tokens": 1}
-            problems.accepted(server, COMPLETIONS, body)
-    assert SANITIZED or server.rss_mib() - before < MAX_GROWTH_MIB

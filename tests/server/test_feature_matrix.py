@@ -19,7 +19,10 @@ PENALTIES = [
 GRAMMARS = [
     ({}, ".*"),
     ({"guided_regex": "[a-z]{1,9}[0-9]"}, "[a-z]*[0-9]?"),
-    ({"guided_choice": ["the land", "the end"]}, "|".join("the land"[:i] for i in range(9)) + "|the e?n?d?"),
+    (
+        {"guided_choice": ["the land", "the end"]},
+        "|".join("the land"[:i] for i in range(9)) + "|the e?n?d?",
+    ),
     ({"response_format": {"type": "json_object"}}, r"\s*(\{.*)?"),
 ]
 LOGPROBS = [None, 0, 4]
@@ -33,13 +36,7 @@ def server(tmp_path_factory, quantized):  # noqa: F811
     flags = ["--max-model-len", "256", "--max-num-seqs", "4"]
     with live_server(tmp_path_factory.mktemp("serve"), quantized, *flags) as server:
         server.learn_goldens()
-        answer = server.post(CHAT, chat(guided_regex="a"))
-        server.has_grammar = b"structured output is not available" not in answer.body
         yield server
-
-
-def chat(**rest) -> dict:
-    return {"messages": [{"role": "user", "content": TEXT}], "max_tokens": MAX_TOKENS} | rest
 
 
 def choices_of(answer, is_chat: bool) -> tuple[list[dict], dict]:
@@ -48,7 +45,9 @@ def choices_of(answer, is_chat: bool) -> tuple[list[dict], dict]:
     for index, choice in enumerate(answer["choices"]):
         assert choice["index"] == index
         text = choice["message"]["content"] if is_chat else choice["text"]
-        found.append({"text": text, "end": choice["finish_reason"], "tokens": tokens_of(choice, is_chat)})
+        found.append(
+            {"text": text, "end": choice["finish_reason"], "tokens": tokens_of(choice, is_chat)}
+        )
     return found, answer["usage"]
 
 
@@ -73,7 +72,9 @@ def tokens_of(choice: dict, is_chat: bool) -> list:
         return []
     if is_chat:
         return [(t["token"], t["logprob"], len(t["top_logprobs"])) for t in logprobs["content"]]
-    top = [len(others or {}) for others in logprobs["top_logprobs"] or [{}] * len(logprobs["tokens"])]
+    top = [
+        len(others or {}) for others in logprobs["top_logprobs"] or [{}] * len(logprobs["tokens"])
+    ]
     return list(zip(logprobs["tokens"], logprobs["token_logprobs"], top))
 
 
@@ -81,14 +82,22 @@ def tokens_of(choice: dict, is_chat: bool) -> list:
 def test_every_combination(server, path):
     is_chat = path == CHAT
     salts = itertools.count()
-    grammars = GRAMMARS if server.has_grammar else GRAMMARS[:1]
-    for penalties, grammar, logprobs, count in itertools.product(PENALTIES, grammars, LOGPROBS, COUNTS):
+    grammars = GRAMMARS if server.has_grammar() else GRAMMARS[:1]
+    for penalties, grammar, logprobs, count in itertools.product(
+        PENALTIES, grammars, LOGPROBS, COUNTS
+    ):
         fields, pattern = grammar
-        body = {"max_tokens": MAX_TOKENS, "temperature": 1.2, "seed": 5, "n": count} | penalties | fields
+        body = (
+            {"max_tokens": MAX_TOKENS, "temperature": 1.2, "seed": 5, "n": count}
+            | penalties
+            | fields
+        )
         body |= {"cache_salt": f"{path}{next(salts)}"}
-        body |= {"messages": chat()["messages"]} if is_chat else {"prompt": TEXT}
+        body |= {"messages": [{"role": "user", "content": TEXT}]} if is_chat else {"prompt": TEXT}
         if logprobs is not None:
-            body |= {"logprobs": True, "top_logprobs": logprobs} if is_chat else {"logprobs": logprobs}
+            body |= (
+                {"logprobs": True, "top_logprobs": logprobs} if is_chat else {"logprobs": logprobs}
+            )
         answers = []
         for stream in (False, True):  # the second of them finds the first's prefix
             extra = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
@@ -100,8 +109,13 @@ def test_every_combination(server, path):
                 answers.append(choices_of(answer.json(), is_chat))
         (whole, usage), (streamed, streamed_usage) = answers
         assert whole == streamed, body
-        assert streamed_usage["prompt_tokens_details"]["cached_tokens"] >= 64, (body, streamed_usage)
-        assert usage["completion_tokens"] == streamed_usage["completion_tokens"] <= MAX_TOKENS * count
+        assert streamed_usage["prompt_tokens_details"]["cached_tokens"] >= 64, (
+            body,
+            streamed_usage,
+        )
+        assert (
+            usage["completion_tokens"] == streamed_usage["completion_tokens"] <= MAX_TOKENS * count
+        )
         assert len(whole) == count
         for one in whole:
             assert one["end"] in ("stop", "length"), body
@@ -117,7 +131,14 @@ def test_every_combination(server, path):
 
 def test_echo_with_prompt_logprobs(server):
     for logprobs, count, stream in itertools.product([None, 0, 3], COUNTS, [False, True]):
-        body = {"prompt": TEXT, "max_tokens": 2, "echo": True, "n": count, "seed": 1, "stream": stream}
+        body = {
+            "prompt": TEXT,
+            "max_tokens": 2,
+            "echo": True,
+            "n": count,
+            "seed": 1,
+            "stream": stream,
+        }
         if logprobs is not None:
             body["logprobs"] = logprobs
         answer = server.post(COMPLETIONS, body)
