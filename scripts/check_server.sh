@@ -67,12 +67,13 @@ fi
 
 step "Server"
 mkdir -p "$folder"
+rm -f "$folder/ready.txt"
 "$liquid" serve "$model" --port 0 --max-model-len 256 --tool-call-parser hermes \
   >"$folder/ready.txt" 2>"$folder/serve.log" &
 server=$!
 trap 'kill -KILL "$server" 2>/dev/null || true' EXIT
 for ((i = 0; i < 600; ++i)); do
-  if [[ -s $folder/ready.txt ]]; then break; fi
+  if grep -q '^Ready: ' "$folder/ready.txt" 2>/dev/null; then break; fi
   kill -0 "$server" 2>/dev/null || fail "the server ended: $(tail -n 5 "$folder/serve.log")"
   sleep 0.1
 done
