@@ -47,7 +47,8 @@ class XgrammarConstraint : public TokenConstraint {
       std::copy_n(words_.begin(), std::min(words_.size(), mask.size()), mask.begin());
     }
     // Nothing may come: the answer is over, or the vocabulary cannot spell what the grammar asks.
-    if (std::all_of(mask.begin(), mask.end(), [](std::uint32_t word) { return word == 0; })) {
+    stuck_ = std::all_of(mask.begin(), mask.end(), [](std::uint32_t word) { return word == 0; });
+    if (stuck_) {
       for (const TokenId token : *end_tokens_) set_bit(mask, token);
     }
     return true;
@@ -58,12 +59,18 @@ class XgrammarConstraint : public TokenConstraint {
     const bool is_end =
         std::find(end_tokens_->begin(), end_tokens_->end(), token) != end_tokens_->end();
     try {
-      if (!matcher_.AcceptToken(token)) return false;
+      // An answer that cannot go on ends, though the grammar has not come to its end.
+      if (!matcher_.AcceptToken(token) && !(stuck_ && is_end)) return false;
     } catch (const std::exception&) {
       return false;
     }
     ended_ = is_end;
     return true;
+  }
+
+  // Whether some token may come first.
+  bool can_begin() {
+    return fill() && std::any_of(words_.begin(), words_.end(), [](auto word) { return word != 0; });
   }
 
  private:
@@ -91,6 +98,7 @@ class XgrammarConstraint : public TokenConstraint {
   std::vector<std::uint32_t> words_;
   int vocabulary_;
   bool ended_ = false;
+  bool stuck_ = false;  // at the last mask: the grammar let nothing come
 };
 
 // xgrammar takes the tokens' bytes as they are; an empty text marks what is never part of an
@@ -203,6 +211,9 @@ Result<std::shared_ptr<TokenConstraint>> GrammarCompiler::compile(const GrammarS
       grammar = state_->find(key);  // another request may have compiled it in the meantime
       if (!grammar) {
         grammar = state_->compiler.CompileGrammar(text, "root");
+        if (!XgrammarConstraint(*grammar, state_->end_tokens, state_->vocabulary).can_begin()) {
+          return invalid_argument("no token of the model's vocabulary can begin such an answer");
+        }
         state_->keep(std::move(key), *grammar);
       }
     }
