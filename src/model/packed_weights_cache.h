@@ -1,7 +1,7 @@
 // The packed weights of a model in one file, so that the next start reads instead of packing.
 //
-// They are read into memory of the process's own, not mapped: it lies in huge pages on every system,
-// and what was checked cannot change or go away under a running model.
+// They are read into memory of the process's own, not mapped: it lies in huge pages on every
+// system, and what was checked cannot change or go away under a running model.
 #pragma once
 
 #include <memory>
