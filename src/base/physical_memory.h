@@ -1,13 +1,16 @@
-// How much memory this machine has.
+// How much memory this process may use.
 #pragma once
 
-#include <unistd.h>
+#include <string>
 
 namespace liquidgemm {
 
-inline double physical_memory_bytes() {
-  return static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<double>(::sysconf(_SC_PAGESIZE));
-}
+// The machine's memory, or what the control group leaves of it where that is less: a container's
+// limit.
+double physical_memory_bytes();
+
+// The limit in the text of a control group's file: a number of bytes. Negative: "max", no limit, or
+// not such a text.
+double memory_limit_bytes(const std::string& text);
 
 }  // namespace liquidgemm
