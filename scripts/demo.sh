@@ -187,4 +187,5 @@ if [[ $record == 1 ]]; then
   "$python" scripts/record_demo.py bench/results/demo.md README.md
   say "Recorded in bench/results/demo.md and README.md."
 fi
-say $'\n'"Done in $((SECONDS - started)) s. Chat with it: ${liquid#"$root"/} run $quantized"
+say $'\n'"Done in $((SECONDS - started)) s. Chat with it:  ${liquid#"$root"/} run $quantized"
+say "Serve it (and open its page in a browser): ${liquid#"$root"/} serve $quantized"
