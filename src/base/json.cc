@@ -104,20 +104,6 @@ class Handler {
   Value root_;
 };
 
-std::string_view kind_name(const Value& value) {
-  switch (value.kind()) {
-    case boost::json::kind::null: return "null";
-    case boost::json::kind::bool_: return "a boolean";
-    case boost::json::kind::int64:
-    case boost::json::kind::uint64:
-    case boost::json::kind::double_: return "a number";
-    case boost::json::kind::string: return "a string";
-    case boost::json::kind::array: return "a list";
-    case boost::json::kind::object: return "an object";
-  }
-  return "something else";
-}
-
 std::string number_text(double number) {
   if (number == std::floor(number) && std::fabs(number) < 1e15) {
     return std::to_string(static_cast<std::int64_t>(number));
@@ -151,6 +137,20 @@ void write_pretty(const Value& value, const std::string& indent, std::string& ou
 }
 
 }  // namespace
+
+std::string_view kind_name(const Value& value) {
+  switch (value.kind()) {
+    case boost::json::kind::null: return "null";
+    case boost::json::kind::bool_: return "a boolean";
+    case boost::json::kind::int64:
+    case boost::json::kind::uint64:
+    case boost::json::kind::double_: return "a number";
+    case boost::json::kind::string: return "a string";
+    case boost::json::kind::array: return "a list";
+    case boost::json::kind::object: return "an object";
+  }
+  return "something else";
+}
 
 Result<Value> parse(std::string_view text, const std::string& where, const Limits& limits) {
   if (text.size() > limits.max_bytes) {

@@ -29,6 +29,8 @@ struct Limits {
 // `where` names the file in messages.
 Result<Value> parse(std::string_view text, const std::string& where, const Limits& limits = {});
 Result<Value> parse_file(const std::string& path, const Limits& limits = {});
+// "a string", "a list", "null": for messages.
+std::string_view kind_name(const Value& value);
 std::string dump(const Value& value);         // one line
 std::string dump_pretty(const Value& value);  // two-space indent, for files people read
 

@@ -50,7 +50,7 @@ std::optional<std::string> parse_content(RequestFields& message, const RequestRu
   if (content->is_string()) return std::string(content->get_string());
   if (!content->is_array()) {
     message.fail("content", "expected a string or a list of text parts, found " +
-                                std::string(kind_of(*content)));
+                                std::string(json::kind_name(*content)));
     return std::nullopt;
   }
   const json::Array* parts = message.array("content", rules.limits.content_parts);
@@ -59,7 +59,7 @@ std::optional<std::string> parse_content(RequestFields& message, const RequestRu
     const std::string at = "content[" + std::to_string(i) + "]";
     const json::Value& part = (*parts)[i];
     if (!part.is_object()) {
-      message.fail(at, "expected a text part, found " + std::string(kind_of(part)));
+      message.fail(at, "expected a text part, found " + std::string(json::kind_name(part)));
       break;
     }
     RequestFields fields = message.inside(part.get_object(), at);
@@ -83,8 +83,8 @@ json::Value parse_arguments(RequestFields& function, const RequestRules& rules) 
   if (arguments == nullptr) return json::Object();
   if (arguments->is_object()) return *arguments;
   if (!arguments->is_string()) {
-    function.fail("arguments",
-                  "expected a JSON object as a string, found " + std::string(kind_of(*arguments)));
+    function.fail("arguments", "expected a JSON object as a string, found " +
+                                   std::string(json::kind_name(*arguments)));
     return nullptr;
   }
   if (arguments->get_string().empty()) return json::Object();
@@ -92,7 +92,7 @@ json::Value parse_arguments(RequestFields& function, const RequestRules& rules) 
                             {.max_bytes = kMaxText, .max_depth = rules.limits.body_depth});
   if (!parsed.ok() || !parsed->is_object()) {
     function.fail("arguments", "expected a JSON object as a string" +
-                                   (parsed.ok() ? ", found " + std::string(kind_of(*parsed))
+                                   (parsed.ok() ? ", found " + std::string(json::kind_name(*parsed))
                                                 : "; " + parsed.status().message()));
     return nullptr;
   }
@@ -106,7 +106,7 @@ json::Array parse_tool_calls(RequestFields& message, const RequestRules& rules) 
     const std::string at = "tool_calls[" + std::to_string(i) + "]";
     const json::Value& call = (*calls)[i];
     if (!call.is_object()) {
-      message.fail(at, "expected an object, found " + std::string(kind_of(call)));
+      message.fail(at, "expected an object, found " + std::string(json::kind_name(call)));
       break;
     }
     RequestFields fields = message.inside(call.get_object(), at);
@@ -226,7 +226,7 @@ void parse_tool_choice(RequestFields& fields, const RequestRules& rules, ChatReq
     return fields.fail("tool_choice",
                        "expected none, auto, required or an object that names a "
                        "function, found " +
-                           std::string(kind_of(*choice)));
+                           std::string(json::kind_name(*choice)));
   }
   if (request.tool_choice == ToolChoice::kNone) {
     // A model that must not call is not told what it could.
@@ -257,7 +257,7 @@ void parse_tools(RequestFields& fields, const RequestRules& rules, json::Value& 
     const std::string at = "tools[" + std::to_string(i) + "]";
     const json::Value& tool = (*list)[i];
     if (!tool.is_object()) {
-      return fields.fail(at, "expected an object, found " + std::string(kind_of(tool)));
+      return fields.fail(at, "expected an object, found " + std::string(json::kind_name(tool)));
     }
     RequestFields outer = fields.inside(tool.get_object(), at);
     if (outer.string("type", kMaxText).value_or("") != "function") {
@@ -287,7 +287,7 @@ void parse_conversation(RequestFields& fields, const RequestRules& rules, ChatPr
     const std::string at = "messages[" + std::to_string(i) + "]";
     const json::Value& message = (*messages)[i];
     if (!message.is_object()) {
-      return fields.fail(at, "expected an object, found " + std::string(kind_of(message)));
+      return fields.fail(at, "expected an object, found " + std::string(json::kind_name(message)));
     }
     RequestFields inner = fields.inside(message.get_object(), at);
     prompt.messages.push_back(parse_message(inner, rules));

@@ -25,7 +25,7 @@ void parse_prompt(RequestFields& fields, const RequestRules& rules, CompletionRe
     return;
   }
   if (!prompt->is_array()) {
-    return fields.fail("prompt", std::string(kExpected) + std::string(kind_of(*prompt)));
+    return fields.fail("prompt", std::string(kExpected) + std::string(json::kind_name(*prompt)));
   }
   const json::Array& list = prompt->get_array();
   if (list.empty()) return fields.fail("prompt", "empty, expected at least one token");
@@ -41,7 +41,7 @@ void parse_prompt(RequestFields& fields, const RequestRules& rules, CompletionRe
     } else if (list[i].is_array() && list[0].is_array()) {
       add_prompt(fields, at, list[i].get_array(), rules, request);
     } else {
-      fields.fail(at, std::string(kExpected) + std::string(kind_of(list[i])) + " in it");
+      fields.fail(at, std::string(kExpected) + std::string(json::kind_name(list[i])) + " in it");
     }
   }
 }
@@ -107,7 +107,8 @@ std::optional<ApiError> parse_detokenize(const json::Object& object, const Reque
   if (tokens == nullptr) {
     fields.fail("tokens", "missing");
   } else if (!tokens->is_array()) {
-    fields.fail("tokens", "expected a list of token ids, found " + std::string(kind_of(*tokens)));
+    fields.fail("tokens",
+                "expected a list of token ids, found " + std::string(json::kind_name(*tokens)));
   } else {
     request.tokens = parse_tokens(fields, "tokens", tokens->get_array(), rules);
   }

@@ -83,7 +83,7 @@ void parse_logit_bias(RequestFields& fields, const RequestRules& rules, Generati
     const json::Value& value = member.value();
     if (!value.is_number()) {
       return fields.fail(
-          at, "expected a number from -100 to 100, found " + std::string(kind_of(value)));
+          at, "expected a number from -100 to 100, found " + std::string(json::kind_name(value)));
     }
     const auto bias = value.to_number<double>();
     if (!(bias >= -100.0 && bias <= 100.0)) {
@@ -165,7 +165,8 @@ std::vector<TokenId> parse_tokens(RequestFields& fields, const std::string& name
       const bool short_text = item.is_number() || item.is_null() || item.is_bool();
       fields.fail(name + "[" + std::to_string(i) + "]",
                   "expected a token id from 0 to " + std::to_string(rules.vocabulary - 1) +
-                      ", found " + (short_text ? json::dump(item) : std::string(kind_of(item))));
+                      ", found " +
+                      (short_text ? json::dump(item) : std::string(json::kind_name(item))));
       return {};
     }
     tokens.push_back(static_cast<TokenId>(*token));
@@ -222,8 +223,8 @@ std::optional<ApiError> parse_body(std::string_view body, const ApiLimits& limit
                            {.max_bytes = limits.body_bytes, .max_depth = limits.body_depth});
   if (!value.ok()) return bad_request("", value.status().message());
   if (!value->is_object()) {
-    return bad_request(
-        "", "the request body: expected a JSON object, found " + std::string(kind_of(*value)));
+    return bad_request("", "the request body: expected a JSON object, found " +
+                               std::string(json::kind_name(*value)));
   }
   object = std::move(value->get_object());
   return std::nullopt;

@@ -12,14 +12,6 @@ constexpr std::string_view kWhere = "request";
 
 }  // namespace
 
-std::string_view kind_of(const json::Value& value) {
-  if (value.is_null()) return "null";
-  if (value.is_bool()) return "a boolean";
-  if (value.is_number()) return "a number";
-  if (value.is_string()) return "a string";
-  return value.is_array() ? "a list" : "an object";
-}
-
 std::optional<std::int64_t> whole_number(const json::Value& value) {
   if (value.is_int64()) return value.get_int64();
   if (!value.is_double()) return std::nullopt;
@@ -76,7 +68,7 @@ std::optional<std::int64_t> RequestFields::integer(std::string_view name, std::i
   if (number && *number >= low && *number <= high) return number;
   fail(name, "expected a whole number from " + std::to_string(low) + " to " + std::to_string(high) +
                  ", found " +
-                 (found->is_number() ? json::dump(*found) : std::string(kind_of(*found))));
+                 (found->is_number() ? json::dump(*found) : std::string(json::kind_name(*found))));
   return std::nullopt;
 }
 
@@ -92,7 +84,7 @@ std::optional<std::string> RequestFields::string(std::string_view name, std::siz
   const json::Value* found = value(name);
   if (found == nullptr) return std::nullopt;
   if (!found->is_string()) {
-    fail(name, "expected a string, found " + std::string(kind_of(*found)));
+    fail(name, "expected a string, found " + std::string(json::kind_name(*found)));
     return std::nullopt;
   }
   const std::string_view text = found->get_string();
@@ -108,7 +100,7 @@ const json::Object* RequestFields::object(std::string_view name) {
   const json::Value* found = value(name);
   if (found == nullptr) return nullptr;
   if (!found->is_object()) {
-    fail(name, "expected an object, found " + std::string(kind_of(*found)));
+    fail(name, "expected an object, found " + std::string(json::kind_name(*found)));
     return nullptr;
   }
   return &found->get_object();
@@ -118,7 +110,7 @@ const json::Array* RequestFields::array(std::string_view name, std::size_t max_i
   const json::Value* found = value(name);
   if (found == nullptr) return nullptr;
   if (!found->is_array()) {
-    fail(name, "expected a list, found " + std::string(kind_of(*found)));
+    fail(name, "expected a list, found " + std::string(json::kind_name(*found)));
     return nullptr;
   }
   const json::Array& list = found->get_array();
@@ -140,7 +132,8 @@ std::vector<std::string> RequestFields::strings(std::string_view name, std::size
     return result;
   }
   if (!found->is_array()) {
-    fail(name, "expected a string or a list of strings, found " + std::string(kind_of(*found)));
+    fail(name,
+         "expected a string or a list of strings, found " + std::string(json::kind_name(*found)));
     return {};
   }
   const json::Array* list = array(name, max_items);
@@ -149,7 +142,7 @@ std::vector<std::string> RequestFields::strings(std::string_view name, std::size
     const json::Value& item = (*list)[i];
     const std::string at = std::string(name) + "[" + std::to_string(i) + "]";
     if (!item.is_string()) {
-      fail(at, "expected a string, found " + std::string(kind_of(item)));
+      fail(at, "expected a string, found " + std::string(json::kind_name(item)));
       return {};
     }
     if (item.get_string().size() > max_bytes) {

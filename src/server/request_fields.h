@@ -65,9 +65,6 @@ class RequestFields {
   std::vector<std::string_view> known_;
 };
 
-// What a JSON value is, for messages: "a string", "the number 3".
-std::string_view kind_of(const json::Value& value);
-
 // What JSON Schema calls an integer: 3, but 3.0 and 3e0 too, as clients without integers write it.
 // Nothing for other values and for what 64 bits with a sign cannot hold.
 std::optional<std::int64_t> whole_number(const json::Value& value);

@@ -39,7 +39,7 @@ class GrammarFields {
       if (!parsed.ok()) return fields.fail(name, parsed.status().message());
       if (parsed->is_object() || parsed->is_bool()) return schema(fields, name, *parsed);
     }
-    fields.fail(name, "expected a JSON schema, found " + std::string(kind_of(value)));
+    fields.fail(name, "expected a JSON schema, found " + std::string(json::kind_name(value)));
   }
 
   void regex(RequestFields& fields, std::string_view name) {
@@ -52,8 +52,8 @@ class GrammarFields {
   void choice(RequestFields& fields, std::string_view name) {
     if (fields.value(name) == nullptr) return;
     if (!fields.value(name)->is_array()) {
-      return fields.fail(
-          name, "expected a list of strings, found " + std::string(kind_of(*fields.value(name))));
+      return fields.fail(name, "expected a list of strings, found " +
+                                   std::string(json::kind_name(*fields.value(name))));
     }
     auto choices = fields.strings(name, kMaxText, kMaxText);
     if (choices.empty()) return fields.fail(name, "empty, expected at least one choice");

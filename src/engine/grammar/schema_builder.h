@@ -67,6 +67,7 @@ class SchemaBuilder {
   Result<const json::Value*> resolve(const std::string& pointer, const std::string& path) const;
   Rule leaf(std::string body);
   Rule composite(std::string body, Shape shape);
+  Rule choice_of(const std::vector<Rule>& rules);
   Status check_endings() const;
   Status check_same() const;
 

@@ -37,6 +37,25 @@ Status at(const std::string& path, const Status& status) {
   return status.with_context("schema: " + path);
 }
 
+// What "type" names, each once; nothing where it does not stand.
+Result<std::vector<SchemaType>> named_types(const json::Object& object, const std::string& path) {
+  std::vector<SchemaType> types;
+  const json::Value* type = object.if_contains("type");
+  if (type == nullptr) return types;
+  const json::Array single = {*type};
+  for (const json::Value& name : type->is_array() ? type->get_array() : single) {
+    SchemaType known;
+    if (!name.is_string() || !parse_schema_type(name.get_string(), known)) {
+      return invalid_argument(
+          fmt::format("schema: {}/type: expected null, boolean, integer, number, string, array, "
+                      "object or a list of them",
+                      path));
+    }
+    if (std::find(types.begin(), types.end(), known) == types.end()) types.push_back(known);
+  }
+  return types;
+}
+
 }  // namespace
 
 Result<std::string> schema_grammar(std::string_view schema, const GrammarLimits& limits) {
@@ -143,11 +162,19 @@ Result<SchemaBuilder::Rule> SchemaBuilder::schema(const json::Value& value,
 
 Result<SchemaBuilder::Rule> SchemaBuilder::any_of(const json::Value& list,
                                                   const std::string& path) {
-  std::vector<std::string> choices;
-  Shape shape;
+  std::vector<Rule> options;
   for (const json::Value& option : list.get_array()) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Rule rule,
-                                schema(option, fmt::format("{}/{}", path, choices.size())));
+                                schema(option, fmt::format("{}/{}", path, options.size())));
+    options.push_back(rule);
+  }
+  return choice_of(options);
+}
+
+SchemaBuilder::Rule SchemaBuilder::choice_of(const std::vector<Rule>& rules) {
+  std::vector<std::string> choices;
+  Shape shape;
+  for (const Rule rule : rules) {
     choices.push_back(GrammarText::reference(rule));
     shape.ways.push_back({rule});
     shape.same.push_back(rule);
@@ -157,17 +184,7 @@ Result<SchemaBuilder::Rule> SchemaBuilder::any_of(const json::Value& list,
 
 Result<SchemaBuilder::Rule> SchemaBuilder::values(const json::Object& object,
                                                   const std::string& path) {
-  std::vector<SchemaType> types;
-  if (const json::Value* type = object.if_contains("type")) {
-    const json::Array single = {*type};
-    for (const json::Value& name : type->is_array() ? type->get_array() : single) {
-      SchemaType known;
-      if (!name.is_string() || !parse_schema_type(name.get_string(), known)) {
-        return invalid_argument(fmt::format("schema: {}/type: not a type of JSON", path));
-      }
-      types.push_back(known);
-    }
-  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<SchemaType> types, named_types(object, path));
   const json::Value* constant = object.if_contains("const");
   const json::Value* list = object.if_contains("enum");
   if (constant == nullptr && !list->is_array()) {
@@ -196,34 +213,20 @@ Result<SchemaBuilder::Rule> SchemaBuilder::values(const json::Object& object,
 
 Result<SchemaBuilder::Rule> SchemaBuilder::typed(const json::Object& object,
                                                  const std::string& path) {
-  std::vector<SchemaType> types;
-  if (const json::Value* type = object.if_contains("type")) {
-    const json::Array single = {*type};
-    for (const json::Value& name : type->is_array() ? type->get_array() : single) {
-      SchemaType known;
-      if (!name.is_string() || !parse_schema_type(name.get_string(), known)) {
-        return invalid_argument(
-            fmt::format("schema: {}/type: expected null, boolean, integer, number, string, array, "
-                        "object or a list of them",
-                        path));
-      }
-      if (std::find(types.begin(), types.end(), known) == types.end()) types.push_back(known);
-    }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<SchemaType> types, named_types(object, path));
+  if (object.contains("type")) {
     if (types.empty()) return invalid_argument(fmt::format("schema: {}/type: it is empty", path));
   } else {
     types = types_by_keywords(object);
   }
   if (types.empty()) return leaf(json_.any_value());
   if (types.size() == 1) return of_type(object, types[0], path);
-  std::vector<std::string> choices;
-  Shape shape;
+  std::vector<Rule> rules;
   for (const SchemaType type : types) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Rule rule, of_type(object, type, path));
-    choices.push_back(GrammarText::reference(rule));
-    shape.ways.push_back({rule});
-    shape.same.push_back(rule);
+    rules.push_back(rule);
   }
-  return composite(GrammarText::choice(choices), std::move(shape));
+  return choice_of(rules);
 }
 
 Result<SchemaBuilder::Rule> SchemaBuilder::of_type(const json::Object& object, SchemaType type,
