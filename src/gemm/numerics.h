@@ -47,6 +47,30 @@ LIQUIDGEMM_HOST_DEVICE std::int8_t quantize_value(float x, float reciprocal) {
   return static_cast<std::int8_t>(scaled);
 }
 
+// ---- KV in INT4: one row (token and head) to codes -8 .. 7 ------------------------------------
+//
+// With low and high the smallest and largest value of the row, head_dim of them:
+//
+//   s = f16(kv4_step(low, high, finite));   z = f16(kv4_middle(low, s))     rounded to nearest even
+//   c = kv4_code(x, s, z)                                            s and z as rounded to f16
+//
+// and a value reads as z + s * c.
+
+// A row that holds a NaN or an infinity passes `finite` = false.
+LIQUIDGEMM_HOST_DEVICE float kv4_step(float low, float high, bool finite) {
+  if (!finite) return __builtin_nanf("");
+  return (high - low) / 15.0f;
+}
+LIQUIDGEMM_HOST_DEVICE float kv4_middle(float low, float step) { return low + 8.0f * step; }
+// A constant row (step 0) is all zeros; so is a row that is not finite (step NaN).
+LIQUIDGEMM_HOST_DEVICE int kv4_code(float x, float step, float middle) {
+  if (!(step > 0.0f)) return 0;
+  const float code = rintf((x - middle) / step);
+  if (!(code > -8.0f)) return -8;
+  if (code > 7.0f) return 7;
+  return static_cast<int>(code);
+}
+
 // ---- Linear layers ---------------------------------------------------------------------------
 
 // y before conversion to the output type. `bias` is added only where the layer has one.

@@ -1,0 +1,92 @@
+// Attention over the paged cache (kv_page.h) on a Hopper GPU.
+//
+// Both kernels compute each row by the one sequence that attention_tile.cuh writes down: a row's
+// bits do not depend on which kernel, batch, chunk or order computed it. All pointers are device
+// memory. Nothing is allocated or synchronised; every call may be captured in a graph, which then
+// serves whatever lists, lengths and counts the memory holds when it runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "liquidgemm/cuda_gemm.h"
+#include "liquidgemm/status.h"
+#include "ops/cuda/kv_page.h"
+
+namespace liquidgemm::cuda {
+
+inline constexpr int kMaxAttentionGroup = 16;  // query heads of a KV head
+
+// What both kernels read and write.
+struct AttentionTensors {
+  KvPageShape shape;
+  int layer = 0;
+  int heads = 0;     // a multiple of shape.kv_heads, at most kMaxAttentionGroup times as many
+  int head_dim = 0;  // kv_width(head_dim) == shape.width
+  float softmax_scale = 0.0f;
+  // f16 [rows][heads][width], rotated, zeros behind head_dim; 16-byte aligned.
+  const void* q = nullptr;
+  const std::uint8_t* pages = nullptr;  // page p begins at pages + p * kv_page_bytes(shape)
+  // Page ids of each slot (a sequence of the batch): [slots][ld_block_table].
+  const std::int32_t* block_tables = nullptr;
+  std::int64_t ld_block_table = 0;
+  // [rows][ld_out], of which heads * head_dim are written.
+  float* out = nullptr;
+  std::int64_t ld_out = 0;
+};
+
+// Ok, or why this shape is refused.
+Status can_attend(const KvPageShape& shape, int heads, int head_dim);
+
+// ---- Decode: one row for each sequence ---------------------------------------------------------
+
+// 256 tokens of a sequence: numerics::kAttentionSplit.
+struct AttentionUnit {
+  std::int32_t slot;
+  std::int32_t split;
+};
+
+struct DecodeAttention {
+  AttentionTensors tensors;
+  int slots = 0;                          // of the block table, lengths and rows
+  const std::int32_t* lengths = nullptr;  // [slots], tokens with the current one, at least 1
+  const std::int32_t* rows = nullptr;     // [slots], the row of q and out
+  // Every split of every sequence in this step: ceil(length / 256) of them, those of one sequence
+  // next to each other in ascending order. Sequences in any order.
+  const AttentionUnit* units = nullptr;
+  const std::int32_t* unit_count = nullptr;  // one number
+  int max_units = 0;                         // what the workspace was made for
+  // decode_attention_workspace_bytes; zeroed once before the first use. Every launch leaves it
+  // ready for the next one. Launches of different layers may share it, one after the other.
+  void* workspace = nullptr;
+  int multiprocessors = 0;  // of CudaDevice
+};
+
+std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int slots,
+                                             int max_units);
+
+Status decode_attention(const DecodeAttention& arguments, CudaStream stream);
+
+// ---- Prefill: any number of rows of each sequence ----------------------------------------------
+
+// Consecutive tokens of one sequence, at most prefill_tile_tokens(...). Their keys and values, and
+// those of all tokens before them, are in the cache.
+struct AttentionTile {
+  std::int32_t slot;
+  std::int32_t first_row;  // of q and out
+  std::int32_t rows;
+  std::int32_t first_position;
+};
+
+// Tokens that one tile may have.
+int prefill_tile_tokens(int heads, int kv_heads);
+
+struct PrefillAttention {
+  AttentionTensors tensors;
+  const AttentionTile* tiles = nullptr;  // best in descending order of their last position
+  int tile_count = 0;
+};
+
+Status prefill_attention(const PrefillAttention& arguments, CudaStream stream);
+
+}  // namespace liquidgemm::cuda
