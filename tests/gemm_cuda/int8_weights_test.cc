@@ -85,8 +85,13 @@ class SplitLayer {
   cuda::Int8WeightArguments arguments_;
 };
 
-// The stacked rows on the device. Between the rows of the source lies what must not matter.
-DeviceBuffer<std::int8_t> stack(Random& random, const Tokens& tokens, cudaStream_t stream) {
+std::size_t stacked_bytes(const Tokens& tokens) {
+  return static_cast<std::size_t>(tokens.m * cuda::int8_stacked_k(tokens.k));
+}
+
+// Stacks the rows into `out`. Between the rows of the source lies what must not matter.
+void stack(Random& random, const Tokens& tokens, const DeviceBuffer<std::int8_t>& out,
+           cudaStream_t stream) {
   const std::int64_t ld =
       random() % 2 ? round_up(tokens.k, 16) + 16 * pick(random, 0, 1) : tokens.ld;
   std::vector<std::int8_t> rows(static_cast<std::size_t>(tokens.m * ld));
@@ -96,8 +101,6 @@ DeviceBuffer<std::int8_t> stack(Random& random, const Tokens& tokens, cudaStream
                 static_cast<std::size_t>(tokens.k));
   }
   const DeviceBuffer<std::int8_t> x8(rows);
-  const std::int64_t stacked = cuda::int8_stacked_k(tokens.k);
-  DeviceBuffer<std::int8_t> out(static_cast<std::size_t>(tokens.m * stacked));
   cuda::Int8ActivationArguments arguments;
   arguments.x8 = x8.data();
   arguments.ld = ld;
@@ -108,7 +111,6 @@ DeviceBuffer<std::int8_t> stack(Random& random, const Tokens& tokens, cudaStream
   if (!status.ok()) throw std::runtime_error(status.to_string());
   CHECK_CUDA(cudaStreamSynchronize(stream));
   if (!x8.guards_intact()) throw std::runtime_error("wrote around the source");
-  return out;
 }
 
 // Rows of zero weights with scale 1 follow those of the layer.
@@ -157,7 +159,8 @@ TEST_F(Int8Weights, RowsTwice) {
   for (const std::int64_t k : {1, 15, 70, 96, 128, 576, 2049, 9000}) {
     const Tokens tokens = random_tokens(random, pick(random, 1, 20), k);
     SCOPED_TRACE("M " + std::to_string(tokens.m) + ", K " + std::to_string(k));
-    const DeviceBuffer<std::int8_t> out = stack(random, tokens, stream);
+    const DeviceBuffer<std::int8_t> out(stacked_bytes(tokens));
+    stack(random, tokens, out, stream);
     const std::vector<std::int8_t> values = out.download();
     const std::int64_t half = cuda::int8_half(k);
     for (std::int64_t row = 0; row < tokens.m; ++row) {
@@ -186,7 +189,8 @@ TEST_F(Int8Weights, SumsAreThoseOfTheOracle) {
         SCOPED_TRACE("M " + std::to_string(m) + ", N " + std::to_string(layer.n) + ", K " +
                      std::to_string(k));
         const Tokens tokens = random_tokens(random, m, k, extreme != Extreme::kNone);
-        const DeviceBuffer<std::int8_t> x8 = stack(random, tokens, stream);
+        const DeviceBuffer<std::int8_t> x8(stacked_bytes(tokens));
+        stack(random, tokens, x8, stream);
         const DeviceBuffer<float> scale(tokens.scale);
         const DeviceBuffer<std::int32_t> sum(tokens.sum);
         Result<CudaGemmPlan> plan = CudaGemmPlan::make(desc, m, device_);

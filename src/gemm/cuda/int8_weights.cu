@@ -2,10 +2,10 @@
 
 #include <cuda_runtime.h>
 
-#include <limits>
 #include <string>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/row_checks.h"
 #include "gemm/numerics.h"
 
 namespace liquidgemm::cuda {
@@ -79,74 +79,49 @@ __global__ __launch_bounds__(kThreads) void stack_kernel(Int8ActivationArguments
   *reinterpret_cast<uint4*>(out + half) = values;
 }
 
-bool aligned(const void* pointer, std::uintptr_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
-}
-
-constexpr std::int64_t kMaxRows = std::numeric_limits<std::int32_t>::max();
-
-Status check_k(const char* call, std::int64_t k) {
-  if (k < 1) {
-    return invalid_argument(std::string(call) + ": K is " + std::to_string(k) +
-                            ", expected 1 or more");
-  }
-  if (k > numerics::kMaxK || int8_stacked_k(k) > numerics::kMaxK) {
-    return unsupported(std::string(call) + ": K is " + std::to_string(k) +
-                       ", but an INT8 layer takes twice that, and at most " +
-                       std::to_string(numerics::kMaxK));
-  }
-  return ok_status();
-}
-
-unsigned blocks_for(std::int64_t columns, std::int64_t columns_of_block) {
-  return static_cast<unsigned>((columns + columns_of_block - 1) / columns_of_block);
+Status check_k(const RowChecks& check, std::int64_t k) {
+  if (k < 1) return check.refused("K is " + std::to_string(k) + ", expected 1 or more");
+  if (k <= numerics::kMaxK && int8_stacked_k(k) <= numerics::kMaxK) return ok_status();
+  return unsupported("CUDA GEMM: K is " + std::to_string(k) +
+                     ", but an INT8 layer takes twice as many columns, and at most " +
+                     std::to_string(numerics::kMaxK));
 }
 
 }  // namespace
 
 Status split_int8_weights(const Int8WeightArguments& arguments, CudaStream stream) {
-  constexpr const char* kCall = "split_int8_weights";
-  const auto refused = [&](const std::string& what) {
-    return invalid_argument(std::string(kCall) + ": " + what);
-  };
-  LIQUIDGEMM_RETURN_IF_ERROR(check_k(kCall, arguments.k));
-  if (arguments.weight_rows < 1 || arguments.n < arguments.weight_rows || arguments.n > kMaxRows) {
-    return refused("the weight has " + std::to_string(arguments.weight_rows) + " rows and N is " +
-                   std::to_string(arguments.n));
+  const RowChecks check("split_int8_weights");
+  LIQUIDGEMM_RETURN_IF_ERROR(check_k(check, arguments.k));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("N", arguments.n));
+  if (arguments.weight_rows < 1 || arguments.weight_rows > arguments.n) {
+    return check.refused("the weight has " + std::to_string(arguments.weight_rows) +
+                         " rows, expected 1 to N = " + std::to_string(arguments.n));
   }
-  if (arguments.weight == nullptr || arguments.weight_scale == nullptr ||
-      arguments.packed == nullptr || arguments.step == nullptr || arguments.offset == nullptr ||
-      arguments.channel_scale == nullptr) {
-    return refused("a pointer is null");
-  }
-  if (!aligned(arguments.packed, 16)) return refused("the codes are not 16-byte aligned");
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the weight", arguments.weight, 1));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("its scales", arguments.weight_scale));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the codes", arguments.packed, 16));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the steps", arguments.step, 1));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the offsets", arguments.offset, 1));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the channel scales", arguments.channel_scale));
   const dim3 grid(static_cast<unsigned>(arguments.n),
                   blocks_for(int8_half(arguments.k), kThreads * kColumns));
   split_kernel<<<grid, kThreads, 0, stream>>>(arguments);
-  return launch_status(kCall);
+  return launch_status("split_int8_weights");
 }
 
 Status stack_int8_rows(const Int8ActivationArguments& arguments, CudaStream stream) {
-  constexpr const char* kCall = "stack_int8_rows";
-  const auto refused = [&](const std::string& what) {
-    return invalid_argument(std::string(kCall) + ": " + what);
-  };
-  LIQUIDGEMM_RETURN_IF_ERROR(check_k(kCall, arguments.k));
-  if (arguments.m < 1 || arguments.m > kMaxRows) {
-    return refused("M is " + std::to_string(arguments.m));
-  }
-  if (arguments.ld < arguments.k) {
-    return refused("x8 has a row stride of " + std::to_string(arguments.ld) + ", K is " +
-                   std::to_string(arguments.k));
-  }
-  if (arguments.x8 == nullptr || arguments.out == nullptr || !aligned(arguments.out, 16)) {
-    return refused("a pointer is null, or the output is not 16-byte aligned");
-  }
-  const bool whole = aligned(arguments.x8, 16) && arguments.ld % 16 == 0;
+  const RowChecks check("stack_int8_rows");
+  LIQUIDGEMM_RETURN_IF_ERROR(check_k(check, arguments.k));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.matrix("x8", arguments.x8, arguments.ld, arguments.k,
+                                          /*element_bytes=*/1, /*alignment=*/1));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the output", arguments.out, 16));
+  const bool whole =
+      reinterpret_cast<std::uintptr_t>(arguments.x8) % 16 == 0 && arguments.ld % 16 == 0;
   const dim3 grid(static_cast<unsigned>(arguments.m),
                   blocks_for(int8_half(arguments.k), kThreads * 16));
   stack_kernel<<<grid, kThreads, 0, stream>>>(arguments, whole);
-  return launch_status(kCall);
+  return launch_status("stack_int8_rows");
 }
 
 }  // namespace liquidgemm::cuda

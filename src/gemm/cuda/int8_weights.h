@@ -14,6 +14,7 @@
 
 #include <cstdint>
 
+#include "gemm/cuda/layout.h"
 #include "liquidgemm/cuda_gemm.h"
 #include "liquidgemm/status.h"
 
@@ -21,11 +22,11 @@ namespace liquidgemm::cuda {
 
 inline constexpr int kInt8GroupSize = 128;
 
-constexpr std::int64_t int8_half(std::int64_t k) {
+LIQUIDGEMM_LAYOUT std::int64_t int8_half(std::int64_t k) {
   return (k + kInt8GroupSize - 1) / kInt8GroupSize * kInt8GroupSize;
 }
 // The K of the stacked layer.
-constexpr std::int64_t int8_stacked_k(std::int64_t k) { return 2 * int8_half(k); }
+LIQUIDGEMM_LAYOUT std::int64_t int8_stacked_k(std::int64_t k) { return 2 * int8_half(k); }
 
 // All in device memory. The outputs are what pack_weights reads for (n, int8_stacked_k(k), groups
 // of 128).

@@ -2,7 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "gemm/cuda/cuda_status.h"
-#include "ops/cuda/row_checks.h"
+#include "gemm/cuda/row_checks.h"
 #include "ops/cuda/rows.h"
 
 namespace liquidgemm::cuda {
