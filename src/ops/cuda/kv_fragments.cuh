@@ -1,0 +1,211 @@
+// Tensor core fragments out of a head page in shared memory.
+//
+// Keys and values are the A operand of mma_f16 (16 tokens, or 16 dimensions, by 16), the queries
+// and the probabilities its B operand: eight query heads are a whole tile. With g = lane / 4,
+// t = lane % 4 and eighths of a row counted in dimensions (8 or 16 of them):
+//
+//   scores   S^T[tokens, heads] = K q^T   rows of tile i: tokens 16 i + g, 16 i + 8 + g
+//                                         k step s: four dimensions of lane t (key_dimension)
+//   output   O^T[dims, heads] = V^T P^T   rows of tile j: dimensions 2 j, 2 j + 1 of the g-th
+//   eighth
+//                                         k step u: tokens 16 u + 2 t, + 1, + 8, + 9
+//
+// Which dimension is which k of the first product is ours to choose, as long as q follows: lane t
+// takes what it reads in whole 16-byte chunks.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "gemm/cuda/ptx/thread.h"
+#include "ops/cuda/kv_page.h"
+
+namespace liquidgemm::cuda {
+
+// The first of the four dimensions that lane t contributes to k step s.
+template <KvElement kElement, int kWidth>
+__host__ __device__ constexpr int key_dimension(int s, int t) {
+  if (kElement == KvElement::kF16) return s / 2 * 32 + t * 8 + s % 2 * 4;
+  if (kElement == KvElement::kInt8) return s / 4 * 64 + t * 16 + s % 4 * 4;
+  return t * (kWidth / 4) + s * 4;
+}
+
+namespace detail {
+
+// f16 1024 + n has the bits 0x6400 + n.
+inline constexpr std::uint32_t kMagic = 0x64006400u;
+
+__device__ __forceinline__ std::uint32_t subtract(std::uint32_t pair, std::uint32_t from_pair) {
+  const __half2 result = __hsub2(*reinterpret_cast<const __half2*>(&pair),
+                                 *reinterpret_cast<const __half2*>(&from_pair));
+  return *reinterpret_cast<const std::uint32_t*>(&result);
+}
+
+// Two bytes 1024 + (code + 128) as f16, to codes.
+__device__ __forceinline__ std::uint32_t int8_pair(std::uint32_t pair) {
+  return subtract(pair, 0x64806480u);
+}
+
+// The nibbles `kPair` and `kPair` + 4 of a word of code + 8, to a pair of codes.
+template <int kPair>
+__device__ __forceinline__ std::uint32_t int4_pair(std::uint32_t word) {
+  if constexpr (kPair >= 2) word >>= 8;
+  if constexpr (kPair % 2 == 0) {
+    return subtract((word & 0x000F000Fu) | kMagic, 0x64086408u);
+  } else {
+    // 1024 + 16 n, to n - 8: times 1/16, minus 72. Exact.
+    const std::uint32_t bits = (word & 0x00F000F0u) | kMagic;
+    const std::uint32_t sixteenth = 0x2C002C00u;
+    const std::uint32_t offset = 0xD480D480u;
+    const __half2 result = __hfma2(*reinterpret_cast<const __half2*>(&bits),
+                                   *reinterpret_cast<const __half2*>(&sixteenth),
+                                   *reinterpret_cast<const __half2*>(&offset));
+    return *reinterpret_cast<const std::uint32_t*>(&result);
+  }
+}
+
+template <int kWords>
+__device__ __forceinline__ void load_words(const std::uint8_t* from,
+                                           std::uint32_t (&words)[kWords]) {
+  static_assert(kWords == 1 || kWords == 2 || kWords == 4);
+  if constexpr (kWords == 1) {
+    words[0] = *reinterpret_cast<const std::uint32_t*>(from);
+  } else if constexpr (kWords == 2) {
+    const uint2 two = *reinterpret_cast<const uint2*>(from);
+    words[0] = two.x;
+    words[1] = two.y;
+  } else {
+    const uint4 four = *reinterpret_cast<const uint4*>(from);
+    words[0] = four.x;
+    words[1] = four.y;
+    words[2] = four.z;
+    words[3] = four.w;
+  }
+}
+
+}  // namespace detail
+
+// The part of the keys of tokens g and g + 8 of a tile that a lane reads at once: one chunk of
+// each, which serves kSteps k steps.
+template <KvElement kElement, int kWidth>
+struct KeyChunk {
+  static constexpr int kRowBytes = kv_row_bytes(kElement, kWidth);
+  static constexpr int kWords = kRowBytes >= 64 ? 4 : 2;  // a token and lane
+  static constexpr int kChunks = kRowBytes / (16 * kWords);
+  static constexpr int kSteps = kWidth / 16 / kChunks;
+
+  std::uint32_t words[2][kWords];
+
+  // Where a lane's chunk c of token g lies behind the page's keys; tile i is 16 * kRowBytes on.
+  static __device__ __forceinline__ int offset(int g, int t, int c) {
+    const int byte = g * kRowBytes + (c * 4 + t) * 4 * kWords;
+    return (byte / 16 ^ key_swizzle(kRowBytes, g)) * 16 + byte % 16;
+  }
+
+  __device__ __forceinline__ void load(const std::uint8_t* tile) {
+    detail::load_words(tile, words[0]);
+    detail::load_words(tile + 8 * kRowBytes, words[1]);
+  }
+
+  // k step s (0 .. kSteps - 1) of the chunk. Unrolled by the caller: s is a constant.
+  __device__ __forceinline__ void fragment(int s, std::uint32_t (&a)[4]) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if constexpr (kElement == KvElement::kF16) {
+        a[half] = words[half][2 * s];
+        a[half + 2] = words[half][2 * s + 1];
+      } else if constexpr (kElement == KvElement::kInt8) {
+        const std::uint32_t word = words[half][s];
+        a[half] = detail::int8_pair(ptx::permute_bytes<0x4140>(word, detail::kMagic >> 8));
+        a[half + 2] = detail::int8_pair(ptx::permute_bytes<0x4342>(word, detail::kMagic >> 8));
+      } else {
+        const std::uint32_t word = words[half][s / 2];
+        if (s % 2 == 0) {
+          a[half] = detail::int4_pair<0>(word);
+          a[half + 2] = detail::int4_pair<1>(word);
+        } else {
+          a[half] = detail::int4_pair<2>(word);
+          a[half + 2] = detail::int4_pair<3>(word);
+        }
+      }
+    }
+  }
+};
+
+// The part of the values of a k step's four tokens that a lane reads at once: up to 16 bytes of its
+// eighth of each row, which serve kTiles tiles of dimensions.
+template <KvElement kElement, int kWidth>
+struct ValueChunk {
+  static constexpr int kRowBytes = kv_row_bytes(kElement, kWidth);
+  static constexpr int kWords = kRowBytes >= 128 ? 4 : kRowBytes / 32;  // a token and lane
+  static constexpr int kChunks = kRowBytes / (32 * kWords);
+  static constexpr int kTiles = kWidth / 16 / kChunks;
+
+  std::uint32_t words[4][kWords];
+
+  // Where chunk c of the g-th eighth of token 2 t + odd lies behind the page's values; the tokens
+  // + 8 and the k steps are whole multiples of eight rows on.
+  static __device__ __forceinline__ int offset(int g, int t, int odd, int c) {
+    const int token = 2 * t + odd;
+    const int byte = token * kRowBytes + g * (kRowBytes / 8) + c * 16;
+    return (byte / 16 ^ value_swizzle(kRowBytes, token)) * 16 + byte % 16;
+  }
+
+  __device__ __forceinline__ void load(const std::uint8_t* even, const std::uint8_t* odd) {
+    detail::load_words(even, words[0]);
+    detail::load_words(odd, words[1]);
+    detail::load_words(even + 8 * kRowBytes, words[2]);
+    detail::load_words(odd + 8 * kRowBytes, words[3]);
+  }
+
+  // Zeros for tokens past the end, whose values may be anything: 0 * NaN is NaN. The first token is
+  // the one of words[0]. Only f16 can hold a NaN.
+  __device__ __forceinline__ void clear_from(int end, int first_token) {
+    if constexpr (kElement == KvElement::kF16) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (first_token + i % 2 + i / 2 * 8 < end) continue;
+#pragma unroll
+        for (std::uint32_t& word : words[i]) word = 0;
+      }
+    }
+  }
+
+  // Tile j (0 .. kTiles - 1) of the chunk. Unrolled by the caller: j is a constant.
+  __device__ __forceinline__ void fragment(int j, std::uint32_t (&a)[4]) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if constexpr (kElement == KvElement::kF16) {
+        const std::uint32_t x = words[2 * half][j];
+        const std::uint32_t y = words[2 * half + 1][j];
+        a[2 * half] = ptx::permute_bytes<0x5410>(x, y);
+        a[2 * half + 1] = ptx::permute_bytes<0x7632>(x, y);
+      } else if constexpr (kElement == KvElement::kInt8) {
+        const std::uint32_t x = words[2 * half][j / 2];
+        const std::uint32_t y = words[2 * half + 1][j / 2];
+        // Two dimensions of one token, then of the next.
+        const std::uint32_t four =
+            j % 2 == 0 ? ptx::permute_bytes<0x5410>(x, y) : ptx::permute_bytes<0x7632>(x, y);
+        a[2 * half] = detail::int8_pair((four & 0x00FF00FFu) | detail::kMagic);
+        a[2 * half + 1] = detail::int8_pair(ptx::permute_bytes<0x4341>(four, detail::kMagic >> 8));
+      } else {
+        const std::uint32_t x = words[2 * half][j / 4];
+        const std::uint32_t y = words[2 * half + 1][j / 4];
+        const std::uint32_t evens = ptx::permute_bytes<0x5410>(x, y);
+        const std::uint32_t odds = ptx::permute_bytes<0x7632>(x, y);
+        const int pair = j % 4;
+        a[2 * half] = pair == 0   ? detail::int4_pair<0>(evens)
+                      : pair == 1 ? detail::int4_pair<1>(evens)
+                      : pair == 2 ? detail::int4_pair<2>(evens)
+                                  : detail::int4_pair<3>(evens);
+        a[2 * half + 1] = pair == 0   ? detail::int4_pair<0>(odds)
+                          : pair == 1 ? detail::int4_pair<1>(odds)
+                          : pair == 2 ? detail::int4_pair<2>(odds)
+                                      : detail::int4_pair<3>(odds);
+      }
+    }
+  }
+};
+
+}  // namespace liquidgemm::cuda

@@ -1,0 +1,103 @@
+// Attention on the GPU against plain sums in double, and against itself: bit for bit whatever the
+// kernel, the company and the order.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "fresh_seed.h"
+#include "ops_cuda/attention_harness.h"
+
+namespace liquidgemm::cuda::testing {
+namespace {
+
+// Rounding q . k to float, the probabilities to f16 and the sums to float.
+constexpr double kTolerance = 4e-3;
+
+constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
+
+std::string name_of(const AttentionSizes& sizes) {
+  return "kv bits " + std::to_string(kv_element_bits(sizes.element)) + ", kv heads " +
+         std::to_string(sizes.kv_heads) + ", group " + std::to_string(sizes.group) + ", head_dim " +
+         std::to_string(sizes.head_dim);
+}
+
+std::vector<std::size_t> all_of(const Queries& queries) {
+  std::vector<std::size_t> rows(queries.count());
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  return rows;
+}
+
+class CudaAttention : public liquidgemm::testing::CudaTest {
+ protected:
+  std::mt19937_64 random_{liquidgemm::testing::fresh_seed()};
+};
+
+TEST_F(CudaAttention, DecodeIsWhatDoubleSays) {
+  for (const KvElement element : kElements) {
+    for (const int head_dim : {16, 64, 80, 128}) {
+      for (const int group : {1, 3, 4, 7, 8, 16}) {
+        const AttentionSizes sizes{element, 2, group, head_dim};
+        SCOPED_TRACE(name_of(sizes));
+        const RandomCache cache(sizes, {1, 63, 64, 65, 255, 256, 257, 1000}, random_);
+        std::vector<Query> last;
+        for (int i = 0; i < 8; ++i) last.push_back({i, cache.length(i) - 1});
+        const Queries queries(cache, last, random_);
+        Results results;
+        ASSERT_NO_FATAL_FAILURE(
+            decode(cache, queries, all_of(queries), device_.multiprocessors, random_, results));
+        for (std::size_t i = 0; i < queries.count(); ++i) {
+          EXPECT_LT(distance(queries, i, results[i]), kTolerance)
+              << "of " << cache.length(static_cast<int>(i)) << " tokens";
+        }
+        EXPECT_TRUE(cache.unchanged());
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+// More units than warps, so that every ring of pages wraps around and units follow each other.
+TEST_F(CudaAttention, DecodeOfManyIsDecodeOfEachAlone) {
+  for (const KvElement element : kElements) {
+    for (const int head_dim : {64, 128}) {
+      for (const int group : {1, 4, 12}) {
+        const AttentionSizes sizes{element, 3, group, head_dim};
+        SCOPED_TRACE(name_of(sizes));
+        const RandomCache cache(sizes, {1500, 700, 70}, random_);
+        std::vector<Query> some;
+        for (int i = 0; i < 300; ++i) {
+          const int sequence = i % 3;
+          std::uniform_int_distribution<int> position(0, cache.length(sequence) - 1);
+          some.push_back({sequence, position(random_)});
+        }
+        const Queries queries(cache, some, random_);
+        Results together, again, alone;
+        ASSERT_NO_FATAL_FAILURE(
+            decode(cache, queries, all_of(queries), device_.multiprocessors, random_, together));
+        // On few multiprocessors, so that each warp has many units.
+        ASSERT_NO_FATAL_FAILURE(decode(cache, queries, all_of(queries), 2, random_, again));
+        EXPECT_EQ(together, again);
+        for (std::size_t i = 0; i < queries.count(); i += 29) {
+          ASSERT_NO_FATAL_FAILURE(
+              decode(cache, queries, {i}, device_.multiprocessors, random_, alone));
+          EXPECT_EQ(together[i], alone[i]) << "position " << queries[i].position;
+        }
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(CudaAttentionShapes, RefusesWhatItCannotDo) {
+  const KvPageShape shape{KvElement::kInt8, 128, 8, 32};
+  EXPECT_TRUE(is_ok(can_attend(shape, 32, 128)));
+  EXPECT_TRUE(is_ok(can_attend(shape, 8, 65)));
+  EXPECT_FALSE(can_attend(shape, 32, 129).ok());
+  EXPECT_FALSE(can_attend(shape, 32, 64).ok());
+  EXPECT_FALSE(can_attend(shape, 33, 128).ok());
+  EXPECT_FALSE(can_attend(shape, 8 * 17, 128).ok());
+  EXPECT_FALSE(can_attend(shape, 32, 0).ok());
+}
+
+}  // namespace
+}  // namespace liquidgemm::cuda::testing

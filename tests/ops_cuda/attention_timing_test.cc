@@ -1,0 +1,133 @@
+// How fast attention is, over more of the cache than fits into L2. Never asserts speed; run with
+// --gtest_also_run_disabled_tests.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "ops_cuda/attention_harness.h"
+
+namespace liquidgemm::cuda::testing {
+namespace {
+
+class CudaAttentionTiming : public liquidgemm::testing::CudaTest {};
+
+// Milliseconds of one replay of what `enqueue` puts on the stream: the best of several.
+template <typename Enqueue>
+double best_replay(const Enqueue& enqueue) {
+  const Stream stream;
+  CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  enqueue(stream);
+  cudaGraph_t graph = nullptr;
+  CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
+  cudaGraphExec_t exec = nullptr;
+  CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+  cudaEvent_t begin = nullptr, end = nullptr;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  float best = 1e30f;
+  for (int i = 0; i < 12; ++i) {
+    CHECK_CUDA(cudaEventRecord(begin, stream));
+    CHECK_CUDA(cudaGraphLaunch(exec, stream));
+    CHECK_CUDA(cudaEventRecord(end, stream));
+    CHECK_CUDA(cudaEventSynchronize(end));
+    float milliseconds = 0;
+    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
+    best = std::min(best, milliseconds);
+  }
+  CHECK_CUDA(cudaEventDestroy(begin));
+  CHECK_CUDA(cudaEventDestroy(end));
+  CHECK_CUDA(cudaGraphExecDestroy(exec));
+  CHECK_CUDA(cudaGraphDestroy(graph));
+  return static_cast<double>(best);
+}
+
+// The cache of `slots` sequences of `tokens` tokens, every byte 0x3C: plain numbers everywhere.
+struct PlainCache {
+  PlainCache(const KvPageShape& shape, int slots, int tokens)
+      : columns(tokens / kKvPageTokens),
+        pages(static_cast<std::size_t>(slots * columns * kv_page_bytes(shape))),
+        tables(static_cast<std::size_t>(slots * columns)) {
+    pages.fill(0x3C);
+    std::vector<std::int32_t> ids(tables.count());
+    std::iota(ids.begin(), ids.end(), 0);
+    std::mt19937 random(1);
+    std::shuffle(ids.begin(), ids.end(), random);
+    tables.upload(ids);
+  }
+  int columns;
+  DeviceBuffer<std::uint8_t> pages;
+  DeviceBuffer<std::int32_t> tables;
+};
+
+void time_decode(KvElement element, int kv_heads, int heads, int slots, int multiprocessors) {
+  constexpr int kTokens = 1280;
+  constexpr int kHeadDim = 128;
+  KvPageShape shape{element, kHeadDim, kv_heads, 1};
+  const double layer_bytes = static_cast<double>(slots) * (kTokens / kKvPageTokens) *
+                             static_cast<double>(kv_page_bytes(shape));
+  shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
+  const PlainCache cache(shape, slots, kTokens);
+  std::vector<AttentionUnit> list;
+  std::vector<std::int32_t> row_of;
+  for (int slot = 0; slot < slots; ++slot) {
+    row_of.push_back(slot);
+    for (int split = 0; split * numerics::kAttentionSplit < kTokens; ++split) {
+      list.push_back({slot, split});
+    }
+  }
+  const DeviceBuffer<AttentionUnit> units(list);
+  const DeviceBuffer<std::int32_t> rows(row_of),
+      lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
+      count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
+  const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(heads) * kHeadDim;
+  const DeviceBuffer<std::uint16_t> q(vectors);
+  q.fill(0x2C);
+  const DeviceBuffer<float> out(vectors);
+  const DeviceBuffer<std::uint8_t> workspace(
+      decode_attention_workspace_bytes(shape, heads, slots, static_cast<int>(list.size())));
+  workspace.fill(0);
+  DecodeAttention arguments;
+  AttentionTensors& tensors = arguments.tensors;
+  tensors.shape = shape;
+  tensors.heads = heads;
+  tensors.head_dim = kHeadDim;
+  tensors.softmax_scale = 0.0883883f;
+  tensors.q = q.data();
+  tensors.pages = cache.pages.data();
+  tensors.block_tables = cache.tables.data();
+  tensors.ld_block_table = cache.columns;
+  tensors.out = out.data();
+  tensors.ld_out = heads * kHeadDim;
+  arguments.slots = slots;
+  arguments.lengths = lengths.data();
+  arguments.rows = rows.data();
+  arguments.units = units.data();
+  arguments.unit_count = count.data();
+  arguments.max_units = static_cast<int>(list.size());
+  arguments.workspace = workspace.data();
+  arguments.multiprocessors = multiprocessors;
+  const double milliseconds = best_replay([&](cudaStream_t stream) {
+                                for (int layer = 0; layer < shape.layers; ++layer) {
+                                  tensors.layer = layer;
+                                  ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
+                                }
+                              }) /
+                              shape.layers;
+  std::printf("decode %2d bits, heads %d/%d, batch %3d: %8.2f us a layer, %6.0f GB/s\n",
+              kv_element_bits(element), heads, kv_heads, slots, milliseconds * 1e3,
+              layer_bytes / milliseconds * 1e-6);
+  std::fflush(stdout);
+}
+
+TEST_F(CudaAttentionTiming, DISABLED_Decode) {
+  for (const KvElement element : {KvElement::kInt8, KvElement::kInt4, KvElement::kF16}) {
+    for (const int kv_heads : {8, 32}) {
+      for (const int slots : {1, 16, 64, 256}) {
+        time_decode(element, kv_heads, 32, slots, device_.multiprocessors);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace liquidgemm::cuda::testing
