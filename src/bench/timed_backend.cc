@@ -44,6 +44,11 @@ auto TimedBackend::time(Operation operation, const Body& body) {
       total += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
   } const timer{seconds_[static_cast<std::size_t>(operation)]};
+  // A device that runs on by itself is waited for, with the timer still on.
+  struct Wait {
+    Backend& inner;
+    ~Wait() { inner.wait(); }
+  } const wait{inner_};
   return body();
 }
 

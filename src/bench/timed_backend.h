@@ -60,6 +60,8 @@ class TimedBackend final : public Backend {
   void lm_head(const LinearInput& input) override;
   void sample() override;
   void score() override;
+  Status finish() override { return inner_.finish(); }
+  void wait() override { inner_.wait(); }
 
  private:
   template <typename Body>

@@ -19,6 +19,18 @@ CLI::Option* add_model_argument(CLI::App& verb, ModelOptions& options) {
 }
 
 void add_backend_options(CLI::App& verb, ModelOptions& options) {
+  verb.add_option("--device", options.device,
+                  "Where the model runs (auto: on a Hopper GPU where there is one)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str()
+      ->envname("LIQUIDGEMM_DEVICE");
+  verb.add_option("--gpu-memory", options.gpu_memory,
+                  "Memory of the GPU for weights, KV cache and buffers, as 80GiB\n"
+                  "(default: what is free)")
+      ->transform(CLI::AsSizeValue(false).description(""))
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 50).description(""))
+      ->type_name("BYTES")
+      ->envname("LIQUIDGEMM_GPU_MEMORY");
   verb.add_option("--threads", options.threads, "CPU threads; 0: one for each CPU")
       ->check(CLI::Range(0, 1024))
       ->envname("LIQUIDGEMM_THREADS");
@@ -26,8 +38,8 @@ void add_backend_options(CLI::App& verb, ModelOptions& options) {
       ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
       ->envname("LIQUIDGEMM_ISA");
   verb.add_option("--kv-cache-dtype", options.kv_cache_dtype,
-                  "KV cache format (auto: f16; f32 with fp32)")
-      ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "f32"}))
+                  "KV cache format (auto: f16; f32 with fp32; int4 on a GPU)")
+      ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "int4", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_flag("--cache-packed-weights", options.cache_packed_weights,
                 "Keep the weights as the kernels read them in a file beside the\n"
@@ -73,6 +85,10 @@ Result<LoadOptions> load_options(const ModelOptions& options, Precision precisio
                                  const ModelConfig& config) {
   LoadOptions load;
   load.precision = precision;
+  load.device = options.device == "cuda"  ? DeviceChoice::kCuda
+                : options.device == "cpu" ? DeviceChoice::kCpu
+                                          : DeviceChoice::kAuto;
+  load.gpu_memory = static_cast<std::size_t>(options.gpu_memory);
   load.threads = options.threads;
   load.cache_packed_weights = options.cache_packed_weights;
   load.packed_weights_folder = cache_folder() + "/packed-weights";

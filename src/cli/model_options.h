@@ -11,7 +11,9 @@ namespace liquidgemm::cli {
 
 struct ModelOptions {
   std::string model;
+  std::string device = "auto";
   std::string isa;  // empty: the best one
+  std::int64_t gpu_memory = 0;  // bytes; 0: what is free
   int threads = 0;
   std::string kv_cache_dtype = "auto";
   bool cache_packed_weights = false;

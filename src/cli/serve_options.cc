@@ -14,7 +14,10 @@
 namespace liquidgemm::cli {
 namespace {
 
+constexpr std::int64_t kDefaultSequences = 16;
+constexpr std::int64_t kGpuSequences = 256;
 constexpr std::int64_t kDefaultBatchedTokens = 256;
+constexpr std::int64_t kGpuBatchedTokens = 2048;
 constexpr std::int64_t kPromptLogprobRows = 64;
 constexpr double kMaxSeconds = 1e6;
 
@@ -106,9 +109,10 @@ void add_limit_options(CLI::App& verb, ServeOptions& options) {
 
 void add_engine_options(CLI::App& verb, ServeOptions& options) {
   add_size(verb, "--max-num-seqs,--max-running-requests", options.max_sequences,
-           "Requests that run at once (default: 16)", 1, 1024);
+           "Requests that run at once (default: 16; 256 on a GPU)", 1, 1024);
   add_size(verb, "--max-num-batched-tokens", options.max_batched_tokens,
-           "Tokens of one step, at least --max-num-seqs (default: 256, or that)", 16, 65536);
+           "Tokens of one step, at least --max-num-seqs (default: 256, on a GPU 2048,\nor that)",
+           16, 65536);
   add_size(verb, "--max-queued-requests", options.max_queued_requests,
            "Requests that wait; more get status 429 (default: 1024)", 0, 1 << 20);
   add_size(verb, "--num-kv-pages,--num-gpu-blocks-override", options.kv_pages,
@@ -249,21 +253,30 @@ Result<server::HttpServerOptions> http_options(const ServeOptions& options) {
 
 Status set_serve_limits(const ServeOptions& options, const ModelConfig& config, LoadOptions& load) {
   BackendLimits& limits = load.limits;
+  const bool gpu = expects_gpu(load);
   if (limits.max_position > config.max_position) {
     return invalid_argument(fmt::format("--max-model-len {}: {} takes at most {} tokens",
                                         limits.max_position, options.model.model,
                                         config.max_position));
   }
   limits.max_sequences = options.max_sequences;
+  if (limits.max_sequences == 0) {
+    limits.max_sequences = gpu ? kGpuSequences : kDefaultSequences;
+    if (options.max_batched_tokens > 0) {
+      limits.max_sequences = std::min(limits.max_sequences, options.max_batched_tokens);
+    }
+  }
   // Beside a row for each request, room for prompts whose log-probabilities are wanted.
-  limits.max_logits_rows = options.max_sequences + kPromptLogprobRows;
-  limits.max_rows = options.max_batched_tokens > 0
-                        ? options.max_batched_tokens
-                        : std::max(kDefaultBatchedTokens, options.max_sequences);
+  limits.max_logits_rows = limits.max_sequences + kPromptLogprobRows;
+  limits.max_rows =
+      options.max_batched_tokens > 0
+          ? options.max_batched_tokens
+          : std::max(gpu ? kGpuBatchedTokens : kDefaultBatchedTokens, limits.max_sequences);
   const std::int64_t longest = pages_for(limits.max_position);
   limits.pages = options.kv_pages;
+  // The GPU's backend counts its own memory.
+  if (gpu && limits.pages == 0) return ok_status();
   if (limits.pages == 0) {
-    limits.pages = 0;
     const double fixed = bench::model_bytes(config, limits);
     limits.pages = 1;
     const double page = bench::model_bytes(config, limits) - fixed;
@@ -276,6 +289,7 @@ Status set_serve_limits(const ServeOptions& options, const ModelConfig& config, 
         "--num-kv-pages {}: one sequence of --max-model-len {} tokens needs {} pages of {}",
         limits.pages, limits.max_position, longest, kPageTokens));
   }
+  if (gpu) return ok_status();
   return bench::check_memory(bench::model_bytes(config, limits),
                              options.model.model + ": weights, KV cache and work buffers take ",
                              "lower --max-model-len, --num-kv-pages or --max-num-seqs");

@@ -30,8 +30,8 @@ struct ServeOptions {
   bool access_log = true;
   bool log_json = false;
 
-  std::int64_t max_sequences = 16;
-  std::int64_t max_batched_tokens = 0;  // 0: kDefaultBatchedTokens, or max_sequences if more
+  std::int64_t max_sequences = 0;  // 0: 16, on a GPU 256
+  std::int64_t max_batched_tokens = 0;  // 0: 256, on a GPU 2048, or max_sequences if more
   std::int64_t max_queued_requests = 1024;
   std::int64_t kv_pages = 0;  // 0: as many as are useful and fit
   bool prefix_caching = true;

@@ -22,11 +22,12 @@ namespace liquidgemm {
 
 class WeightLoader;
 
-// How a page stores keys and values. kInt8: per head and token, the contract's row rule.
-// kF32: exact, for the FP32 reference.
-enum class KvFormat { kF16, kInt8, kF32 };
+// How a page stores keys and values. kInt8: per head and token, the contract's row rule. kInt4: per
+// head and token, a scale and a zero; on a GPU alone. kF32: exact, for the FP32 reference.
+enum class KvFormat { kF16, kInt8, kInt4, kF32 };
 std::string_view kv_format_name(KvFormat format);
-Result<KvFormat> parse_kv_format(std::string_view name);  // "f16" (fp16, auto), "int8", "f32"
+// "f16" (fp16, auto), "int8", "int4", "f32" (fp32)
+Result<KvFormat> parse_kv_format(std::string_view name);
 
 struct BackendLimits {
   std::int64_t max_rows = 256;        // tokens in one step
@@ -89,7 +90,8 @@ class Backend {
   virtual Status plan(const ModelGraph& graph, WeightLoader& weights,
                       const BackendLimits& limits) = 0;
 
-  // Checks the input against the limits (an error leaves the cache as it was), then runs.
+  // Checks the input against the limits (an error leaves the cache as it was), then runs. On return
+  // the results are there.
   Status step(const StepInput& input);
 
   // Error naming the first token outside the vocabulary.
@@ -130,8 +132,15 @@ class Backend {
   virtual void sample() = 0;
   // After sample(), where scores are wanted. Of a sample without a token: anything.
   virtual void score() = 0;
+  // Ends the step: its results are there. What went wrong on the way is said here.
+  virtual Status finish() { return ok_status(); }
+  // Until the operations called so far are done: for timing them.
+  virtual void wait() {}
 
  protected:
+  // A step that is checked: run_transformer, unless the device has it recorded.
+  virtual Status run(const StepInput& input);
+
   const ModelGraph* graph_ = nullptr;  // set by plan
 
  private:

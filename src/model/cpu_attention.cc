@@ -89,6 +89,7 @@ void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const float* 
       scales[kPageTokens + slot] = ops_.to_int8(v, values + v_at, head_dim);
       return;
     }
+    case KvFormat::kInt4: return;  // refused by plan
   }
 }
 

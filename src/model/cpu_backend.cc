@@ -70,6 +70,9 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
   float_activations_ = weights.float_activations();
   const ModelConfig& config = owned_graph_.config;
+  if (limits_.kv_format == KvFormat::kInt4) {
+    return unsupported("--kv-cache-dtype int4 is for a GPU: use f16 or int8");
+  }
   if (config.head_dim > kMaxHeadDim) {
     return unsupported("config.json: field \"head_dim\": " + std::to_string(config.head_dim) +
                        ", the CPU's attention takes at most " + std::to_string(kMaxHeadDim));

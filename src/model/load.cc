@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "model/cpu_backend.h"
+#include "model/cuda_backend.h"
 #include "model/packed_weights_cache.h"
 #include "model/quantize_fingerprint.h"
 
@@ -59,7 +60,37 @@ void keep(const PackedWeightsCache& cache, const CpuBackend& backend, ThreadPool
   log_warning("packed weights are not kept, the model runs without: " + status.message());
 }
 
+// The GPU's backend, planned; null where the CPU is to run the model.
+Result<std::unique_ptr<Backend>> gpu_backend(const ModelSource& source, const LoadOptions& options,
+                                             const BackendLimits& limits, WeightLoader& weights) {
+  std::unique_ptr<Backend> none;
+  if (options.device == DeviceChoice::kCpu) return none;
+  const bool required = options.device == DeviceChoice::kCuda;
+  const auto refuse = [&](const Status& reason) -> Result<std::unique_ptr<Backend>> {
+    if (required) return reason.with_context("--device cuda");
+    log_debug("the model runs on the CPU: " + reason.message());
+    return std::unique_ptr<Backend>();
+  };
+  if (options.isa) {
+    if (required)
+      return invalid_argument("--isa: an instruction set of the CPU, not of --device cuda");
+    return none;
+  }
+  auto backend = make_cuda_backend({.memory_bytes = options.gpu_memory});
+  if (!backend.ok()) return refuse(backend.status());
+  const Status planned = (*backend)->plan(build_graph(source.config), weights, limits);
+  if (planned.ok()) return std::move(*backend);
+  // A model that does not fit is an error: the CPU would not be what was meant.
+  if (planned.code() == StatusCode::kUnsupported) return refuse(planned);
+  return planned;
+}
+
 }  // namespace
+
+bool expects_gpu(const LoadOptions& options) {
+  if (options.device == DeviceChoice::kCuda) return true;
+  return options.device == DeviceChoice::kAuto && !options.isa && cuda_usable().ok();
+}
 
 Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& options) {
   const Isa isa = options.isa.value_or(best_isa());
@@ -83,6 +114,16 @@ Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& opt
   BackendLimits limits = options.limits;
   if (limits.max_position <= 0) limits.max_position = source.config.max_position;
   limits.max_position = std::min(limits.max_position, source.config.max_position);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(model.backend, gpu_backend(source, options, limits, weights));
+  if (model.backend) {
+    model.on_gpu = true;
+    return model;
+  }
+  if (expects_gpu(options)) {
+    // What was meant for a GPU, on the CPU after all.
+    limits.max_sequences = std::min(limits.max_sequences, BackendLimits{}.max_sequences);
+    limits.max_rows = std::min(limits.max_rows, BackendLimits{}.max_rows);
+  }
   if (limits.pages <= 0) {
     // Every sequence of a step at its longest.
     limits.pages = pages_for(limits.max_position) * limits.max_sequences;

@@ -14,7 +14,13 @@
 
 namespace liquidgemm {
 
+// Where a model runs. kAuto: on a GPU where there is one that can run it, else on the CPU; a line
+// of the log says why.
+enum class DeviceChoice { kAuto, kCpu, kCuda };
+
 struct LoadOptions {
+  DeviceChoice device = DeviceChoice::kCpu;
+  std::size_t gpu_memory = 0;  // bytes that the model may take on the GPU; 0: what is free
   Precision precision = Precision::kAuto;
   int group_size = 64;  // when weights are quantised while loading
   StepRule step_rule = StepRule::kSearch;
@@ -42,8 +48,13 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;         // null: loaded without text
   std::unique_ptr<ChatTemplate> chat_template;  // null: the model has none
   std::unique_ptr<ThreadPool> pool;
+  bool on_gpu = false;
   std::unique_ptr<Backend> backend;
 };
+
+// Whether load_model will try a GPU: limits that suit one may be asked for then. With pages 0 the
+// GPU's cache takes what memory is left.
+bool expects_gpu(const LoadOptions& options);
 
 Result<LoadedModel> load_model(const ModelSource& source, const LoadOptions& options);
 

@@ -16,12 +16,14 @@ struct Case {
   const char* model;
   Precision precision;
   KvFormat kv_format;
+  DeviceChoice device = DeviceChoice::kCpu;
 };
 
 std::string case_name(const testing::TestParamInfo<Case>& info) {
   std::string name = std::string(info.param.model) + "_" +
                      std::string(precision_name(info.param.precision)) + "_" +
-                     std::string(kv_format_name(info.param.kv_format));
+                     std::string(kv_format_name(info.param.kv_format)) +
+                     (info.param.device == DeviceChoice::kCuda ? "_gpu" : "");
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
@@ -29,12 +31,14 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 class BatchIndependence : public testing::TestWithParam<Case> {};
 
 TEST_P(BatchIndependence, AnyChunksThreadsCompanyAndPages) {
+  if (const std::string reason = no_gpu(GetParam().device); !reason.empty()) GTEST_SKIP() << reason;
   const unsigned seed = std::random_device()();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
   TestModelOptions options;
   options.precision = GetParam().precision;
   options.kv_format = GetParam().kv_format;
+  options.device = GetParam().device;
   options.max_rows = 320;
   options.max_logits_rows = 320;
   LoadedModel one = load_test_model(GetParam().model, options);
@@ -113,6 +117,16 @@ INSTANTIATE_TEST_SUITE_P(Models, BatchIndependence,
                                          Case{"qwen25", Precision::kW8A8, KvFormat::kF16},
                                          Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8},
                                          Case{"llama31", Precision::kFp32, KvFormat::kF16}),
+                         case_name);
+
+constexpr DeviceChoice kGpu = DeviceChoice::kCuda;
+INSTANTIATE_TEST_SUITE_P(GpuModels, BatchIndependence,
+                         testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16, kGpu},
+                                         Case{"llama31", Precision::kW4A8, KvFormat::kInt4, kGpu},
+                                         Case{"qwen3", Precision::kW4A8, KvFormat::kInt8, kGpu},
+                                         Case{"qwen25", Precision::kW8A8, KvFormat::kF16, kGpu},
+                                         Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8,
+                                              kGpu}),
                          case_name);
 
 // Token by token there is one row and few KV heads, so several workers share a row's context; 600

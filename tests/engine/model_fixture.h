@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/cuda_backend.h"
 #include "model/load.h"
 #include "ops/cpu/ops.h"
 
@@ -23,6 +24,7 @@ struct TestModelOptions {
   std::int64_t max_position = 640;
   std::int64_t pages = 100;
   std::optional<Isa> isa;
+  DeviceChoice device = DeviceChoice::kCpu;
 };
 
 inline LoadedModel load_test_model(const std::string& name, const TestModelOptions& options) {
@@ -32,6 +34,7 @@ inline LoadedModel load_test_model(const std::string& name, const TestModelOptio
   load.precision = options.precision;
   load.threads = options.threads;
   load.isa = options.isa;
+  load.device = options.device;
   load.limits = {.max_rows = options.max_rows,
                  .max_sequences = options.max_sequences,
                  .max_logits_rows = options.max_logits_rows,
@@ -41,6 +44,13 @@ inline LoadedModel load_test_model(const std::string& name, const TestModelOptio
   auto model = load_model(*source, load);
   EXPECT_TRUE(model.ok()) << model.status().to_string();
   return std::move(*model);
+}
+
+// Why a test of the GPU's backend cannot run here; empty: it can.
+inline std::string no_gpu(DeviceChoice device) {
+  if (device != DeviceChoice::kCuda) return "";
+  const Status usable = cuda_usable();
+  return usable.ok() ? "" : "no GPU to test on: " + usable.message();
 }
 
 inline std::vector<TokenId> random_tokens(std::mt19937& random, std::int64_t count,

@@ -42,15 +42,18 @@ std::map<RequestId, Answer> run(Engine& engine, Backend& backend) {
 struct Case {
   const char* model;
   KvFormat kv_format;
+  DeviceChoice device = DeviceChoice::kCpu;
 };
 
 class SameLogits : public ::testing::TestWithParam<Case> {};
 
 TEST_P(SameLogits, AloneInCompanyPreemptedAndAfterAPrefixHit) {
+  if (const std::string reason = no_gpu(GetParam().device); !reason.empty()) GTEST_SKIP() << reason;
   const std::uint64_t seed = testing::fresh_seed();
   std::mt19937 random(static_cast<unsigned>(seed));
   TestModelOptions options;
   options.kv_format = GetParam().kv_format;
+  options.device = GetParam().device;
   options.threads = 2;
   options.max_rows = 200;
   options.max_logits_rows = 8;
@@ -121,15 +124,21 @@ TEST_P(SameLogits, AloneInCompanyPreemptedAndAfterAPrefixHit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, SameLogits,
-                         ::testing::Values(Case{"llama3", KvFormat::kF16},
-                                           Case{"llama3", KvFormat::kInt8},
-                                           Case{"qwen3", KvFormat::kF16},
-                                           Case{"qwen3", KvFormat::kInt8}),
-                         [](const auto& info) {
-                           return std::string(info.param.model) + "_" +
-                                  std::string(kv_format_name(info.param.kv_format));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, SameLogits,
+    ::testing::Values(Case{"llama3", KvFormat::kF16}, Case{"llama3", KvFormat::kInt8},
+                      Case{"qwen3", KvFormat::kF16}, Case{"qwen3", KvFormat::kInt8},
+                      Case{"llama3", KvFormat::kF16, DeviceChoice::kCuda},
+                      Case{"smollm2-odd", KvFormat::kInt8, DeviceChoice::kCuda},
+                      Case{"qwen25", KvFormat::kInt8, DeviceChoice::kCuda},
+                      Case{"qwen3", KvFormat::kInt4, DeviceChoice::kCuda}),
+    [](const auto& info) {
+      std::string name = std::string(info.param.model) + "_" +
+                         std::string(kv_format_name(info.param.kv_format)) +
+                         (info.param.device == DeviceChoice::kCuda ? "_gpu" : "");
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
 
 }  // namespace
 }  // namespace liquidgemm

@@ -1,0 +1,150 @@
+// The backend of a Hopper GPU (model/cuda_backend.h): what it owns, and how a step is launched.
+#pragma once
+
+#include <map>
+#include <set>
+
+#include "gemm/cuda/handles.h"
+#include "model/cuda/cuda_linear.h"
+#include "model/cuda/sample_buffers.h"
+#include "model/cuda/step_buffers.h"
+#include "model/cuda_backend.h"
+#include "ops/cuda/attention.h"
+
+namespace liquidgemm {
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(CudaDevice device, const CudaBackendOptions& options)
+      : device_(std::move(device)), options_(options) {}
+  ~CudaBackend() override;
+
+  Status plan(const ModelGraph& graph, WeightLoader& weights, const BackendLimits& limits) override;
+
+  std::span<const float> logits(std::int64_t row) const override;
+  std::span<const SampledToken> sampled() const override { return sampled_; }
+  std::span<const TokenScore> scores() const override { return scores_; }
+  const BackendLimits& limits() const override { return limits_; }
+  std::int64_t page_bytes() const override { return cuda::kv_page_bytes(shape_); }
+  std::size_t weight_bytes() const override;
+  std::vector<std::string> describe() const override;
+
+  void begin(const StepInput& input) override;
+  void embed(RowBuffer out) override;
+  LinearInput add_norm_quantize(std::size_t layer, bool post_attention, bool first) override;
+  void linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
+              RowBuffer out) override;
+  LinearInput linear_gated_quantize(std::size_t layer, const LinearInput& input) override;
+  void qk_norm_rope_cache(std::size_t layer) override;
+  void attention(std::size_t layer, RowBuffer out) override;
+  LinearInput quantize(RowBuffer in) override;
+  LinearInput final_norm_quantize() override;
+  void lm_head(const LinearInput& input) override;
+  void sample() override;
+  void score() override;
+  Status finish() override;
+  void wait() override;
+
+ protected:
+  Status run(const StepInput& input) override;
+
+ private:
+  struct LayerWeights {
+    CudaLinear qkv, output, gate_up, down;
+    // In device memory; the norms over heads null where the family has none.
+    const float* input_norm = nullptr;
+    const float* post_attention_norm = nullptr;
+    const float* q_norm = nullptr;
+    const float* k_norm = nullptr;
+  };
+  struct Buffers {
+    float* residual = nullptr;   // [rows][hidden]
+    float* delta = nullptr;      // [rows][hidden]
+    float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
+    float* attention = nullptr;  // [rows][q_width]
+    float* gated = nullptr;      // [rows][gate_up.width()]
+    void* q = nullptr;           // f16 [rows][heads][width]
+    float* q_sum = nullptr;      // [rows][heads]
+    std::int8_t* x8 = nullptr;
+    std::int8_t* stacked = nullptr;  // activations of INT8 layers
+    float* scale = nullptr;
+    std::int32_t* sum = nullptr;
+    float* last_residual = nullptr;  // [logits rows][hidden]
+    float* last_delta = nullptr;
+    float* logits = nullptr;  // [logits rows][head width]
+  };
+
+  // ---- plan (cuda_plan.cc)
+  Status check_model(const WeightLoader& weights) const;
+  // Before anything is loaded: what the model takes, and how many pages are left.
+  Status fit(WeightLoader& weights);
+  Status load_weights(WeightLoader& weights);
+  Result<const float*> upload_vector(WeightLoader& weights, const std::string& name,
+                                     std::int64_t width);
+  Status load_tables(WeightLoader& weights);
+  Status allocate();
+  Buffers lay_out(char* base, std::size_t& used) const;
+  StepBuffers::Sizes step_sizes() const;
+
+  // ---- step (cuda_backend.cc)
+  void launched(const Status& status);  // remembers the first failure
+  void fill(const StepInput& input);
+  void fill_attention(const StepInput& input);
+  float* buffer(RowBuffer name) const;
+  std::int64_t width(RowBuffer name) const;
+  LinearInput quantize_floats(const float* x, std::int64_t ld, std::int64_t k, std::int64_t rows);
+  LinearInput add_norm(const float* delta, float* residual, const float* norm, std::int64_t rows);
+  void run_linear(CudaLinear& linear, const LinearInput& input, float* out, std::int64_t ld_out);
+  // Workspace for a launch with so many tokens; grows where a plan asks for more.
+  Status reserve_workspace(CudaLinear& linear, std::int64_t m);
+  Status reserve_workspace(std::int64_t rows, std::int64_t logits_rows);
+  cuda::AttentionTensors tensors(std::size_t layer) const;
+  const StepBuffers::Fields& device_fields() const { return step_.device(); }
+
+  // ---- recorded decode steps (cuda_graph.cc)
+  bool is_decode(const StepInput& input) const;
+  // Rows that a recorded step has: a few more than asked for, so that few are recorded.
+  std::int64_t bucket(std::int64_t rows) const;
+
+  CudaDevice device_;
+  CudaBackendOptions options_;
+  ModelGraph owned_graph_;
+  BackendLimits limits_;
+  cuda::KvPageShape shape_;
+  float softmax_scale_ = 1.0f;
+  cuda::Stream stream_;
+
+  std::vector<LayerWeights> layers_;
+  CudaLinear head_;
+  cuda::DeviceBuffer embedding_, embedding_scale_;
+  std::vector<cuda::DeviceBuffer> vectors_;  // norms
+  const float* final_norm_ = nullptr;
+  cuda::DeviceBuffer rope_cos_, rope_sin_;
+
+  cuda::DeviceBuffer memory_;  // of buffers_
+  Buffers buffers_;
+  StepBuffers step_;
+  SampleBuffers samples_;
+  cuda::DeviceBuffer attention_workspace_;
+  // The last is in use; a recorded graph may still know those before.
+  std::vector<cuda::DeviceBuffer> workspaces_;
+  std::set<std::int64_t> reserved_rows_, reserved_logits_rows_;  // that have workspace and plans
+  cuda::DeviceBuffer pages_;
+
+  // The step at hand.
+  const StepInput* input_ = nullptr;
+  Status failure_;
+  std::int64_t rows_ = 0;         // launched, padding included
+  std::int64_t logits_rows_ = 0;  // likewise
+  std::int64_t units_ = 0;        // of decode attention
+  std::int64_t tiles_ = 0;        // of prefill attention
+  bool recording_ = false;
+  std::map<std::pair<std::int64_t, bool>, cuda::GraphExec> graphs_;  // rows, plain greedy
+  std::set<std::int64_t> warm_;  // buckets that have run without a graph
+
+  std::vector<SampledToken> sampled_;
+  std::vector<TokenScore> scores_;
+  mutable std::vector<float> host_logits_;  // of logits()
+};
+
+}  // namespace liquidgemm

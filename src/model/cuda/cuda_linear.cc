@@ -1,0 +1,258 @@
+#include "model/cuda/cuda_linear.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "gemm/cuda/int8_weights.h"
+
+namespace liquidgemm {
+namespace {
+
+using cuda::DeviceBuffer;
+
+std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+
+// How parts are held together.
+struct Stack {
+  bool doubled = false;
+  std::int64_t k = 0;
+  std::int64_t n = 0;                   // padding included
+  std::vector<std::int64_t> first_row;  // of each part
+  CudaGemmDesc desc;
+};
+
+Stack stack_of(std::span<const WeightView> parts, bool gated) {
+  Stack stack;
+  stack.k = parts.front().k;
+  for (const WeightView& part : parts) {
+    if (part.kind != WeightView::Kind::kLiquid4 || part.group_size != parts.front().group_size) {
+      stack.doubled = true;
+    }
+    stack.first_row.push_back(stack.n);
+    stack.n += gated ? round_up(part.n, 8) : part.n;
+  }
+  stack.n = round_up(stack.n, 8);
+  stack.desc.n = stack.n;
+  stack.desc.k = stack.doubled ? cuda::int8_stacked_k(stack.k) : stack.k;
+  stack.desc.group_size = stack.doubled ? cuda::kInt8GroupSize : parts.front().group_size;
+  stack.desc.output = CudaOutput::kFloat32;
+  stack.desc.gated = gated;
+  return stack;
+}
+
+template <typename T>
+Status upload(DeviceBuffer& buffer, std::int64_t offset, const T* from, std::int64_t count) {
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemcpy(buffer.as<T>() + offset, from,
+                                             static_cast<std::size_t>(count) * sizeof(T),
+                                             cudaMemcpyHostToDevice));
+  return ok_status();
+}
+
+Result<DeviceBuffer> allocate(std::int64_t bytes) {
+  return DeviceBuffer::allocate(static_cast<std::size_t>(bytes), "weights");
+}
+
+// The checkpoint's form of a stack of LiquidQuant parts.
+struct LiquidUpload {
+  DeviceBuffer packed, step, offset, scale;
+};
+
+Status upload_liquid(std::span<const WeightView> parts, const Stack& stack, LiquidUpload& to) {
+  const std::int64_t groups = (stack.k + stack.desc.group_size - 1) / stack.desc.group_size;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.packed, allocate(stack.n * stack.k / 2));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.step, allocate(stack.n * groups));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.offset, allocate(stack.n * groups));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.scale, allocate(stack.n * 4));
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const WeightView& part = parts[i];
+    const std::int64_t row = stack.first_row[i];
+    const std::int64_t half = stack.k / 2;
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(to.packed, row * half, part.packed, part.n * half));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(to.step, row * groups, part.step, part.n * groups));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(to.offset, row * groups, part.offset, part.n * groups));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(to.scale, row, part.channel_scale, part.n));
+  }
+  return ok_status();
+}
+
+// INT8 levels of a part: as they are, or q * s + a - 128.
+std::vector<std::int8_t> int8_levels(const WeightView& part) {
+  const auto values = static_cast<std::size_t>(part.n * part.k);
+  if (part.kind == WeightView::Kind::kInt8) return {part.int8, part.int8 + values};
+  const std::int64_t groups = (part.k + part.group_size - 1) / part.group_size;
+  std::vector<std::int8_t> levels(values);
+  for (std::int64_t row = 0; row < part.n; ++row) {
+    for (std::int64_t k = 0; k < part.k; ++k) {
+      const std::int64_t at = row * part.k + k;
+      const int code = part.packed[at / 2] >> (at % 2 * 4) & 15;
+      const std::int64_t group = row * groups + k / part.group_size;
+      levels[static_cast<std::size_t>(at)] =
+          static_cast<std::int8_t>(code * part.step[group] + part.offset[group] - 128);
+    }
+  }
+  return levels;
+}
+
+Status upload_int8(std::span<const WeightView> parts, const Stack& stack, cudaStream_t stream,
+                   LiquidUpload& to) {
+  DeviceBuffer levels, scales;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(levels, allocate(stack.n * stack.k));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(scales, allocate(stack.n * 4));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(levels.bytes(), 0, levels.size()));
+  const std::vector<float> ones(static_cast<std::size_t>(stack.n), 1.0f);
+  LIQUIDGEMM_RETURN_IF_ERROR(upload(scales, 0, ones.data(), stack.n));
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::vector<std::int8_t> values = int8_levels(parts[i]);
+    const std::int64_t row = stack.first_row[i];
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        upload(levels, row * stack.k, values.data(), static_cast<std::int64_t>(values.size())));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(scales, row, parts[i].channel_scale, parts[i].n));
+  }
+  const std::int64_t groups = stack.desc.k / stack.desc.group_size;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.packed, allocate(stack.n * stack.desc.k / 2));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.step, allocate(stack.n * groups));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.offset, allocate(stack.n * groups));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.scale, allocate(stack.n * 4));
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::split_int8_weights({.weight = levels.as<std::int8_t>(),
+                                                       .weight_scale = scales.as<float>(),
+                                                       .weight_rows = stack.n,
+                                                       .k = stack.k,
+                                                       .n = stack.n,
+                                                       .packed = to.packed.as<std::uint8_t>(),
+                                                       .step = to.step.as<std::uint8_t>(),
+                                                       .offset = to.offset.as<std::uint8_t>(),
+                                                       .channel_scale = to.scale.as<float>()},
+                                                      stream));
+  // The levels go with this call.
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
+  return ok_status();
+}
+
+// Every reader checks the data; the device's repacking does for LiquidQuant, but it knows the stack
+// alone. This names the part.
+Status check_parts(std::span<const WeightView> parts) {
+  for (const WeightView& part : parts) {
+    const std::span<const float> scale(part.channel_scale, static_cast<std::size_t>(part.n));
+    if (part.kind == WeightView::Kind::kInt8) {
+      LIQUIDGEMM_RETURN_IF_ERROR(check_int8_scales(scale, part.name));
+      continue;
+    }
+    const auto groups =
+        static_cast<std::size_t>(part.n * ((part.k + part.group_size - 1) / part.group_size));
+    LIQUIDGEMM_RETURN_IF_ERROR(check_liquid_rows(
+        {part.packed, static_cast<std::size_t>(part.n * part.k / 2)}, {part.step, groups},
+        {part.offset, groups}, scale, part.n, part.k, part.group_size, part.name));
+  }
+  return ok_status();
+}
+
+// Plans of all layers alike.
+std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> shared_plans(const CudaGemmDesc& desc,
+                                                                   int device) {
+  using Key = std::array<std::int64_t, 6>;
+  static std::mutex mutex;
+  static std::map<Key, std::weak_ptr<std::map<std::int64_t, CudaGemmPlan>>> all;
+  const std::lock_guard lock(mutex);
+  auto& known = all[{desc.n, desc.k, desc.group_size, desc.gated, desc.bias, device}];
+  auto plans = known.lock();
+  if (!plans) known = plans = std::make_shared<std::map<std::int64_t, CudaGemmPlan>>();
+  return plans;
+}
+
+}  // namespace
+
+std::size_t CudaLinear::bytes_of(std::span<const WeightView> forms, bool gated) {
+  return packed_weight_bytes(stack_of(forms, gated).desc);
+}
+
+Result<CudaLinear> CudaLinear::make(std::span<const LoadedMatrix> parts, bool gated,
+                                    const CudaDevice& device, cudaStream_t stream) {
+  std::vector<WeightView> views;
+  for (const LoadedMatrix& part : parts) views.push_back(part.view());
+  Stack stack = stack_of(views, gated);
+  CudaLinear linear;
+  linear.device_ = &device;
+  linear.k_ = stack.k;
+  linear.width_ = gated ? stack.n / 2 : stack.n;
+  linear.doubled_ = stack.doubled;
+  if (!parts.front().bias.empty()) {
+    stack.desc.bias = true;
+    std::vector<float> bias(static_cast<std::size_t>(stack.n), 0.0f);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      std::copy(parts[i].bias.begin(), parts[i].bias.end(), bias.begin() + stack.first_row[i]);
+    }
+    LIQUIDGEMM_ASSIGN_OR_RETURN(linear.bias_, allocate(stack.n * 4));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(linear.bias_, 0, bias.data(), stack.n));
+  }
+  linear.desc_ = stack.desc;
+  linear.plans_ = shared_plans(stack.desc, device.index);
+  const std::string& name = views.front().name;
+  if (const Status status = can_implement(stack.desc, device); !status.ok()) {
+    return status.with_context(name);
+  }
+  // What is packed as INT8 is not looked at again.
+  if (stack.doubled) LIQUIDGEMM_RETURN_IF_ERROR(check_parts(views));
+
+  LiquidUpload source;
+  LIQUIDGEMM_RETURN_IF_ERROR(stack.doubled ? upload_int8(views, stack, stream, source)
+                                           : upload_liquid(views, stack, source));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(linear.packed_,
+                              allocate(static_cast<std::int64_t>(packed_weight_bytes(stack.desc))));
+  const Status packed = pack_weights(stack.desc,
+                                     {.packed = source.packed.as<std::uint8_t>(),
+                                      .group_step = source.step.as<std::uint8_t>(),
+                                      .group_offset = source.offset.as<std::uint8_t>(),
+                                      .channel_scale = source.scale.as<float>(),
+                                      .name = name},
+                                     linear.packed_.bytes(), stream);
+  if (!packed.ok()) {
+    LIQUIDGEMM_RETURN_IF_ERROR(check_parts(views));
+    return packed;
+  }
+  return linear;
+}
+
+Result<const CudaGemmPlan*> CudaLinear::plan(std::int64_t m) {
+  const auto found = plans_->find(m);
+  if (found != plans_->end()) return &found->second;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(CudaGemmPlan made, CudaGemmPlan::make(desc_, m, *device_));
+  return &plans_->emplace(m, std::move(made)).first->second;
+}
+
+Result<std::size_t> CudaLinear::workspace_bytes(std::int64_t m) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(m));
+  return made->workspace_bytes();
+}
+
+Result<std::string> CudaLinear::kernel(std::int64_t m) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(m));
+  return made->describe();
+}
+
+std::string CudaLinear::describe() const {
+  if (doubled_) return "int8 as two nibbles, w4a8 sm90";
+  return "liquid4 g" + std::to_string(desc_.group_size) + ", w4a8 sm90";
+}
+
+Status CudaLinear::run(const CudaRows& x, float* y, std::int64_t ld_y, void* workspace,
+                       cudaStream_t stream) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(x.m));
+  CudaGemmArguments arguments;
+  arguments.weights = packed_.bytes();
+  arguments.x8 = x.x8;
+  arguments.ld_x = x.ld;
+  arguments.x_scale = x.scale;
+  arguments.x_sum = x.sum;
+  arguments.bias = desc_.bias ? bias_.as<float>() : nullptr;
+  arguments.y = y;
+  arguments.ld_y = ld_y;
+  arguments.workspace = workspace;
+  return made->launch(arguments, stream);
+}
+
+}  // namespace liquidgemm

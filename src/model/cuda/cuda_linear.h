@@ -1,0 +1,74 @@
+// A group of linear layers in device memory, as the Hopper GEMM reads them.
+//
+// INT8 weights run through the same kernel, and exactly. A weight w is two codes,
+//
+//   w + 128 = 16 * high + low
+//
+// the high ones in the first half of K (step 16, offset 0), the low ones in the second (step 1),
+// and their activations stand there twice; the kernel takes 128 times the row's sum off as ever.
+// Parts of a group that differ in scheme or group size all become INT8: a LiquidQuant weight is
+// one.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gemm/cuda/handles.h"
+#include "liquidgemm/cuda_gemm.h"
+#include "model/weights.h"
+
+namespace liquidgemm {
+
+// Rows in device memory, quantised.
+struct CudaRows {
+  std::int64_t m = 0;
+  std::int8_t* x8 = nullptr;
+  std::int64_t ld = 0;
+  float* scale = nullptr;
+  std::int32_t* sum = nullptr;
+};
+
+class CudaLinear {
+ public:
+  // Uploads and packs `parts`, stacked along N; waits for the stream. `gated`: two parts, gate and
+  // up, of which SiLU(gate) * up is wanted; each is padded to a multiple of 8 channels.
+  static Result<CudaLinear> make(std::span<const LoadedMatrix> parts, bool gated,
+                                 const CudaDevice& device, cudaStream_t stream);
+
+  // Device bytes that `forms`, stacked, will take.
+  static std::size_t bytes_of(std::span<const WeightView> forms, bool gated);
+
+  std::int64_t k() const { return k_; }          // of the rows as they come
+  std::int64_t width() const { return width_; }  // of the output, padding included
+  // Whether rows are wanted twice over, in `row_bytes` each (duplicate_rows).
+  bool takes_doubled() const { return doubled_; }
+  std::int64_t row_bytes() const { return desc_.k; }
+  std::size_t bytes() const { return packed_.size() + bias_.size(); }
+  std::string describe() const;  // "liquid4 g64", "int8 as two nibbles"
+
+  // Bytes of workspace that a launch with m tokens needs.
+  Result<std::size_t> workspace_bytes(std::int64_t m);
+  // y [m, width()] in float, row stride ld_y. `x` as takes_doubled() says.
+  Status run(const CudaRows& x, float* y, std::int64_t ld_y, void* workspace, cudaStream_t stream);
+  // The kernel and its schedule for m tokens.
+  Result<std::string> kernel(std::int64_t m);
+
+ private:
+  Result<const CudaGemmPlan*> plan(std::int64_t m);
+
+  const CudaDevice* device_ = nullptr;
+  CudaGemmDesc desc_;
+  std::int64_t k_ = 0;
+  std::int64_t width_ = 0;
+  bool doubled_ = false;
+  cuda::DeviceBuffer packed_;
+  cuda::DeviceBuffer bias_;
+  // A plan for each number of tokens that has come; layers of one shape share them.
+  std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> plans_;
+};
+
+}  // namespace liquidgemm

@@ -1,0 +1,340 @@
+// Brings a model onto the GPU: whether it fits is said before anything is loaded.
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "gemm/numerics.h"
+#include "model/cuda/cuda_backend_impl.h"
+#include "model/rope.h"
+#include "ops/cpu/ops.h"
+#include "ops/cuda/rows.h"
+
+namespace liquidgemm {
+namespace {
+
+using cuda::DeviceBuffer;
+
+// Kept free for the driver, graphs and whatever else runs on the GPU.
+constexpr std::size_t kReserve = std::size_t{1} << 30;
+
+std::string gigabytes(std::size_t bytes) {
+  const auto tenths = static_cast<std::size_t>(std::llround(1e-8 * static_cast<double>(bytes)));
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GB";
+}
+
+template <typename T>
+Result<DeviceBuffer> upload(const std::vector<T>& values, const char* what) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(DeviceBuffer buffer,
+                              DeviceBuffer::allocate(values.size() * sizeof(T), what));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaMemcpy(buffer.bytes(), values.data(), buffer.size(), cudaMemcpyHostToDevice));
+  return buffer;
+}
+
+}  // namespace
+
+Status CudaBackend::check_model(const WeightLoader& weights) const {
+  const ModelConfig& config = owned_graph_.config;
+  const auto refused = [](const char* field, std::int64_t value, const std::string& expected) {
+    return unsupported(std::string("config.json: field \"") + field +
+                       "\": " + std::to_string(value) + ", the GPU's backend takes " + expected +
+                       " (--device cpu runs it)");
+  };
+  if (weights.float_activations()) {
+    return unsupported("precision " + std::string(precision_name(weights.precision())) +
+                       " runs on the CPU alone: use --device cpu, or w4a8 or w8a8");
+  }
+  if (limits_.kv_format == KvFormat::kF32) {
+    return unsupported("--kv-cache-dtype f32 is for the CPU: use f16, int8 or int4");
+  }
+  if (config.hidden_size % 8 != 0) {
+    return refused("hidden_size", config.hidden_size, "multiples of 8");
+  }
+  if (config.head_dim % 8 != 0 || config.head_dim > cuda::kKvMaxWidth) {
+    return refused("head_dim", config.head_dim, "multiples of 8 up to 128");
+  }
+  if (config.vocab_size > kMaxCudaVocabulary) {
+    return refused("vocab_size", config.vocab_size,
+                   "up to " + std::to_string(kMaxCudaVocabulary) + " tokens");
+  }
+  if (limits_.max_rows < 1 || limits_.max_sequences < 1) {
+    return invalid_argument("a step needs at least one row and one sequence");
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(cuda::can_norm_rope_cache(shape_, static_cast<int>(config.heads),
+                                                       static_cast<int>(config.head_dim)));
+  return cuda::can_attend(shape_, static_cast<int>(config.heads),
+                          static_cast<int>(config.head_dim));
+}
+
+// Called twice: without memory it only counts.
+CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
+  const ModelConfig& config = owned_graph_.config;
+  used = 0;
+  const auto take = [&]<typename T>(T*& field, std::int64_t count) {
+    if (base != nullptr) field = reinterpret_cast<T*>(base + used);
+    used += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
+  };
+  const std::int64_t rows = limits_.max_rows;
+  const std::int64_t last = limits_.max_logits_rows;
+  const std::int64_t q_width = owned_graph_.q_width();
+  const std::int64_t inner = (config.intermediate_size + 7) / 8 * 8;
+  const std::int64_t widest = (std::max({config.hidden_size, q_width, inner}) + 15) / 16 * 16;
+  std::uint16_t* q = nullptr;
+  Buffers buffers;
+  take(buffers.residual, rows * config.hidden_size);
+  take(buffers.delta, rows * config.hidden_size);
+  take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
+  take(buffers.attention, rows * q_width);
+  take(buffers.gated, rows * inner);
+  take(q, rows * config.heads * shape_.width);
+  buffers.q = q;
+  take(buffers.q_sum, rows * config.heads);
+  take(buffers.x8, rows * widest);
+  // Every linear layer may be INT8.
+  take(buffers.stacked, rows * 2 * ((widest + 127) / 128 * 128));
+  take(buffers.scale, rows);
+  take(buffers.sum, rows);
+  take(buffers.last_residual, last * config.hidden_size);
+  take(buffers.last_delta, last * config.hidden_size);
+  take(buffers.logits, last * ((config.vocab_size + 7) / 8 * 8));
+  return buffers;
+}
+
+StepBuffers::Sizes CudaBackend::step_sizes() const {
+  const std::int64_t splits =
+      (limits_.max_position + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
+  const std::int64_t tile = cuda::prefill_tile_tokens(
+      static_cast<int>(owned_graph_.config.heads), static_cast<int>(owned_graph_.config.kv_heads));
+  StepBuffers::Sizes sizes;
+  sizes.rows = limits_.max_rows;
+  sizes.logits_rows = limits_.max_logits_rows;
+  sizes.slots = limits_.max_sequences;
+  // Pages that sequences share can make for more splits than pages; those go to the other kernel.
+  const std::int64_t pages = numerics::kAttentionSplit / kPageTokens;
+  sizes.units =
+      std::min(limits_.max_sequences * splits, limits_.pages / pages + limits_.max_sequences);
+  sizes.tiles = limits_.max_rows / tile + limits_.max_sequences;
+  sizes.table_pages = pages_for(limits_.max_position);
+  return sizes;
+}
+
+Status CudaBackend::fit(WeightLoader& weights) {
+  const ModelConfig& config = owned_graph_.config;
+  std::size_t weight_bytes = 0;
+  for (const DecoderLayer& layer : owned_graph_.layers) {
+    for (const LinearGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<WeightView> forms,
+                                  weights.forms_of_group(*group));
+      weight_bytes += CudaLinear::bytes_of(forms, group == &layer.gate_up);
+    }
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      const WeightView head,
+      weights.form_of_table(owned_graph_.lm_head, config.vocab_size, config.hidden_size));
+  weight_bytes += CudaLinear::bytes_of(std::span(&head, 1), false);
+  weight_bytes += static_cast<std::size_t>(config.vocab_size * (config.hidden_size + 4));
+
+  std::size_t free = 0, total = 0;
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free, &total));
+  std::size_t budget = free > kReserve ? free - kReserve : 0;
+  if (options_.memory_bytes > 0) budget = std::min(budget, options_.memory_bytes);
+
+  const std::int64_t longest = pages_for(limits_.max_position);
+  const bool as_many_as_fit = limits_.pages <= 0;
+  const std::int64_t wanted = as_many_as_fit ? longest * limits_.max_sequences : limits_.pages;
+  limits_.pages = wanted;
+  std::size_t buffer_bytes = 0;
+  static_cast<void>(lay_out(nullptr, buffer_bytes));
+  const StepBuffers::Sizes sizes = step_sizes();
+  buffer_bytes += StepBuffers::bytes_of(sizes) + SampleBuffers::bytes_of(limits_.max_logits_rows);
+  buffer_bytes += cuda::decode_attention_workspace_bytes(shape_, static_cast<int>(config.heads),
+                                                         static_cast<int>(sizes.slots),
+                                                         static_cast<int>(sizes.units));
+  buffer_bytes += static_cast<std::size_t>(limits_.max_position * config.head_dim) * sizeof(float);
+
+  const auto page = static_cast<std::size_t>(page_bytes());
+  const std::size_t fixed = weight_bytes + buffer_bytes;
+  const auto fitting =
+      budget > fixed ? static_cast<std::int64_t>((budget - fixed) / page) : std::int64_t{0};
+  const std::int64_t least = as_many_as_fit ? longest : wanted;
+  if (fitting < least) {
+    const std::size_t needed = fixed + static_cast<std::size_t>(least) * page;
+    return resource_exhausted(
+        "the model does not fit on " + device_.name + ": it needs " + gigabytes(needed) +
+        " (weights " + gigabytes(weight_bytes) + ", buffers " + gigabytes(buffer_bytes) +
+        ", KV cache of " + std::to_string(least * kPageTokens) + " tokens in " +
+        std::string(kv_format_name(limits_.kv_format)) + " " +
+        gigabytes(static_cast<std::size_t>(least) * page) + "), there are " + gigabytes(budget) +
+        (options_.memory_bytes > 0 && budget == options_.memory_bytes ? " (--gpu-memory)"
+                                                                      : " free") +
+        "; what helps: --kv-cache-dtype int8 or int4, a smaller --max-model-len, fewer sequences "
+        "at once");
+  }
+  limits_.pages = std::min(wanted, fitting);
+  return ok_status();
+}
+
+Result<const float*> CudaBackend::upload_vector(WeightLoader& weights, const std::string& name,
+                                                std::int64_t width) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<float> values, weights.vector(name, width));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(DeviceBuffer buffer, upload(values, "norm weights"));
+  vectors_.push_back(std::move(buffer));
+  return vectors_.back().as<const float>();
+}
+
+Status CudaBackend::load_weights(WeightLoader& weights) {
+  const ModelConfig& config = owned_graph_.config;
+  const auto load = [&](const LinearGroup& group, bool gated) -> Result<CudaLinear> {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> parts, weights.linear_group(group));
+    auto linear = CudaLinear::make(parts, gated, device_, stream_.get());
+    if (!linear.ok()) return linear.status().with_context(weights.where());
+    return linear;
+  };
+  for (const DecoderLayer& layer : owned_graph_.layers) {
+    LayerWeights made;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.qkv, load(layer.qkv, false));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.output, load(layer.output, false));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.gate_up, load(layer.gate_up, true));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.down, load(layer.down, false));
+    const std::int64_t hidden = config.hidden_size;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.input_norm, upload_vector(weights, layer.input_norm, hidden));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.post_attention_norm,
+                                upload_vector(weights, layer.post_attention_norm, hidden));
+    if (!layer.q_norm.empty()) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(made.q_norm,
+                                  upload_vector(weights, layer.q_norm, config.head_dim));
+      LIQUIDGEMM_ASSIGN_OR_RETURN(made.k_norm,
+                                  upload_vector(weights, layer.k_norm, config.head_dim));
+    }
+    layers_.push_back(std::move(made));
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        weights.report(static_cast<std::int64_t>(layers_.size()), config.layers));
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(final_norm_,
+                              upload_vector(weights, owned_graph_.final_norm, config.hidden_size));
+  return load_tables(weights);
+}
+
+Status CudaBackend::load_tables(WeightLoader& weights) {
+  const std::int64_t vocab = owned_graph_.config.vocab_size;
+  const std::int64_t hidden = owned_graph_.config.hidden_size;
+  const auto keep_rows = [&](const LoadedMatrix& table) -> Status {
+    const WeightView view = table.view();
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        check_int8_scales({view.channel_scale, static_cast<std::size_t>(vocab)}, view.name));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        embedding_,
+        DeviceBuffer::allocate(static_cast<std::size_t>(vocab * hidden), "the embedding"));
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+        cudaMemcpy(embedding_.bytes(), view.int8, embedding_.size(), cudaMemcpyHostToDevice));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(embedding_scale_, upload(table.channel_scale, "the embedding"));
+    return ok_status();
+  };
+  {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix head,
+                                weights.table(owned_graph_.lm_head, vocab, hidden));
+    auto linear = CudaLinear::make(std::span(&head, 1), false, device_, stream_.get());
+    if (!linear.ok()) return linear.status().with_context(weights.where());
+    head_ = std::move(*linear);
+    if (owned_graph_.lm_head == owned_graph_.embedding) return keep_rows(head);
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,
+                              weights.table(owned_graph_.embedding, vocab, hidden));
+  return keep_rows(table);
+}
+
+Status CudaBackend::allocate() {
+  std::size_t bytes = 0;
+  static_cast<void>(lay_out(nullptr, bytes));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(memory_, DeviceBuffer::allocate(bytes, "activation buffers"));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(memory_.bytes(), 0, memory_.size()));
+  buffers_ = lay_out(memory_.bytes(), bytes);
+  const StepBuffers::Sizes sizes = step_sizes();
+  LIQUIDGEMM_RETURN_IF_ERROR(step_.allocate(sizes));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      samples_.allocate(limits_.max_logits_rows, owned_graph_.config.vocab_size));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      attention_workspace_,
+      DeviceBuffer::allocate(cuda::decode_attention_workspace_bytes(
+                                 shape_, static_cast<int>(owned_graph_.config.heads),
+                                 static_cast<int>(sizes.slots), static_cast<int>(sizes.units)),
+                             "attention's workspace"));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaMemset(attention_workspace_.bytes(), 0, attention_workspace_.size()));
+  const auto pages = static_cast<std::size_t>(limits_.pages * page_bytes());
+  LIQUIDGEMM_ASSIGN_OR_RETURN(pages_, DeviceBuffer::allocate(pages, "the KV cache"));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(pages_.bytes(), 0, pages_.size()));
+
+  const RopeTable rope = make_rope_table(owned_graph_.config, limits_.max_position);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(rope_cos_, upload(rope.cos, "rotary tables"));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(rope_sin_, upload(rope.sin, "rotary tables"));
+  // The stream does not wait for the default one, which did all this.
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaDeviceSynchronize());
+  return ok_status();
+}
+
+Status CudaBackend::plan(const ModelGraph& graph, WeightLoader& weights,
+                         const BackendLimits& limits) {
+  owned_graph_ = graph;
+  limits_ = limits;
+  limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
+  const ModelConfig& config = owned_graph_.config;
+  shape_ = {
+      .element = limits.kv_format == KvFormat::kInt8   ? cuda::KvElement::kInt8
+                 : limits.kv_format == KvFormat::kInt4 ? cuda::KvElement::kInt4
+                                                       : cuda::KvElement::kF16,
+      .width = cuda::kv_width(static_cast<int>(std::min<std::int64_t>(config.head_dim, 1024))),
+      .kv_heads = static_cast<int>(config.kv_heads),
+      .layers = static_cast<int>(config.layers)};
+  softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaSetDevice(device_.index));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_model(weights));
+  LIQUIDGEMM_RETURN_IF_ERROR(fit(weights));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
+  LIQUIDGEMM_RETURN_IF_ERROR(load_weights(weights));
+  LIQUIDGEMM_RETURN_IF_ERROR(allocate());
+  graph_ = &owned_graph_;
+  return ok_status();
+}
+
+std::size_t CudaBackend::weight_bytes() const {
+  std::size_t bytes = head_.bytes() + embedding_.size() + embedding_scale_.size();
+  for (const LayerWeights& layer : layers_) {
+    bytes += layer.qkv.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes();
+  }
+  return bytes;
+}
+
+std::vector<std::string> CudaBackend::describe() const {
+  // Kind of layer and kernel -> number of layers, in the graph's order.
+  std::vector<std::pair<std::string, int>> counts;
+  const auto count = [&](const std::string& kind, const CudaLinear& linear) {
+    const std::string line = kind + ": " + linear.describe();
+    for (auto& [text, number] : counts) {
+      if (text == line) {
+        ++number;
+        return;
+      }
+    }
+    counts.emplace_back(line, 1);
+  };
+  for (const LayerWeights& layer : layers_) {
+    count("qkv", layer.qkv);
+    count("o", layer.output);
+    count("gate_up", layer.gate_up);
+    count("down", layer.down);
+  }
+  std::vector<std::string> lines;
+  for (const auto& [text, number] : counts) {
+    lines.push_back(text + " (" + std::to_string(number) + (number == 1 ? " layer)" : " layers)"));
+  }
+  lines.push_back("lm_head: " + head_.describe());
+  lines.push_back("attention: " + std::string(kv_format_name(limits_.kv_format)) +
+                  " KV, sm90 tensor cores");
+  lines.push_back("device: " + device_.name);
+  return lines;
+}
+
+}  // namespace liquidgemm
