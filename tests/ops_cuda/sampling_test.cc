@@ -1,5 +1,4 @@
-// Sampling and log-probabilities on the GPU against the CPU's, on the same logits: the same token,
-// the same floats.
+// Sampling on the GPU against the CPU's, on the same logits: always the same token.
 #include "ops/sampling.h"
 
 #include <algorithm>
@@ -7,132 +6,16 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
-#include <limits>
-#include <numeric>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "fresh_seed.h"
 #include "gemm_cuda/cuda_fixture.h"
-#include "ops/cuda/sampling.h"
+#include "ops_cuda/random_logits.h"
 
 namespace liquidgemm::testing {
 namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-using Rng = std::mt19937_64;
-
-template <typename T>
-T one_of(Rng& rng, std::initializer_list<T> values) {
-  return values.begin()[rng() % values.size()];
-}
-
-class Sampling : public CudaTest {
- protected:
-  void SetUp() override {
-    CudaTest::SetUp();
-    if (IsSkipped()) return;
-    ASSERT_TRUE(is_ok(prepare_sampling()));
-  }
-};
-
-// ---- Logits ------------------------------------------------------------------------------------
-
-enum class RowKind {
-  kNormal,
-  kFlat,
-  kPeaked,  // a few tokens hold nearly everything, as in a language model
-  kTies,
-  kEqual,
-  kTwoValues,
-  kSparse,  // mostly -inf
-  kOneFinite,
-  kHuge,
-  kDenormal,
-  kZeros,  // of both signs
-  kOneInfinity,
-  kInfinities,
-  kOnlyInfinities,  // nothing finite
-  kNothing,         // -inf alone
-  kNan,
-  kCount,
-};
-
-std::vector<float> random_row(Rng& rng, RowKind kind, std::int64_t vocabulary) {
-  std::normal_distribution<float> normal;
-  std::vector<float> row(static_cast<std::size_t>(vocabulary));
-  const float level = 8.0f * normal(rng);
-  const float other = level - std::exp(normal(rng));
-  for (float& x : row) {
-    x = level + 4.0f * normal(rng);
-    if (kind == RowKind::kFlat) x = 0.3f * normal(rng);
-    if (kind == RowKind::kPeaked) {
-      x = level + normal(rng) + (rng() % 2000 == 0 ? 9.0f + 3.0f * normal(rng) : 0.0f);
-    }
-    if (kind == RowKind::kTies) x = std::round(x);
-    if (kind == RowKind::kEqual) x = level;
-    if (kind == RowKind::kTwoValues) x = rng() % 2 ? level : other;
-    if (kind == RowKind::kSparse && rng() % 50 != 0) x = -kInf;
-    if (kind == RowKind::kOneFinite || kind == RowKind::kOnlyInfinities ||
-        kind == RowKind::kNothing) {
-      x = -kInf;
-    }
-    if (kind == RowKind::kHuge) x = one_of(rng, {1.0f, -1.0f, 0.9999f}) * FLT_MAX;
-    if (kind == RowKind::kDenormal) x = 1e-45f * static_cast<float>(rng() % 100);
-    if (kind == RowKind::kZeros) x = rng() % 2 ? 0.0f : -0.0f;
-  }
-  float& any = row[rng() % row.size()];
-  if (kind == RowKind::kOneFinite) any = level;
-  if (kind == RowKind::kOneInfinity || kind == RowKind::kOnlyInfinities) any = kInf;
-  if (kind == RowKind::kNan) any = rng() % 2 ? kNan : -kNan;
-  if (kind == RowKind::kInfinities) {
-    for (int i = 0; i < 5; ++i) row[rng() % row.size()] = kInf;
-  }
-  return row;
-}
-
-// Rows of every kind in device memory, `ld` apart, beginning `offset` elements after a 256-byte
-// boundary.
-struct Logits {
-  Logits(Rng& rng, std::int32_t rows, std::int32_t vocabulary)
-      : rows(rows), vocabulary(vocabulary) {
-    ld = vocabulary + static_cast<std::int64_t>(rng() % 3 == 0 ? 0 : rng() % 9);
-    offset = rng() % 4;
-    values.resize(static_cast<std::size_t>(rows * ld) + offset, kNan);
-    fill(rng, static_cast<int>(rng() % 100));
-    device.emplace(values);
-  }
-  // The kinds in turn, from `first`.
-  void fill(Rng& rng, int first) {
-    for (std::int32_t r = 0; r < rows; ++r) {
-      const auto kind = static_cast<RowKind>((first + r) % static_cast<int>(RowKind::kCount));
-      const std::vector<float> row = random_row(rng, kind, vocabulary);
-      std::copy(row.begin(), row.end(), values.begin() + static_cast<std::ptrdiff_t>(begin(r)));
-    }
-  }
-  std::size_t begin(std::int32_t row) const { return static_cast<std::size_t>(row * ld) + offset; }
-  std::span<const float> row(std::int32_t r) const {
-    return std::span(values).subspan(begin(r), static_cast<std::size_t>(vocabulary));
-  }
-  // CudaSampleArguments or CudaScoreArguments
-  template <typename Arguments>
-  void set(Arguments& arguments) const {
-    arguments.logits = device->data() + offset;
-    arguments.ld = ld;
-    arguments.rows = rows;
-    arguments.vocabulary = vocabulary;
-  }
-
-  std::int32_t rows, vocabulary;
-  std::int64_t ld;
-  std::size_t offset;
-  std::vector<float> values;
-  std::optional<DeviceBuffer<float>> device;
-};
 
 // ---- Samples -----------------------------------------------------------------------------------
 
@@ -325,10 +208,6 @@ void expect_same(const Logits& logits, const Samples& samples, const SampleBuffe
 
 // ---- Tests -------------------------------------------------------------------------------------
 
-constexpr std::int32_t kVocabularies[] = {1,      2,      7,      1000,  1024,  1025,
-                                          8192,   8193,   16387,  32000, 49152, 65536,
-                                          128256, 151936, 262144, 327680};
-
 TEST_F(Sampling, TokensAreThoseOfTheCpu) {
   Rng rng(fresh_seed());
   const Stream stream;
@@ -503,79 +382,6 @@ TEST_F(Sampling, WhatIsOutOfOrderEndsThatSampleAlone) {
   }
 }
 
-TEST_F(Sampling, ScoresAreThoseOfTheCpu) {
-  Rng rng(fresh_seed());
-  const Stream stream;
-  for (const std::int32_t vocabulary : kVocabularies) {
-    SCOPED_TRACE("vocabulary " + std::to_string(vocabulary));
-    const Logits logits(rng, 2 * static_cast<std::int32_t>(RowKind::kCount), vocabulary);
-    const auto any_token = [&] {
-      return static_cast<std::int32_t>(rng() % static_cast<unsigned>(vocabulary));
-    };
-    std::vector<SampledToken> sampled = {{-1, 0.0f}};
-    for (int i = 0; i < 20; ++i) sampled.push_back({any_token(), 0.0f});
-    std::vector<CudaScore> scores;
-    for (std::int32_t i = 0; i < 3 * logits.rows; ++i) {
-      CudaScore score;
-      score.logits_row = i % logits.rows;
-      score.top = one_of(rng, {0, 1, 2, 5, kMaxLogprobs});
-      if (rng() % 2) {
-        score.token = any_token();
-      } else {
-        score.sample = static_cast<std::int32_t>(rng() % sampled.size());
-      }
-      scores.push_back(score);
-    }
-    const DeviceBuffer<SampledToken> device_sampled(sampled);
-    const DeviceBuffer<CudaScore> device_scores(scores);
-    const DeviceBuffer<CudaRowScore> out(scores.size() + 2);
-    const DeviceBuffer<std::int32_t> count(
-        std::vector<std::int32_t>{static_cast<std::int32_t>(scores.size())});
-    CudaScoreArguments arguments;
-    logits.set(arguments);
-    arguments.scores = device_scores.data();
-    arguments.count = count.data();
-    arguments.max_count = static_cast<std::int32_t>(out.count());
-    arguments.sampled = device_sampled.data();
-    arguments.samples = static_cast<std::int32_t>(sampled.size());
-    arguments.out = out.data();
-    ASSERT_TRUE(is_ok(score_rows(arguments, stream)));
-
-    const std::vector<CudaRowScore> found = out.download();
-    const auto same_float = [](float a, float b) {
-      return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) ||
-             (std::isnan(a) && std::isnan(b));
-    };
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      const CudaScore& score = scores[i];
-      SCOPED_TRACE("score " + std::to_string(i) + ", row " + std::to_string(score.logits_row) +
-                   ", top " + std::to_string(score.top));
-      TokenScore own;
-      token_score(found[i], own);
-      const std::int32_t token =
-          score.token >= 0 ? score.token : sampled[static_cast<std::size_t>(score.sample)].token;
-      if (token < 0) {
-        EXPECT_TRUE(std::isnan(own.logprob));
-        continue;
-      }
-      TokenScore expected;
-      score_token(logits.row(score.logits_row), token, score.top, expected);
-      ASSERT_TRUE(same_float(own.logprob, expected.logprob))
-          << own.logprob << ", the CPU's is " << expected.logprob;
-      ASSERT_EQ(own.count, expected.count);
-      for (std::size_t j = 0; j < static_cast<std::size_t>(own.count); ++j) {
-        ASSERT_EQ(own.top[j].token, expected.top[j].token) << j;
-        ASSERT_TRUE(same_float(own.top[j].logprob, expected.top[j].logprob)) << j;
-      }
-    }
-    for (std::size_t i = scores.size(); i < found.size(); ++i) {
-      const auto poison = poison_value<CudaRowScore>();
-      EXPECT_EQ(std::memcmp(&found[i], &poison, sizeof(poison)), 0);
-    }
-    EXPECT_TRUE(out.guards_intact());
-  }
-}
-
 TEST_F(Sampling, RefusesWhatItCannotDo) {
   Rng rng(fresh_seed());
   const Stream stream;
@@ -601,10 +407,6 @@ TEST_F(Sampling, RefusesWhatItCannotDo) {
   refused([](Arguments& a) { a.sampled = nullptr; });
   refused([](Arguments& a) { a.workspace = nullptr; });
   refused([](Arguments& a) { a.workspace = static_cast<std::uint8_t*>(a.workspace) + 4; });
-  CudaScoreArguments scores;
-  logits.set(scores);
-  scores.max_count = 1;
-  EXPECT_EQ(score_rows(scores, stream).code(), StatusCode::kInvalidArgument);
 }
 
 }  // namespace
