@@ -88,7 +88,9 @@ void token_score(const CudaRowScore& row, TokenScore& score) {
   const double log_total = std::log(row.total);
   const auto logprob = [&](float x) {
     if (row.max == kInfinity) return x == row.max ? static_cast<float>(-log_total) : -kInfinity;
-    return static_cast<float>((static_cast<double>(x) - static_cast<double>(row.max)) - log_total);
+    // The device's largest logit is never -0: where the CPU has -0 - -0, here is -0 - 0.
+    const double below = (static_cast<double>(x) - static_cast<double>(row.max)) + 0.0;
+    return static_cast<float>(below - log_total);
   };
   score.logprob = logprob(row.logit);
   score.count = row.count;
