@@ -7,7 +7,10 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <random>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/half.h"
@@ -29,6 +32,14 @@ struct AttentionSizes {
 
   int heads() const { return kv_heads * group; }
 };
+
+inline constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
+
+inline std::string name_of(const AttentionSizes& sizes) {
+  return "kv bits " + std::to_string(kv_element_bits(sizes.element)) + ", kv heads " +
+         std::to_string(sizes.kv_heads) + ", group " + std::to_string(sizes.group) + ", head_dim " +
+         std::to_string(sizes.head_dim);
+}
 
 // One query: a position of a sequence, which sees the tokens up to itself.
 struct Query {
@@ -76,6 +87,26 @@ class RandomCache {
     return tables_[static_cast<std::size_t>(sequence)];
   }
   int length(int sequence) const { return lengths_[static_cast<std::size_t>(sequence)]; }
+  // Makes a token's values, or its keys, read as NaN in all heads.
+  void spoil(int sequence, int token, bool value) {
+    const auto [element, width] = std::pair(shape_.element, shape_.width);
+    const int t = token % kKvPageTokens;
+    for (int head = 0; head < sizes_.kv_heads; ++head) {
+      std::uint8_t* page = bytes_.data() + head_page_begin(table(sequence), token, head);
+      if (element != KvElement::kF16) {
+        std::memset(page + (value ? value_parameter_offset(element, width, t)
+                                  : key_parameter_offset(element, width, t)),
+                    0xFF, 4);
+        continue;
+      }
+      for (int d = 0; d < width; d += kv_word_dimensions(element)) {
+        std::memset(page + (value ? value_word_offset(element, width, t, d)
+                                  : key_word_offset(element, width, t, d)),
+                    0xFF, 8);
+      }
+    }
+    device_->upload(bytes_);
+  }
   bool unchanged() const { return device_->download() == bytes_; }
 
   // A row of K or V of one token, as it reads.
@@ -269,6 +300,12 @@ class Queries {
   std::vector<std::uint16_t> q_;
   float scale_;
 };
+
+inline std::vector<std::size_t> all_of(const Queries& queries) {
+  std::vector<std::size_t> rows(queries.count());
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  return rows;
+}
 
 // The tensors of a call over `rows` of the queries, in their order: row k of q and out is rows[k].
 class Call {

@@ -2,8 +2,6 @@
 // kernel, the company and the order.
 #include <gtest/gtest.h>
 
-#include <string>
-
 #include "fresh_seed.h"
 #include "ops_cuda/attention_harness.h"
 
@@ -12,20 +10,6 @@ namespace {
 
 // Rounding q . k to float, the probabilities to f16 and the sums to float.
 constexpr double kTolerance = 4e-3;
-
-constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
-
-std::string name_of(const AttentionSizes& sizes) {
-  return "kv bits " + std::to_string(kv_element_bits(sizes.element)) + ", kv heads " +
-         std::to_string(sizes.kv_heads) + ", group " + std::to_string(sizes.group) + ", head_dim " +
-         std::to_string(sizes.head_dim);
-}
-
-std::vector<std::size_t> all_of(const Queries& queries) {
-  std::vector<std::size_t> rows(queries.count());
-  std::iota(rows.begin(), rows.end(), std::size_t{0});
-  return rows;
-}
 
 class CudaAttention : public liquidgemm::testing::CudaTest {
  protected:
