@@ -46,9 +46,10 @@ Result<CudaDevice> open_cuda_device(int index = 0);
 enum class CudaOutput {
   kFloat16,
   kBFloat16,
+  kFloat32,
   kInt32,  // the bare sums, corrected for the offset of 128: for tests
 };
-std::string_view cuda_output_name(CudaOutput output);  // "f16", "bf16", "i32"
+std::string_view cuda_output_name(CudaOutput output);  // "f16", "bf16", "f32", "i32"
 
 struct CudaGemmDesc {
   std::int64_t n = 0;   // output channels, a multiple of 8

@@ -19,14 +19,23 @@ inline ThreadPool& test_pool() {
 inline std::int64_t output_columns(const CudaGemmDesc& desc) {
   return desc.gated && desc.output != CudaOutput::kInt32 ? desc.n / 2 : desc.n;
 }
-inline std::int64_t output_bytes(CudaOutput output) { return output == CudaOutput::kInt32 ? 4 : 2; }
+inline std::int64_t output_bytes(CudaOutput output) {
+  return output == CudaOutput::kInt32 || output == CudaOutput::kFloat32 ? 4 : 2;
+}
 
 // An element of the output as its bits, 16 or 32 of them.
 inline std::uint32_t output_bits(CudaOutput output, float value) {
-  return output == CudaOutput::kFloat16 ? float_to_f16(value) : float_to_bf16(value);
+  switch (output) {
+    case CudaOutput::kFloat16: return float_to_f16(value);
+    case CudaOutput::kBFloat16: return float_to_bf16(value);
+    default: return std::bit_cast<std::uint32_t>(value);
+  }
 }
 inline bool same_output(CudaOutput output, std::uint32_t a, std::uint32_t b) {
   if (output == CudaOutput::kInt32 || a == b) return a == b;
+  if (output == CudaOutput::kFloat32) {
+    return (a & 0x7FFFFFFF) > 0x7F800000 && (b & 0x7FFFFFFF) > 0x7F800000;
+  }
   const std::uint32_t infinity = output == CudaOutput::kFloat16 ? 0x7C00 : 0x7F80;
   return (a & 0x7FFF) > infinity && (b & 0x7FFF) > infinity;
 }
@@ -109,6 +118,7 @@ class DeviceOutput {
  private:
   std::string text(std::uint32_t bits) const {
     if (output_ == CudaOutput::kInt32) return std::to_string(static_cast<std::int32_t>(bits));
+    if (output_ == CudaOutput::kFloat32) return std::to_string(std::bit_cast<float>(bits));
     const auto half = static_cast<std::uint16_t>(bits);
     return std::to_string(output_ == CudaOutput::kFloat16 ? f16_to_float(half)
                                                           : bf16_to_float(half));

@@ -136,8 +136,9 @@ TEST_F(CudaGemm, RandomShapesAreExact) {
     const bool saturated = random() % 5 == 0;
     const Tokens tokens =
         random_tokens(random, random_m(random), layer.k(), saturated, random() % 5 == 0);
-    const CudaOutput outputs[] = {CudaOutput::kInt32, CudaOutput::kFloat16, CudaOutput::kBFloat16};
-    const CudaOutput output = outputs[random() % 3];
+    const CudaOutput outputs[] = {CudaOutput::kInt32, CudaOutput::kFloat32, CudaOutput::kFloat16,
+                                  CudaOutput::kBFloat16};
+    const CudaOutput output = outputs[random() % 4];
     const bool bias = output != CudaOutput::kInt32 && random() % 2;
     ASSERT_TRUE(check(random, layer, output, bias, tokens)) << "seed " << seed << ", case " << i;
   }
@@ -157,6 +158,7 @@ TEST_F(CudaGemm, EveryBatchSize) {
       const Tokens tokens = random_tokens(random, m, layer.k());
       ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
       ASSERT_TRUE(check(random, layer, CudaOutput::kFloat16, true, tokens));
+      ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, true, tokens));
     }
   }
 }
@@ -178,6 +180,7 @@ TEST_F(CudaGemm, LargeLayers) {
       const Tokens tokens = random_tokens(random, m, layer.k(), random() % 2);
       ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
       ASSERT_TRUE(check(random, layer, CudaOutput::kBFloat16, false, tokens));
+      ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, false, tokens));
     }
   }
 }
@@ -228,12 +231,13 @@ TEST_F(CudaGemm, NanRowsStayAlone) {
   for (std::int64_t i = 0; i < tokens.k; ++i) tokens.x8[row * tokens.ld + i] = 0;
   tokens.sum[row] = 0;
   tokens.scale[row] = std::numeric_limits<float>::quiet_NaN();
-  for (const CudaOutput output : {CudaOutput::kFloat16, CudaOutput::kBFloat16}) {
+  for (const CudaOutput output :
+       {CudaOutput::kFloat16, CudaOutput::kBFloat16, CudaOutput::kFloat32}) {
     const CudaGemmDesc desc = layer.desc(output, true);
     const auto expected = layer.expected(desc, tokens, layer.sums(tokens));
-    const std::uint32_t infinity = output == CudaOutput::kFloat16 ? 0x7C00 : 0x7F80;
+    const std::uint32_t nan = output_bits(output, std::numeric_limits<float>::quiet_NaN());
     for (std::int64_t i = 0; i < tokens.m * layer.n(); ++i) {
-      ASSERT_EQ((expected[i] & 0x7FFF) > infinity, i / layer.n() == row);
+      ASSERT_EQ(same_output(output, expected[i], nan), i / layer.n() == row);
     }
     ASSERT_TRUE(check(random, layer, output, true, tokens));
   }

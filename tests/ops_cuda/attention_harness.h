@@ -260,8 +260,9 @@ class Queries {
     return some;
   }
 
-  // What row i should be.
-  std::vector<double> expected(std::size_t i) const {
+  // What row i should be. `spread` has for each head by how much rounding each token's weight may
+  // move the row: the square root of the sum over tokens of (weight * largest value)^2.
+  std::vector<double> expected(std::size_t i, std::vector<double>& spread) const {
     const AttentionSizes& sizes = cache_.sizes();
     const auto dims = static_cast<std::size_t>(sizes.head_dim);
     const auto [sequence, position] = queries_[i];
@@ -281,15 +282,21 @@ class Queries {
         scores[t] = dot * static_cast<double>(scale_);
       }
       const double largest = *std::max_element(scores.begin(), scores.end());
-      double sum = 0;
+      double sum = 0, squares = 0;
       double* o = out.data() + static_cast<std::size_t>(head) * dims;
       for (std::size_t t = 0; t < tokens; ++t) {
         const double p = std::exp(scores[t] - largest);
         sum += p;
         cache_.read_row(sequence, static_cast<int>(t), kv_head, true, row);
-        for (std::size_t d = 0; d < dims; ++d) o[d] += p * row[d];
+        double largest_value = 0;
+        for (std::size_t d = 0; d < dims; ++d) {
+          o[d] += p * row[d];
+          largest_value = std::max(largest_value, std::fabs(row[d]));
+        }
+        squares += p * p * largest_value * largest_value;
       }
       for (std::size_t d = 0; d < dims; ++d) o[d] /= sum;
+      spread.push_back(std::sqrt(squares) / sum);
     }
     return out;
   }
@@ -424,16 +431,18 @@ inline void decode(const RandomCache& cache, const Queries& queries,
                           [](std::uint8_t byte) { return byte == 0; }));
 }
 
-// The largest distance from what row i should be, in units of the row's root mean square.
+// The largest distance from what row i should be, in units of its head's spread.
 inline double distance(const Queries& queries, std::size_t i, const std::vector<float>& row) {
-  const std::vector<double> expected = queries.expected(i);
-  double squares = 0, largest = 0;
+  std::vector<double> spread;
+  const std::vector<double> expected = queries.expected(i, spread);
+  const std::size_t head_dim = expected.size() / spread.size();
+  double largest = 0;
   for (std::size_t d = 0; d < expected.size(); ++d) {
-    squares += expected[d] * expected[d];
     const double apart = std::fabs(expected[d] - static_cast<double>(row[d]));
-    if (!(apart <= largest)) largest = apart;  // NaN counts
+    const double units = apart == 0 ? 0 : apart / spread[d / head_dim];
+    if (!(units <= largest)) largest = units;  // NaN counts
   }
-  return largest / std::sqrt(squares / static_cast<double>(expected.size()));
+  return largest;
 }
 
 }  // namespace liquidgemm::cuda::testing

@@ -5,46 +5,12 @@
 
 namespace liquidgemm::bench {
 
-Result<DeviceBuffer> DeviceBuffer::allocate(std::size_t bytes, const std::string& what) {
-  void* memory = nullptr;
-  const Status status =
-      cuda::cuda_status(cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)), "cudaMalloc");
-  if (!status.ok()) {
-    return status.with_context(what + " (" + std::to_string(bytes >> 20) + " MiB)");
-  }
-  DeviceBuffer buffer;
-  buffer.memory_ = Owned<void*, cudaFree>(memory);
-  buffer.size_ = bytes;
-  return buffer;
-}
-
-Result<Stream> make_stream() {
-  cudaStream_t stream = nullptr;
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return Stream(stream);
-}
-
-Result<Event> make_event() {
-  cudaEvent_t event = nullptr;
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event));
-  return Event(event);
-}
-
 Result<GraphExec> capture(cudaStream_t stream, int launches, const Launch& launch) {
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  Status status;
-  for (int i = 0; i < launches && status.ok(); ++i) status = launch(i, stream);
-  // A capture that was begun is ended in any case.
-  cudaGraph_t graph = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
-  const Owned<cudaGraph_t, cudaGraphDestroy> owned(graph);
-  LIQUIDGEMM_RETURN_IF_ERROR(status);
-  LIQUIDGEMM_RETURN_IF_ERROR(cuda::cuda_status(ended, "cudaStreamEndCapture"));
-  cudaGraphExec_t executable = nullptr;
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaGraphInstantiate(&executable, graph, 0));
-  GraphExec result(executable);
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaGraphUpload(executable, stream));
-  return result;
+  return cuda::capture(stream, [&] {
+    Status status;
+    for (int i = 0; i < launches && status.ok(); ++i) status = launch(i, stream);
+    return status;
+  });
 }
 
 Result<Stopwatch> Stopwatch::make() {

@@ -36,9 +36,10 @@ Status check_desc(const CudaGemmDesc& desc) {
   switch (desc.output) {
     case CudaOutput::kFloat16:
     case CudaOutput::kBFloat16:
+    case CudaOutput::kFloat32:
     case CudaOutput::kInt32: return ok_status();
   }
-  return refused("the output type", static_cast<std::int64_t>(desc.output), "f16, bf16 or i32");
+  return refused("the output type", static_cast<std::int64_t>(desc.output), "f16, bf16, f32 or i32");
 }
 
 }  // namespace cuda

@@ -145,6 +145,7 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   switch (desc.output) {
     case CudaOutput::kFloat16: p.output = OutputType::kFloat16; break;
     case CudaOutput::kBFloat16: p.output = OutputType::kBFloat16; break;
+    case CudaOutput::kFloat32: p.output = OutputType::kFloat32; break;
     case CudaOutput::kInt32: p.output = OutputType::kInt32; break;
   }
   // Weights that are read once leave the L2 to the activations, which every row tile reads.
@@ -193,7 +194,7 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8,
                                            {desc.k, p.m}, {a.ld_x}, {kBlockColumns, p.x_rows},
                                            CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
-  if (!sums) {
+  if (is_staged(p.output)) {
     LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
         encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, {width, p.m}, {a.ld_y * 2},
         {desc.gated ? kBlockRows / 2 : kBlockRows,

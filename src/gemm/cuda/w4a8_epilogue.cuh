@@ -156,15 +156,39 @@ __device__ __forceinline__ void units_outputs(const W4A8Parameters& p,
   }
 }
 
-// The bare sums of one unit, corrected, each to its channel. For tests: not coalesced.
+// The outputs of four bytes of one unit, each to its channel: floats, or the bare sums, corrected
+// (for tests). The eight lanes of one t write 32 consecutive bytes of a token.
 template <class Scales>
-__device__ __forceinline__ void write_sums(const W4A8Parameters& p, std::int64_t row, int token,
-                                           const TokenPair& tokens, const int (&sums)[4]) {
+__device__ __forceinline__ void write_words(const W4A8Parameters& p, const RowScales& rows,
+                                            std::int64_t row, int token, const TokenPair& tokens,
+                                            const int (&sums)[4]) {
+  int words[4];
+  if (p.output == OutputType::kInt32) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = tokens.corrected<Scales>(sums[i], i % 2);
+  } else {
+    float values[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      values[i] = numerics::scale_output(tokens.corrected<Scales>(sums[i], i % 2),
+                                         tokens.scale(i % 2), rows.scale[i / 2]);
+      if (p.bias != nullptr) values[i] = values[i] + rows.bias[i / 2];
+    }
+    if (p.gated) {
+      values[0] = numerics::silu(values[0]) * values[2];
+      values[1] = numerics::silu(values[1]) * values[3];
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = __float_as_int(values[i]);
+  }
+  // A gated layer's floats have the gates' channels alone.
+  const int last = p.gated && p.output != OutputType::kInt32 ? 2 : 4;
+  auto* const to = static_cast<std::int32_t*>(p.y) + token * p.ld_y;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const std::int64_t channel = source_row(row + i / 2 * 8, p.n, p.gated);
-    ptx::store_word(static_cast<std::int32_t*>(p.y) + (token + i % 2) * p.ld_y + channel,
-                    tokens.corrected<Scales>(sums[i], i % 2), channel >= 0 && token + i % 2 < p.m);
+    const int channel = static_cast<int>(source_row(row + i / 2 * 8, p.n, p.gated));
+    ptx::store_word(to + i % 2 * p.ld_y + channel, words[i],
+                    channel >= 0 && token + i % 2 < p.m && i < last);
   }
 }
 

@@ -63,21 +63,38 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   ptx::store_word(partial.flag, 0, consumer.thread == 0);
 }
 
-// The bare sums of a tile, for tests.
+// A tile's outputs of four bytes. In a loop that chooses the registers, as gated ones in write_tile.
 template <class Config, class Scales>
-__device__ __forceinline__ void write_tile_sums(const W4A8Parameters& p, const OutputOrigin& origin,
-                                                const Scales& scales,
-                                                const Consumer<Config>& consumer) {
-  const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4, t = lane % 4;
+__device__ __forceinline__ void write_tile_words(const W4A8Parameters& p,
+                                                 const OutputOrigin& origin, const Scales& scales,
+                                                 const Consumer<Config>& consumer) {
+  const int thread = ptx::opaque(origin.thread);
+  const int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+  // As many at once as the registers of three warp groups allow, or of fewer.
+  constexpr int kAtOnce = Config::kConsumers > 256 ? 1 : 4;
+  constexpr int kChunk = Config::kTokenUnits % kAtOnce == 0 ? kAtOnce : 1;
+  constexpr int kChunks = Config::kUnits / kChunk;
+#pragma unroll 1
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    const int row_block = chunk * kChunk / Config::kTokenUnits;
+    const int token = chunk * kChunk % Config::kTokenUnits * 8 + 2 * t;
+    if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+    int sums[kChunk][4];
 #pragma unroll
-  for (int u = 0; u < Config::kUnits; ++u) {
-    const int row_block = u / Config::kTokenUnits, token = u % Config::kTokenUnits * 8 + 2 * t;
-    TokenPair tokens;
-    tokens.load(scales, token);
-    int sums[4];
-    get_unit(consumer, u, sums);
+    for (int i = 0; i < kChunks; ++i) {
+      if (chunk != i) continue;
+#pragma unroll
+      for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
+    }
+    RowScales rows;
+    rows.load(p, scales, row_block * kBlockRows + warp * 16 + g);
     const int row = (origin.row_block + row_block) * kBlockRows + warp * 16 + g;
-    write_sums<Scales>(p, row, origin.token + token, tokens, sums);
+#pragma unroll
+    for (int u = 0; u < kChunk; ++u) {
+      TokenPair tokens;
+      tokens.load(scales, token + u * 8);
+      write_words<Scales>(p, rows, row, origin.token + token + u * 8, tokens, sums[u]);
+    }
   }
 }
 
@@ -110,7 +127,7 @@ template <class Config, class Scales>
 __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
                                            const Scales& scales, const Consumer<Config>& consumer,
                                            int& buffer) {
-  if (p.output == OutputType::kInt32) return write_tile_sums(p, origin, scales, consumer);
+  if (!is_staged(p.output)) return write_tile_words(p, origin, scales, consumer);
   const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4;
   const auto staged = [&] {
     const int place = consumer.row_group * kOutputBuffers + buffer;
@@ -212,12 +229,13 @@ __device__ __forceinline__ void write_units(const W4A8Parameters& p, const Outpu
   for (int u = 0; u < kRows; ++u) {
     rows[u].load(p, scales, row_block(u) * kBlockRows + warp * 16 + g);
   }
-  if (p.output == OutputType::kInt32) {
+  if (!is_staged(p.output)) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       const int row = (origin.row_block + row_block(u)) * kBlockRows + warp * 16 + g;
       if (wanted(u)) {
-        write_sums<Scales>(p, row, origin.token + token(u) + 2 * t, tokens[u], sums[u]);
+        write_words<Scales>(p, rows[u % kRows], row, origin.token + token(u) + 2 * t, tokens[u],
+                            sums[u]);
       }
     }
     return;
@@ -249,7 +267,7 @@ __device__ __forceinline__ void share_tile(const W4A8Parameters& p, const Output
   int sums[Exchange<Config>::kShare][4];
   exchange.gather(sums);
   if constexpr (Config::kDepthGroups > 1) {
-    if (p.split == 1 && p.output != OutputType::kInt32) {
+    if (p.split == 1 && is_staged(p.output)) {
       if (p.gated) {
         write_share<true>(p, origin, scales, consumer, sums, exchange.staging());
       } else {

@@ -10,8 +10,10 @@
 
 namespace liquidgemm::cuda {
 
-// What the epilogue writes.
-enum class OutputType : int { kFloat16, kBFloat16, kInt32 };
+// What the epilogue writes. Outputs of two bytes are staged for the copy engine, those of four go
+// straight from the registers.
+enum class OutputType : int { kFloat16, kBFloat16, kFloat32, kInt32 };
+LIQUIDGEMM_LAYOUT bool is_staged(OutputType type) { return type < OutputType::kFloat32; }
 
 // Division of a number by a constant of the launch, both non-negative 32-bit: a multiplication
 // instead of some thirty dependent instructions. With p = 32 + l bits of 1 / d, rounded up, and
