@@ -133,7 +133,7 @@ class DeviceBuffer {
 template <typename T>
 T poison_value() {
   T value;
-  std::memset(&value, DeviceBuffer<T>::kPoison, sizeof(value));
+  std::memset(static_cast<void*>(&value), DeviceBuffer<T>::kPoison, sizeof(value));
   return value;
 }
 

@@ -229,7 +229,7 @@ TEST_F(Int8Weights, RefusesWhatItCannotDo) {
   };
   constexpr StatusCode kInvalid = StatusCode::kInvalidArgument;
   EXPECT_EQ(code_of([](Weights& a) { a.k = 0; }), kInvalid);
-  EXPECT_EQ(code_of([](Weights& a) { a.k = 33'100; }), StatusCode::kUnsupported);
+  EXPECT_EQ(code_of([](Weights& a) { a.k = 33'153; }), StatusCode::kUnsupported);
   EXPECT_EQ(code_of([](Weights& a) { a.k = std::numeric_limits<std::int64_t>::max(); }),
             StatusCode::kUnsupported);
   EXPECT_EQ(code_of([](Weights& a) { a.n = 8; }), kInvalid);

@@ -147,8 +147,6 @@ class PageImage {
       std::uint8_t& byte = bytes_[at_ + place(d) / 8];
       const int shift = static_cast<int>(place(d) % 8);
       byte = static_cast<std::uint8_t>((byte & ~(15 << shift)) | (code + 8) << shift);
-      // What padding holds is multiplied by zeros of q or not read at all, as long as zero and
-      // scale are finite; the kernel stores code 0.
     }
   }
 

@@ -203,8 +203,10 @@ __device__ void store_head(const LaneValues& values, const HeadLanes<kLanes>& la
       const float step = __half2float(stored_step);
       const __half stored_middle = __float2half_rn(numerics::kv4_middle(low, step));
       const float middle = __half2float(stored_middle);
-      store_int4(first, values.first_d, values.first, step, middle);
-      store_int4(second, values.second_d, values.second, step, middle);
+      // Padding is code 0, as a constant row's values are.
+      const float own_step = values.real ? step : 0.0f;
+      store_int4(first, values.first_d, values.first, own_step, middle);
+      store_int4(second, values.second_d, values.second, own_step, middle);
       if (lanes.lane == 0) {
         *static_cast<std::uint32_t*>(parameters) =
             int4_parameters(__half_as_ushort(stored_step), __half_as_ushort(stored_middle));

@@ -1,0 +1,639 @@
+// Prefill attention: any number of rows of each sequence.
+//
+// A block computes one tile and one KV head. Its rows are the tile's tokens times the heads of the
+// group, token after token; each warp has sixteen of them. Page after page, from token 0 on, the
+// block
+//
+//   loads    the raw head page by one bulk copy, two pages ahead;
+//   unpacks  it into f16 fragments of the tensor cores (kv_fragments.cuh), once for all warps;
+//   adds     it to the rows of every warp that sees it, by the sequence of attention_tile.cuh.
+//
+// There are two raw pages and two of fragments: while some warps add page p, others unpack page
+// p + 1, and one barrier a page separates the rounds.
+//
+//   shared memory   fragments | fragments | raw page | raw page | (o of the splits before) of each
+//                   warp | two mbarriers
+//   fragments       K [tile of 16 tokens][k step][lane] 16 bytes
+//                   V [k step][tile of dimensions][lane] 16 bytes
+//                   parameters K [64] | V [64]
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/ptx/barrier.h"
+#include "gemm/cuda/ptx/copy.h"
+#include "ops/cuda/attention_tile.cuh"
+
+namespace liquidgemm::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kRowTiles = 2;  // of eight rows, a warp
+constexpr int kWarpRows = 8 * kRowTiles;
+constexpr int kBlockRows = kWarps * kWarpRows;
+constexpr int kFragmentBytes = 32 * 16;  // one A operand of a warp
+static_assert(kWarps >= 2 * kPageTiles && kBlockRows >= kMaxAttentionGroup);
+
+struct PrefillKernelArguments {
+  const std::uint8_t* q;
+  const std::uint8_t* pages;  // the layer's part of page 0
+  std::int64_t page_bytes;
+  const std::int32_t* block_tables;
+  std::int64_t ld_block_table;
+  float* out;
+  std::int64_t ld_out;
+  const AttentionTile* tiles;
+  int kv_heads;
+  int group;
+  int head_dim;
+  float softmax_scale;
+  bool aligned;
+};
+
+template <KvElement kElement, int kWidth>
+struct SharedLayout {
+  static constexpr int kSteps = kWidth / 16;  // of a dot product; as many tiles of dimensions
+  static constexpr int kValues = kPageTiles * kSteps * kFragmentBytes;
+  static constexpr int kKeyParameters = 2 * kValues;
+  static constexpr int kValueParameters =
+      kKeyParameters + kKvPageTokens * kv_parameter_bytes(kElement);
+  static constexpr int kFragments = kValueParameters + kKvPageTokens * kv_parameter_bytes(kElement);
+
+  static constexpr int kRaw = 2 * kFragments;
+  static constexpr int kRawBytes = kv_head_page_bytes(kElement, kWidth);
+  static constexpr int kResults = kRaw + 2 * kRawBytes;
+  static constexpr int kResultBytes = kWarpRows * kWidth * 4;  // of a warp
+  static constexpr int kBarriers = kResults + kWarps * kResultBytes;
+  static constexpr int kBytes = kBarriers + 16;
+  static_assert(kBytes <= 232448, "more than a block may have on this architecture");
+};
+
+// ---- Unpacking ---------------------------------------------------------------------------------
+
+__device__ __forceinline__ bool has_not_finite(std::uint32_t halves) {
+  return (halves & 0x7C00u) == 0x7C00u || (halves & 0x7C000000u) == 0x7C000000u;
+}
+
+__device__ __forceinline__ void store_fragment(std::uint8_t* fragments, int index, int lane,
+                                               const std::uint32_t (&a)[4]) {
+  *reinterpret_cast<uint4*>(fragments + index * kFragmentBytes + lane * 16) =
+      make_uint4(a[0], a[1], a[2], a[3]);
+}
+
+// This warp's part of a raw page, of which the first `end` tokens are known: the first four warps
+// have the k steps of V, the next four the tiles of K. Returns whether a value is not finite.
+template <KvElement kElement, int kWidth>
+__device__ __forceinline__ bool unpack(const std::uint8_t* raw, std::uint8_t* fragments, int warp,
+                                       int lane, int end) {
+  using Layout = SharedLayout<kElement, kWidth>;
+  const int g = lane / 4;
+  const int t = lane % 4;
+  bool not_finite = false;
+  if (warp < kPageTiles) {
+    using Chunk = ValueChunk<kElement, kWidth>;
+    const std::uint8_t* rows = raw + value_offset(kElement, kWidth) + warp * 16 * Chunk::kRowBytes;
+#pragma unroll
+    for (int c = 0; c < Chunk::kChunks; ++c) {
+      Chunk chunk;
+      chunk.load(rows + Chunk::offset(g, t, 0, c), rows + Chunk::offset(g, t, 1, c));
+      if constexpr (kElement == KvElement::kF16) {
+        if (end < kKvPageTokens) chunk.clear_from(end, 16 * warp + 2 * t);
+#pragma unroll
+        for (const auto& words : chunk.words) {
+#pragma unroll
+          for (const std::uint32_t word : words) not_finite |= has_not_finite(word);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < Chunk::kTiles; ++j) {
+        std::uint32_t a[4];
+        chunk.fragment(j, a);
+        store_fragment(fragments + Layout::kValues, warp * Layout::kSteps + c * Chunk::kTiles + j,
+                       lane, a);
+      }
+    }
+  } else if (warp < 2 * kPageTiles) {
+    using Chunk = KeyChunk<kElement, kWidth>;
+    const int tile = warp - kPageTiles;
+#pragma unroll
+    for (int c = 0; c < Chunk::kChunks; ++c) {
+      Chunk chunk;
+      chunk.load(raw + tile * 16 * Chunk::kRowBytes + Chunk::offset(g, t, c));
+#pragma unroll
+      for (int s = 0; s < Chunk::kSteps; ++s) {
+        std::uint32_t a[4];
+        chunk.fragment(s, a);
+        store_fragment(fragments, tile * Layout::kSteps + c * Chunk::kSteps + s, lane, a);
+      }
+    }
+  }
+  if constexpr (kElement != KvElement::kF16) {
+    const int token = warp % 2 * 32 + lane;
+    if (warp < 4) {
+      const int from = warp < 2 ? key_parameter_offset(kElement, kWidth, token)
+                                : value_parameter_offset(kElement, kWidth, token);
+      const int to = (warp < 2 ? Layout::kKeyParameters : Layout::kValueParameters) + token * 4;
+      *reinterpret_cast<std::uint32_t*>(fragments + to) =
+          *reinterpret_cast<const std::uint32_t*>(raw + from);
+    }
+  }
+  return not_finite;
+}
+
+// ---- Arithmetic --------------------------------------------------------------------------------
+
+// Sixteen rows of a warp.
+template <KvElement kElement, int kWidth>
+class WarpRows {
+ public:
+  using Layout = SharedLayout<kElement, kWidth>;
+  static constexpr int kSteps = Layout::kSteps;
+
+  // `results`: the warp's own part of shared memory.
+  __device__ __forceinline__ WarpRows(const PrefillKernelArguments& arguments,
+                                      const AttentionTile& tile, int head, int warp, int lane,
+                                      std::uint8_t* results)
+      : arguments_(arguments),
+        tile_(tile),
+        head_(head),
+        first_(warp * kWarpRows),
+        last_row_(tile.rows * arguments.group - 1),
+        lane_(lane),
+        g_(lane / 4),
+        t_(lane % 4),
+        results_(reinterpret_cast<float2*>(results) + lane) {
+    first_position_ = position(first_);
+    last_position_ = position(first_ + kWarpRows - 1);
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      end_[n][0] = position(row_of(n, 0)) + 1;
+      end_[n][1] = position(row_of(n, 1)) + 1;
+    }
+    start_split();
+  }
+
+  __device__ __forceinline__ bool any() const { return first_ <= last_row_; }
+  __device__ __forceinline__ int last_position() const { return last_position_; }
+
+  // Rows past the tile's repeat its last.
+  __device__ __forceinline__ void load_queries() {
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      const int row = min(first_ + 8 * n + g_, last_row_);
+      const int token = row / arguments_.group;
+      const std::int64_t vector =
+          ((std::int64_t{tile_.first_row} + token) * arguments_.kv_heads + head_) *
+              arguments_.group +
+          row % arguments_.group;
+      const std::uint8_t* from = arguments_.q + vector * (kWidth * 2);
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s) {
+        const uint2 four =
+            *reinterpret_cast<const uint2*>(from + key_dimension<kElement, kWidth>(s, t_) * 2);
+        q_[s][n][0] = four.x;
+        q_[s][n][1] = four.y;
+      }
+    }
+    if constexpr (kElement == KvElement::kInt4) sum_queries<kWidth, kRowTiles>(q_, q_sum_);
+  }
+
+  // Adds the page of the tokens from `begin` on, which one row at least sees.
+  __device__ __forceinline__ void add(const std::uint8_t* fragments, int begin, bool not_finite) {
+    if (first_position_ < begin + kKvPageTokens - 1) {
+      add_masked<true>(fragments, begin, not_finite);
+    } else {
+      add_masked<false>(fragments, begin, false);
+    }
+    const int next = begin + kKvPageTokens;
+    if (next > last_position_) {
+      end_of_split<true>(begin / numerics::kAttentionSplit);
+    } else if (next % numerics::kAttentionSplit == 0) {
+      end_of_split<false>(begin / numerics::kAttentionSplit);
+    }
+  }
+
+ private:
+  using State = SplitState<kRowTiles, false>;
+
+  // A lane's row c of tile n.
+  __device__ __forceinline__ int row_of(int n, int c) const { return first_ + 8 * n + 2 * t_ + c; }
+  __device__ __forceinline__ int position(int row) const {
+    return tile_.first_position + min(row, last_row_) / arguments_.group;
+  }
+
+  __device__ __forceinline__ void start_split() {
+    state_.start();
+#pragma unroll
+    for (int j = 0; j < kSteps; ++j) {
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) o_[j][n][r] = 0.0f;
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void load_fragment(const std::uint8_t* from, int index,
+                                                       std::uint32_t (&a)[4]) {
+    detail::load_words(from + index * kFragmentBytes, a);
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void add_masked(const std::uint8_t* fragments, int begin,
+                                             bool not_finite) {
+    const std::uint8_t* own = fragments + lane_ * 16;
+    PageScores<kRowTiles> scores;
+    dots(own, scores);
+    int visible[kRowTiles][2];
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      visible[n][0] = end_[n][0] - begin;
+      visible[n][1] = end_[n][1] - begin;
+    }
+    scale_dots<kElement, kRowTiles, kMasked>(
+        scores, reinterpret_cast<const std::uint32_t*>(fragments + Layout::kKeyParameters), g_,
+        arguments_.softmax_scale, q_sum_, visible);
+    const State before = state_;
+    PerRow<kRowTiles> factor;
+    PageProbabilities<kRowTiles> probabilities;
+    page_softmax<kElement, kRowTiles, false, kMasked>(
+        scores, reinterpret_cast<const std::uint32_t*>(fragments + Layout::kValueParameters), g_,
+        visible, state_, factor, probabilities);
+    if constexpr (kMasked) keep_unseeing(visible, before, factor);
+    rescale<kWidth, kRowTiles>(o_, factor);
+    const std::uint8_t* values = own + Layout::kValues;
+    if constexpr (!kMasked) {
+      add_values(values, probabilities);
+    } else if (kElement == KvElement::kF16 && not_finite) {
+      add_values_row_by_row(values, begin, probabilities);
+    } else {
+      add_values_where_seen(values, visible, probabilities);
+    }
+  }
+
+  // The products of all eight tiles of (tokens, rows) take turns: none waits for its own last one.
+  __device__ __forceinline__ void dots(const std::uint8_t* keys,
+                                       PageScores<kRowTiles>& scores) const {
+#pragma unroll
+    for (int i = 0; i < kPageTiles; ++i) {
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) scores[i][n][r] = 0.0f;
+      }
+    }
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+      for (int i = 0; i < kPageTiles; ++i) {
+        std::uint32_t a[4];
+        load_fragment(keys, i * kSteps + s, a);
+#pragma unroll
+        for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(scores[i][n], a, q_[s][n]);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void add_values(const std::uint8_t* values,
+                                             const PageProbabilities<kRowTiles>& probabilities) {
+#pragma unroll
+    for (int u = 0; u < kPageTiles; ++u) {
+#pragma unroll
+      for (int j = 0; j < kSteps; ++j) {
+        std::uint32_t a[4];
+        load_fragment(values, u * kSteps + j, a);
+#pragma unroll
+        for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(o_[j][n], a, probabilities[u][n]);
+      }
+    }
+  }
+
+  // A row that sees nothing of the page stays as it was, to the last bit.
+  __device__ __forceinline__ void keep_unseeing(const int (&visible)[kRowTiles][2],
+                                                const State& before, PerRow<kRowTiles>& factor) {
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        if (visible[n][c] > 0) continue;
+        state_.m[n][c] = before.m[n][c];
+        state_.l[n][c] = before.l[n][c];
+        state_.z[n][c] = before.z[n][c];
+        state_.exponent[2 * n + c] = before.exponent[2 * n + c];
+        factor[n][c] = 1.0f;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void add_values_where_seen(
+      const std::uint8_t* values, const int (&visible)[kRowTiles][2],
+      const PageProbabilities<kRowTiles>& probabilities) {
+#pragma unroll
+    for (int j = 0; j < kSteps; ++j) {
+      float sum[kRowTiles][4];
+      copy(o_[j], sum);
+#pragma unroll
+      for (int u = 0; u < kPageTiles; ++u) {
+        std::uint32_t a[4];
+        load_fragment(values, u * kSteps + j, a);
+#pragma unroll
+        for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(sum[n], a, probabilities[u][n]);
+      }
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+          if (visible[n][r % 2] > 0) o_[j][n][r] = sum[n][r];
+        }
+      }
+    }
+  }
+
+  // The same where the page has values that are not finite, of which rows before must see nothing:
+  // 0 * NaN is NaN. For each row anew, with zeros for the tokens behind its position.
+  __device__ __forceinline__ void add_values_row_by_row(
+      const std::uint8_t* values, int begin, const PageProbabilities<kRowTiles>& probabilities) {
+#pragma unroll
+    for (int j = 0; j < kSteps; ++j) {
+      float result[kRowTiles][4];
+      copy(o_[j], result);
+#pragma unroll 1
+      for (int row = 0; row < kWarpRows; ++row) {
+        const int end = position(first_ + row) + 1 - begin;
+        if (end <= 0) continue;
+        float sum[kRowTiles][4];
+        copy(o_[j], sum);
+#pragma unroll
+        for (int u = 0; u < kPageTiles; ++u) {
+          std::uint32_t a[4];
+          load_fragment(values, u * kSteps + j, a);
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            const int token = 16 * u + 8 * (k / 2) + 2 * t_;
+            if (token >= end) a[k] = 0;
+            if (token + 1 >= end) a[k] &= 0xFFFFu;
+          }
+#pragma unroll
+          for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(sum[n], a, probabilities[u][n]);
+        }
+#pragma unroll
+        for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+          for (int r = 0; r < 4; ++r) {
+            if (8 * n + 2 * t_ + r % 2 == row) result[n][r] = sum[n][r];
+          }
+        }
+      }
+      copy(result, o_[j]);
+    }
+  }
+
+  static __device__ __forceinline__ void copy(const float (&from)[kRowTiles][4],
+                                              float (&to)[kRowTiles][4]) {
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) to[n][r] = from[n][r];
+    }
+  }
+
+  // Combines the split with those before, whose o is in shared memory.
+  template <bool kLast>
+  __device__ __forceinline__ void end_of_split(int split) {
+    end_split<kElement, kWidth, kRowTiles, false>(state_, o_);
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        // [tile of dimensions][tile of rows][c][lane]
+        float2* results = results_ + (2 * n + c) * 32;
+        constexpr int kNext = kRowTiles * 2 * 32;
+        Outputs<kWidth, kRowTiles> o_all;
+        if (split == 0) {
+          m_all_[n][c] = state_.m[n][c];
+          l_all_[n][c] = state_.l[n][c];
+#pragma unroll
+          for (int j = 0; j < kSteps; ++j) {
+            o_all[j][n][c] = o_[j][n][c];
+            o_all[j][n][2 + c] = o_[j][n][2 + c];
+          }
+        } else {
+#pragma unroll
+          for (int j = 0; j < kSteps; ++j) {
+            const float2 two = results[j * kNext];
+            o_all[j][n][c] = two.x;
+            o_all[j][n][2 + c] = two.y;
+          }
+          if (end_[n][c] > split * numerics::kAttentionSplit) {
+            combine_row<kWidth, kRowTiles>(n, c, m_all_, l_all_, o_all, state_.m[n][c],
+                                           state_.l[n][c],
+                                           [&](int j, int r) { return o_[j][n][r]; });
+          }
+        }
+        if constexpr (kLast) {
+          write(n, c, o_all);
+        } else {
+#pragma unroll
+          for (int j = 0; j < kSteps; ++j) {
+            results[j * kNext] = make_float2(o_all[j][n][c], o_all[j][n][2 + c]);
+          }
+        }
+      }
+    }
+    if constexpr (!kLast) start_split();
+  }
+
+  __device__ __forceinline__ void write(int n, int c,
+                                        const Outputs<kWidth, kRowTiles>& o_all) const {
+    const int row = row_of(n, c);
+    if (row > last_row_) return;
+    const int head = head_ * arguments_.group + row % arguments_.group;
+    const std::int64_t out_row = std::int64_t{tile_.first_row} + row / arguments_.group;
+    write_row<kWidth, kRowTiles>(
+        o_all, l_all_, n, c, g_,
+        arguments_.out + out_row * arguments_.ld_out + std::int64_t{head} * arguments_.head_dim,
+        arguments_.head_dim, arguments_.aligned);
+  }
+
+  const PrefillKernelArguments& arguments_;
+  const AttentionTile& tile_;
+  const int head_, first_, last_row_, lane_, g_, t_;
+  float2* const results_;
+  int first_position_, last_position_;  // of the warp's rows
+  int end_[kRowTiles][2];               // tokens that each row sees
+  Queries<kWidth, kRowTiles> q_;
+  PerRow<kRowTiles> q_sum_;
+  State state_;
+  Outputs<kWidth, kRowTiles> o_;
+  PerRow<kRowTiles> m_all_, l_all_;
+};
+
+// ---- The kernel --------------------------------------------------------------------------------
+
+// Loads a tile's raw pages one after the other. The first warp calls it.
+template <KvElement kElement, int kWidth>
+class Loader {
+ public:
+  using Layout = SharedLayout<kElement, kWidth>;
+
+  __device__ __forceinline__ Loader(const std::uint8_t* head_pages, std::int64_t page_bytes,
+                                    const std::int32_t* table, int pages, std::uint32_t raw,
+                                    std::uint32_t barriers)
+      : head_pages_(head_pages),
+        page_bytes_(page_bytes),
+        table_(table),
+        pages_(pages),
+        raw_(raw),
+        barriers_(barriers),
+        id_(table[0]) {}
+
+  __device__ __forceinline__ void load_next() {
+    if (page_ >= pages_) return;
+    const auto place = static_cast<std::uint32_t>(page_ % 2);
+    const std::uint32_t barrier = barriers_ + place * 8;
+    ptx::mbarrier_expect_bytes(barrier, Layout::kRawBytes);
+    ptx::copy_bulk(raw_ + place * Layout::kRawBytes, head_pages_ + id_ * page_bytes_,
+                   Layout::kRawBytes, barrier, ptx::kEvictNormal);
+    ++page_;
+    if (page_ < pages_) id_ = table_[page_];
+  }
+
+ private:
+  const std::uint8_t* const head_pages_;
+  const std::int64_t page_bytes_;
+  const std::int32_t* const table_;
+  const int pages_;
+  const std::uint32_t raw_, barriers_;
+  int page_ = 0;
+  std::int32_t id_;  // of page_, read ahead
+};
+
+template <KvElement kElement, int kWidth>
+__global__ __launch_bounds__((kWarps * 32), 1) void prefill_kernel(
+    const __grid_constant__ PrefillKernelArguments arguments) {
+  using Layout = SharedLayout<kElement, kWidth>;
+  extern __shared__ __align__(128) std::uint8_t shared[];
+  const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x / 32), 0);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const auto block = static_cast<int>(blockIdx.x);
+  const AttentionTile tile = arguments.tiles[block / arguments.kv_heads];
+  const int head = block % arguments.kv_heads;
+  const int tokens = tile.first_position + tile.rows;  // that the last row sees
+  const int pages = (tokens + kKvPageTokens - 1) / kKvPageTokens;
+
+  const std::uint32_t shared_begin = ptx::shared_address(shared);
+  const std::uint32_t barriers = shared_begin + Layout::kBarriers;
+  Loader<kElement, kWidth> loader(arguments.pages + std::int64_t{head} * Layout::kRawBytes,
+                                  arguments.page_bytes,
+                                  arguments.block_tables + tile.slot * arguments.ld_block_table,
+                                  pages, shared_begin + Layout::kRaw, barriers);
+  if (warp == 0) {
+    ptx::mbarrier_init(barriers, 1);
+    ptx::mbarrier_init(barriers + 8, 1);
+    ptx::mbarrier_init_fence();
+    loader.load_next();
+    loader.load_next();
+  }
+  __syncthreads();
+
+  // Unpacks a page. Whether its values may be added without a look at each row's position.
+  const auto unpack_page = [&](int page) {
+    const int place = page % 2;
+    ptx::mbarrier_wait(barriers + static_cast<std::uint32_t>(place * 8),
+                       static_cast<std::uint32_t>(page / 2 % 2));
+    return unpack<kElement, kWidth>(shared + Layout::kRaw + place * Layout::kRawBytes,
+                                    shared + place * Layout::kFragments, warp, lane,
+                                    min(tokens - page * kKvPageTokens, kKvPageTokens));
+  };
+  // The barrier between two rounds. Only f16 can hold what is not finite.
+  const auto end_round = [&](bool not_finite) {
+    if constexpr (kElement == KvElement::kF16) return __syncthreads_or(not_finite) != 0;
+    __syncthreads();
+    return false;
+  };
+
+  WarpRows<kElement, kWidth> rows(arguments, tile, head, warp, lane,
+                                  shared + Layout::kResults + warp * Layout::kResultBytes);
+  rows.load_queries();
+  bool not_finite = end_round(unpack_page(0));
+  if (warp == 0) loader.load_next();
+#pragma unroll 1
+  for (int page = 0; page < pages; ++page) {
+    const bool next_not_finite = page + 1 < pages && unpack_page(page + 1);
+    const int begin = page * kKvPageTokens;
+    if (rows.any() && begin <= rows.last_position()) {
+      rows.add(shared + page % 2 * Layout::kFragments, begin, not_finite);
+    }
+    not_finite = end_round(next_not_finite);
+    if (warp == 0) loader.load_next();
+  }
+}
+
+// ---- Launching ---------------------------------------------------------------------------------
+
+using PrefillKernel = void (*)(PrefillKernelArguments);
+
+struct PrefillLaunch {
+  PrefillKernel kernel;
+  int shared_bytes;
+};
+
+template <KvElement kElement, int kWidth>
+Result<PrefillLaunch> prefill_launch() {
+  constexpr int kBytes = SharedLayout<kElement, kWidth>::kBytes;
+  // Once; remembers a failure too.
+  static const Status opted_in =
+      cuda_status(cudaFuncSetAttribute(prefill_kernel<kElement, kWidth>,
+                                       cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+                  "cudaFuncSetAttribute(prefill attention)");
+  LIQUIDGEMM_RETURN_IF_ERROR(opted_in);
+  return PrefillLaunch{prefill_kernel<kElement, kWidth>, kBytes};
+}
+
+template <KvElement kElement>
+Result<PrefillLaunch> prefill_launch(int width) {
+  return width == 64 ? prefill_launch<kElement, 64>() : prefill_launch<kElement, 128>();
+}
+
+Result<PrefillLaunch> prefill_launch(KvElement element, int width) {
+  switch (element) {
+    case KvElement::kF16: return prefill_launch<KvElement::kF16>(width);
+    case KvElement::kInt8: return prefill_launch<KvElement::kInt8>(width);
+    case KvElement::kInt4: break;
+  }
+  return prefill_launch<KvElement::kInt4>(width);
+}
+
+}  // namespace
+
+int prefill_tile_tokens(int heads, int kv_heads) { return kBlockRows / (heads / kv_heads); }
+
+Status prefill_attention(const PrefillAttention& arguments, CudaStream stream) {
+  const AttentionTensors& tensors = arguments.tensors;
+  const KvPageShape& shape = tensors.shape;
+  LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
+  if (arguments.tile_count == 0) return ok_status();
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const PrefillLaunch launch,
+                              prefill_launch(shape.element, shape.width));
+  PrefillKernelArguments kernel{};
+  kernel.q = static_cast<const std::uint8_t*>(tensors.q);
+  kernel.pages = tensors.pages + kv_head_page_offset(shape, tensors.layer, 0);
+  kernel.page_bytes = kv_page_bytes(shape);
+  kernel.block_tables = tensors.block_tables;
+  kernel.ld_block_table = tensors.ld_block_table;
+  kernel.out = tensors.out;
+  kernel.ld_out = tensors.ld_out;
+  kernel.tiles = arguments.tiles;
+  kernel.kv_heads = shape.kv_heads;
+  kernel.group = tensors.heads / shape.kv_heads;
+  kernel.head_dim = tensors.head_dim;
+  kernel.softmax_scale = tensors.softmax_scale;
+  kernel.aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
+                   reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0;
+  launch.kernel<<<static_cast<unsigned>(arguments.tile_count * shape.kv_heads), kWarps * 32,
+                  static_cast<std::size_t>(launch.shared_bytes), stream>>>(kernel);
+  return launch_status("prefill attention");
+}
+
+}  // namespace liquidgemm::cuda
