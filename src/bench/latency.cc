@@ -167,11 +167,11 @@ Result<LatencyRow> measure_latency(Backend& backend, const LatencyCell& cell,
     row.step_bytes =
         static_cast<double>(backend.weight_bytes()) + row.context_tokens * kv_token_bytes;
     if (options.ceilings) {
-      row.floor = step_floor(backend.graph(),
-                             {.batch = cell.batch,
-                              .context_tokens = row.context_tokens,
-                              .kv_token_bytes = kv_token_bytes},
-                             *options.ceilings);
+      const StepLoad load{.batch = cell.batch,
+                          .context_tokens = row.context_tokens,
+                          .kv_token_bytes = kv_token_bytes};
+      row.floor = step_floor(backend.graph(), load, *options.ceilings);
+      row.step_bytes = step_bytes(backend.graph(), load);
     }
     advance();
   }

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "bench/step_floor.h"
+
 namespace liquidgemm::bench {
 namespace {
 
@@ -19,6 +21,17 @@ std::optional<PaperFigure> paper_figure(std::string_view preset, std::int64_t ba
     if (figure.preset == preset && figure.batch == batch) return figure;
   }
   return std::nullopt;
+}
+
+std::optional<PaperComparison> compare_with_paper(const ModelGraph& graph, std::string_view preset,
+                                                  std::int64_t batch) {
+  const auto figure = paper_figure(preset, batch);
+  if (!figure) return std::nullopt;
+  const auto requests = static_cast<double>(batch);
+  const StepLoad load{.batch = batch,
+                      .context_tokens = requests * (kPaperInput + 0.5 * kPaperOutput),
+                      .kv_token_bytes = int8_kv_token_bytes(graph.config)};
+  return PaperComparison{*figure, requests / floor_seconds(step_floor(graph, load, kH800))};
 }
 
 }  // namespace liquidgemm::bench

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "bench/goal_shapes.h"
+#include "model/graph.h"
 
 namespace liquidgemm::bench {
 
@@ -25,5 +26,14 @@ std::optional<PaperFigure> paper_figure(std::string_view preset, std::int64_t ba
 
 // An H800's data sheet: no ceiling of it was measured.
 inline constexpr Ceilings kH800{3.35e12, 1979e12};
+
+// The figure, and what a decode step of this model and batch cannot beat on an H800 at the mean
+// context: with INT8 keys and values and this graph's weights.
+struct PaperComparison {
+  PaperFigure figure;
+  double floor_tokens_per_second = 0.0;
+};
+std::optional<PaperComparison> compare_with_paper(const ModelGraph& graph, std::string_view preset,
+                                                  std::int64_t batch);
 
 }  // namespace liquidgemm::bench

@@ -1,6 +1,7 @@
 #include "bench/step_floor.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "bench/model_cost.h"
@@ -12,9 +13,8 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
   OperationSeconds floor{};
   const ModelConfig& config = graph.config;
   const auto add = [&](Operation kind, double bytes, double operations) {
-    floor[static_cast<std::size_t>(kind)] +=
-        std::max(bytes / ceilings.read_bytes_per_second,
-                 operations / ceilings.int8_operations_per_second);
+    floor[static_cast<std::size_t>(kind)] += std::max(
+        bytes / ceilings.read_bytes_per_second, operations / ceilings.int8_operations_per_second);
   };
   const auto operations = [&](std::int64_t n, std::int64_t k) {
     return 2.0 * static_cast<double>(load.batch) * static_cast<double>(n) * static_cast<double>(k);
@@ -44,6 +44,11 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
 
 double floor_seconds(const OperationSeconds& floor) {
   return std::accumulate(floor.begin(), floor.end(), 0.0);
+}
+
+double step_bytes(const ModelGraph& graph, const StepLoad& load) {
+  // A byte a second, operations for nothing.
+  return floor_seconds(step_floor(graph, load, {1.0, std::numeric_limits<double>::infinity()}));
 }
 
 double int8_kv_token_bytes(const ModelConfig& config) {

@@ -24,6 +24,8 @@ struct StepLoad {
 OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
                             const Ceilings& ceilings);
 double floor_seconds(const OperationSeconds& floor);
+// Of the weights, keys and values alone.
+double step_bytes(const ModelGraph& graph, const StepLoad& load);
 
 // What an INT8 cache with one scale a channel, as in the paper, takes for a token.
 double int8_kv_token_bytes(const ModelConfig& config);
