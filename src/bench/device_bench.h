@@ -22,6 +22,9 @@ struct DeviceFigure {
 // Only what floors need: device memory and INT8 wgmma. Well under a second.
 Result<Ceilings> measure_ceilings(const CudaDevice& device);
 
+// NVIDIA's number for the driver ("580.159.04"), or what it knows of CUDA where that is not known.
+std::string driver_name(const CudaDevice& device);
+
 // Everything `liquid bench device` prints. `step` is called before each of kDeviceMeasurements.
 inline constexpr int kDeviceMeasurements = 18;
 Result<std::vector<DeviceFigure>> measure_device(

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "bench/model_cost.h"
 #include "bench/random_prompt.h"
+#include "bench/step_floor.h"
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm::bench {
@@ -161,8 +162,17 @@ Result<LatencyRow> measure_latency(Backend& backend, const LatencyCell& cell,
         (batch * static_cast<double>(cell.input_len) + early) * operations.token +
         (batch + early) * operations.logits;
     row.step_operations = batch * (operations.token + operations.logits);
-    row.step_bytes = static_cast<double>(backend.weight_bytes()) +
-                     run.context_tokens() * static_cast<double>(backend.page_bytes()) / kPageTokens;
+    const double kv_token_bytes = static_cast<double>(backend.page_bytes()) / kPageTokens;
+    row.context_tokens = run.context_tokens();
+    row.step_bytes =
+        static_cast<double>(backend.weight_bytes()) + row.context_tokens * kv_token_bytes;
+    if (options.ceilings) {
+      const StepLoad load{.batch = cell.batch,
+                          .context_tokens = row.context_tokens,
+                          .kv_token_bytes = kv_token_bytes};
+      row.floor = step_floor(backend.graph(), load, *options.ceilings);
+      row.step_bytes = step_bytes(backend.graph(), load);
+    }
     advance();
   }
   row.iterations = static_cast<int>(prompt_times.size());
@@ -175,6 +185,7 @@ Result<LatencyRow> measure_latency(Backend& backend, const LatencyCell& cell,
     LatencyRun run(timed, cell, options.seed, interrupt);
     Breakdown& breakdown = row.breakdown.emplace();
     LIQUIDGEMM_RETURN_IF_ERROR(run.prompt());
+    breakdown.device_clock = timed.device_clock();
     breakdown.prompt = timed.seconds();
     breakdown.prompt_seconds = run.prompt_seconds();
     timed.reset();

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 
+#include "bench/goal_shapes.h"
 #include "bench/timed_backend.h"
 #include "engine/engine.h"
 #include "liquidgemm/status.h"
@@ -26,8 +27,7 @@ struct LatencyCell {
 
 // Tokens of one sequence, and KV pages, that a cell needs of a backend with so many rows a step.
 std::int64_t longest_sequence(const LatencyCell& cell, std::int64_t max_rows);
-// The largest batch for it: half of the rows are left to prompts.
-inline constexpr std::int64_t kMostBatch = 128;
+inline constexpr std::int64_t kMostBatch = 1024;
 
 // One repetition, a phase at a time.
 class LatencyRun {
@@ -67,6 +67,8 @@ struct LatencyOptions {
   // one always runs. 0: all repetitions.
   double budget_seconds = 0.0;
   bool breakdown = false;  // one repetition more, in which operations are timed
+  // Of the GPU that the model is on: rows then have a floor.
+  std::optional<Ceilings> ceilings;
   std::uint64_t seed = 0;
 };
 
@@ -76,6 +78,7 @@ struct Breakdown {
   OperationSeconds step{};
   double prompt_seconds = 0.0;  // whole: with what the engine does between the operations
   double step_seconds = 0.0;
+  bool device_clock = false;  // the operations were timed by the device
 };
 
 struct LatencyRow {
@@ -88,6 +91,8 @@ struct LatencyRow {
   double prompt_operations = 0.0;  // of the linear layers in the prompt phase
   double step_operations = 0.0;
   double step_bytes = 0.0;  // packed weights, keys and values that a step reads
+  double context_tokens = 0.0;            // of all requests, on average over the steps
+  std::optional<OperationSeconds> floor;  // of a step, on a GPU
   std::optional<Breakdown> breakdown;
 
   double prompt_tokens_per_second() const;

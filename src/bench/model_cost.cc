@@ -34,18 +34,23 @@ ModelOperations model_operations(const ModelConfig& config) {
   return operations;
 }
 
+double matrix_bytes(const ModelConfig& config, const std::string& module, std::int64_t n,
+                    std::int64_t k) {
+  const double scales = 4.0 * static_cast<double>(n);
+  if (config.quantization) {
+    const auto stored = config.quantization->layers.find(module);
+    if (stored != config.quantization->layers.end() &&
+        stored->second.scheme == WeightScheme::kLiquid4) {
+      const std::int64_t group = stored->second.group_size;
+      return 0.5 * product(n, k) + 2.0 * product(n, (k + group - 1) / group) + scales;
+    }
+  }
+  return product(n, k) + scales;
+}
+
 double model_bytes(const ModelConfig& config, const BackendLimits& limits) {
   const auto matrix = [&](const LinearName& linear) {
-    const double weights = product(linear.n, linear.k);
-    const double scales = 4.0 * static_cast<double>(linear.n);
-    if (config.quantization) {
-      const auto stored = config.quantization->layers.find(linear.module);
-      if (stored != config.quantization->layers.end() &&
-          stored->second.scheme == WeightScheme::kLiquid4) {
-        return weights * (0.5 + 2.0 / stored->second.group_size) + scales;
-      }
-    }
-    return weights + scales;
+    return matrix_bytes(config, linear.module, linear.n, linear.k);
   };
   double bytes = 0.0;
   double largest = 0.0;

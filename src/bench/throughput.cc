@@ -64,6 +64,23 @@ Result<std::int64_t> prompts_for(double seconds, Backend& backend, const Through
   return static_cast<std::int64_t>(std::clamp(seconds / request, 2.0, static_cast<double>(kMost)));
 }
 
+Status run_every_batch(Backend& backend, const ThroughputCell& cell,
+                       const std::atomic<bool>& interrupt) {
+  // All begin together; they end one by one.
+  constexpr std::int64_t kInput = 8, kOutput = 64;
+  ThroughputCell short_cell = cell;
+  short_cell.prompts = cell.max_sequences;
+  short_cell.prefix_len = 0;
+  short_cell.input_len = std::min(cell.input_len, kInput);
+  short_cell.output_len = std::min(cell.output_len, kOutput);
+  short_cell.range_ratio = 0.0;
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      measure_throughput(backend, short_cell, interrupt, [](std::int64_t) {}).status());
+  short_cell.output_len = std::max<std::int64_t>(1, short_cell.output_len / 2);
+  short_cell.range_ratio = 0.99;
+  return measure_throughput(backend, short_cell, interrupt, [](std::int64_t) {}).status();
+}
+
 Result<ThroughputRow> measure_throughput(Backend& backend, const ThroughputCell& cell,
                                          const std::atomic<bool>& interrupt,
                                          const std::function<void(std::int64_t)>& advance) {

@@ -60,6 +60,12 @@ inline constexpr std::int64_t kTrialTokens = 5;
 Result<std::int64_t> prompts_for(double seconds, Backend& backend, const ThroughputCell& cell,
                                  const std::atomic<bool>& interrupt);
 
+// Runs requests of other lengths, so that steps of every size up to the cell's most at once have
+// run before anything is measured: a GPU loads and records what such a step needs when it comes
+// first.
+Status run_every_batch(Backend& backend, const ThroughputCell& cell,
+                       const std::atomic<bool>& interrupt);
+
 // Greedy, to the wanted length: no token ends an answer. `advance` is called with the requests that
 // are done.
 Result<ThroughputRow> measure_throughput(Backend& backend, const ThroughputCell& cell,

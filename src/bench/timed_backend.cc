@@ -37,18 +37,23 @@ TimedBackend::TimedBackend(Backend& inner) : inner_(inner) { graph_ = &inner.gra
 
 template <typename Body>
 auto TimedBackend::time(Operation operation, const Body& body) {
-  struct Timer {
-    double& total;
-    std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
-    ~Timer() {
-      total += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  using Clock = std::chrono::steady_clock;
+  // At the end of the operation, whatever it returns.
+  struct End {
+    TimedBackend& timed;
+    Operation operation;
+    Clock::time_point begin = Clock::now();
+    ~End() {
+      if (timed.device_clock_) {
+        timed.marked_.push_back(operation);
+        timed.inner_.mark(timed.marked_.size());
+        return;
+      }
+      timed.inner_.wait();
+      timed.seconds_[static_cast<std::size_t>(operation)] +=
+          std::chrono::duration<double>(Clock::now() - begin).count();
     }
-  } const timer{seconds_[static_cast<std::size_t>(operation)]};
-  // A device that runs on by itself is waited for, with the timer still on.
-  struct Wait {
-    Backend& inner;
-    ~Wait() { inner.wait(); }
-  } const wait{inner_};
+  } const end{*this, operation};
   return body();
 }
 
@@ -57,6 +62,8 @@ Status TimedBackend::plan(const ModelGraph&, WeightLoader&, const BackendLimits&
 }
 
 void TimedBackend::begin(const StepInput& input) {
+  marked_.clear();
+  device_clock_ = inner_.mark(0);
   time(Operation::kEmbed, [&] { inner_.begin(input); });
 }
 
@@ -108,6 +115,14 @@ void TimedBackend::sample() {
 
 void TimedBackend::score() {
   time(Operation::kSample, [&] { inner_.score(); });
+}
+
+Status TimedBackend::finish() {
+  const Status status = inner_.finish();
+  for (std::size_t i = 0; status.ok() && i < marked_.size(); ++i) {
+    seconds_[static_cast<std::size_t>(marked_[i])] += inner_.seconds_between(i, i + 1);
+  }
+  return status;
 }
 
 }  // namespace liquidgemm::bench

@@ -1,9 +1,14 @@
 // A backend that runs another one's operations and adds up what each kind of them takes: where the
 // time of a step goes. A backend without it around itself is timed by nothing.
+//
+// A device with a clock of its own (Backend::mark) runs on while it is timed: what lies between two
+// operations' ends counts as the second one's. Any other backend is waited for after each
+// operation.
 #pragma once
 
 #include <array>
 #include <string_view>
+#include <vector>
 
 #include "model/backend.h"
 
@@ -36,6 +41,7 @@ class TimedBackend final : public Backend {
 
   const OperationSeconds& seconds() const { return seconds_; }
   void reset() { seconds_ = {}; }
+  bool device_clock() const { return device_clock_; }  // of the last step
 
   Status plan(const ModelGraph& graph, WeightLoader& weights, const BackendLimits& limits) override;
   std::span<const float> logits(std::int64_t row) const override { return inner_.logits(row); }
@@ -60,7 +66,7 @@ class TimedBackend final : public Backend {
   void lm_head(const LinearInput& input) override;
   void sample() override;
   void score() override;
-  Status finish() override { return inner_.finish(); }
+  Status finish() override;
   void wait() override { inner_.wait(); }
 
  private:
@@ -69,6 +75,8 @@ class TimedBackend final : public Backend {
 
   Backend& inner_;
   OperationSeconds seconds_{};
+  bool device_clock_ = false;
+  std::vector<Operation> marked_;  // of the step at hand: the operation before mark i + 1
 };
 
 }  // namespace liquidgemm::bench

@@ -15,6 +15,8 @@ Status no_cuda() {
 
 Result<Ceilings> measure_ceilings(const CudaDevice&) { return no_cuda(); }
 
+std::string driver_name(const CudaDevice&) { return ""; }
+
 Result<std::vector<DeviceFigure>> measure_device(const CudaDevice&,
                                                  const std::function<Status(const std::string&)>&) {
   return no_cuda();

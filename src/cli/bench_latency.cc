@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "base/status_macros.h"
 #include "bench/cpu/run_probes.h"
+#include "bench/device_bench.h"
 #include "cli/bench.h"
 #include "cli/bench_latency_report.h"
 #include "cli/bench_records.h"
@@ -28,7 +29,8 @@ struct Options {
   std::vector<std::int64_t> input_lens;
   std::vector<std::int64_t> batches;
   std::int64_t output_len = 64;
-  int iterations = 0;  // 0: as many as fit
+  int iterations = 0;    // 0: as many as fit
+  std::string protocol;  // "decode": the paper's lengths, once
   bool breakdown = false;
   bool full = false;
 };
@@ -53,11 +55,27 @@ std::vector<bench::LatencyCell> cells_of(const Options& options) {
   return cells;
 }
 
+constexpr const char* kDecode = "decode";
+
+// What the protocol says, where the user says nothing else.
+void apply_protocol(const CLI::App& verb, Options& options) {
+  if (options.protocol != kDecode) return;
+  if (options.input_lens.empty()) options.input_lens = {bench::kPaperInput};
+  // The first token of an answer belongs to the prompt.
+  if (verb.get_option("--output-len")->count() == 0) options.output_len = bench::kPaperOutput + 1;
+  if (options.iterations == 0) options.iterations = 1;
+}
+
 // Limits that every cell fits into.
 Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& model) {
   BackendLimits& limits = model.load.limits;
   limits.max_position = 1;
   limits.pages = 1;
+  // Half of the rows are left to prompts at least.
+  if (model.gpu) limits.max_rows = kGpuBatchedTokens;
+  for (const bench::LatencyCell& cell : cells) {
+    limits.max_rows = std::max(limits.max_rows, 2 * cell.batch);
+  }
   for (const bench::LatencyCell& cell : cells) {
     const std::int64_t longest = bench::longest_sequence(cell, limits.max_rows);
     LIQUIDGEMM_RETURN_IF_ERROR(
@@ -73,26 +91,47 @@ Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& mode
   return ok_status();
 }
 
+// The paper's figures beside rows of the same model, prompts and batch.
+void add_paper(const Options& options, const ModelGraph& graph, LatencyReport& report) {
+  bool any = false;
+  for (const bench::LatencyRow& row : report.rows) {
+    auto& comparison = report.paper.emplace_back();
+    if (row.cell.input_len != bench::kPaperInput) continue;
+    comparison = bench::compare_with_paper(graph, options.model.preset, row.cell.batch);
+    any = any || comparison;
+  }
+  if (!any) report.paper.clear();
+}
+
 Status measure(const Options& options) {
   interrupt_flag();
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<bench::LatencyCell> cells = cells_of(options);
   LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
   LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
   LatencyReport report;
-  report.model = describe_model(bench, model);
+  if (bench.gpu) {
+    // While its memory is free.
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaDevice device, open_cuda_device());
+    LIQUIDGEMM_ASSIGN_OR_RETURN(report.gpu, bench::measure_ceilings(device));
+  }
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(report.model, describe_model(bench, model));
 
   bench::LatencyOptions latency;
   latency.seed = options.model.seed;
   latency.breakdown = options.breakdown;
+  latency.ceilings = report.gpu;
   latency.iterations = options.iterations;
   if (options.iterations == 0) {
     latency.iterations = options.full ? kFullIterations : kShortIterations;
     if (!options.full) latency.budget_seconds = kBudgetSeconds / static_cast<double>(cells.size());
   }
   const Isa isa = bench.load.isa.value_or(best_isa());
-  const auto probe = [&] { return bench::cpu::run_probes(isa, *model.pool, report.ceilings); };
+  const auto probe = [&] {
+    if (report.gpu) return ok_status();
+    return bench::cpu::run_probes(isa, *model.pool, report.ceilings);
+  };
 
   // An interrupted cell has no row; those before it are printed and kept.
   Status failure;
@@ -117,7 +156,11 @@ Status measure(const Options& options) {
   }
   if (report.rows.empty()) return failure;
   LIQUIDGEMM_RETURN_IF_ERROR(probe());
-  raise_to_rows(report.rows, report.ceilings);
+  if (report.gpu) {
+    add_paper(options, model.backend->graph(), report);
+  } else {
+    raise_to_rows(report.rows, report.ceilings);
+  }
   if (failure.ok()) progress.finish();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (options.model.json) {
@@ -150,13 +193,17 @@ void add_bench_latency(CLI::App& bench, Action& action) {
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24).description(""))
       ->capture_default_str();
   verb->add_option("--batch-size,--batch", options->batches,
-                   "Requests at once, 1 to 128, comma-separated (default: 1)")
+                   "Requests at once, 1 to 1024, comma-separated (default: 1)")
       ->delimiter(',')
       ->check(CLI::Range(std::int64_t{1}, bench::kMostBatch).description(""));
   verb->add_option("--num-iters", options->iterations,
                    "Repetitions; the median counts (default: up to 5 that fit into\n"
                    "half a minute; 3 with --full)")
       ->check(CLI::Range(1, 1000).description(""));
+  verb->add_option("--protocol", options->protocol,
+                   "decode: from 1,024 to 1,536 tokens of each request, once\n"
+                   "(--input-len 1024 --output-len 513 --num-iters 1)")
+      ->check(CLI::IsMember({kDecode}));
   verb->add_flag("--breakdown", options->breakdown,
                  "One repetition more, timed inside: where the time goes");
   verb->add_flag("--full", options->full,
@@ -166,9 +213,12 @@ void add_bench_latency(CLI::App& bench, Action& action) {
       "  liquid bench latency --preset 1b --breakdown\n"
       "  liquid bench latency ~/models/qwen-w4a8 --input-len 128,1024 --batch-size 1,8\n"
       "  liquid bench latency --preset smollm2-135m --full --record latency.json\n"
+      "  liquid bench latency --preset llama3-8b --device cuda --kv-cache-dtype int8 \\\n"
+      "    --protocol decode --batch-size 16,64,256 --breakdown\n"
       "  liquid bench plot latency.json -o latency.svg --kind speed");
   verb->callback([options, verb, &action] {
     check_bench_model_options(*verb, options->model);
+    apply_protocol(*verb, *options);
     action = [options] { return measure(*options); };
   });
 }

@@ -1,12 +1,14 @@
 // The results of `liquid bench latency` as tables, JSON and CSV.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "bench/cpu/ceiling.h"
 #include "bench/latency.h"
+#include "bench/paper_figures.h"
 #include "cli/bench_model.h"
 #include "cli/table.h"
 
@@ -14,8 +16,11 @@ namespace liquidgemm::cli {
 
 struct LatencyReport {
   MeasuredModel model;
-  bench::cpu::CpuCeilings ceilings;  // raised to the rows
+  bench::cpu::CpuCeilings ceilings;    // raised to the rows
+  std::optional<bench::Ceilings> gpu;  // instead of them, where the model ran on one
   std::vector<bench::LatencyRow> rows;
+  // By row: what the paper has of this model and batch, if anything. Empty: of none.
+  std::vector<std::optional<bench::PaperComparison>> paper;
   double seconds = 0.0;  // that it took, loading included
 
   Table table() const;
@@ -23,6 +28,14 @@ struct LatencyReport {
   std::string breakdowns(bool markdown) const;  // a table for each row that has one
   json::Object to_json() const;
   std::string csv() const;
+
+ private:
+  double read_rate() const;
+  double operations_rate() const;
+  double step_floor(const bench::LatencyRow& row) const;
+  double operations_share(const bench::LatencyRow& row) const;
+  double read_share(const bench::LatencyRow& row) const;
+  std::string ceilings_caption() const;
 };
 
 // "input 512, batch 8".

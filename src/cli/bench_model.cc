@@ -1,10 +1,12 @@
 #include "cli/bench_model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 
 #include "base/status_macros.h"
+#include "bench/device_bench.h"
 #include "bench/memory.h"
 #include "bench/model_cost.h"
 #include "cli/bench_records.h"
@@ -17,10 +19,25 @@
 
 namespace liquidgemm::cli {
 
+namespace {
+
+// Takes any of a preset's names, gives the listed one.
+CLI::Validator preset_name() {
+  const auto check = [](std::string& name) {
+    const auto config = preset_config(name);
+    if (!config.ok()) return config.status().message();
+    name = preset_of_alias(name);
+    return std::string();
+  };
+  return CLI::Validator(check, fmt::format("{{{}}}", fmt::join(preset_names(), ",")));
+}
+
+}  // namespace
+
 void add_bench_model_options(CLI::App& verb, BenchModelOptions& options) {
   CLI::Option* model = add_model_argument(verb, options.model);
   verb.add_option("--preset", options.preset, "Random weights in the shape of a known model")
-      ->check(CLI::IsMember(preset_names()))
+      ->transform(preset_name())
       ->excludes(model);
   add_backend_options(verb, options.model);
   add_group_size_option(verb, options.group_size);
@@ -54,6 +71,7 @@ Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(model.load,
                               load_options(options.model, Precision::kAuto, model.source.config));
   model.load.text = false;
+  model.gpu = expects_gpu(model.load);
   LIQUIDGEMM_ASSIGN_OR_RETURN(model.source,
                               quantized_source(std::move(model.source), options.model.threads));
   return model;
@@ -67,48 +85,66 @@ Status check_length(const BenchModel& model, const std::string& cause, std::int6
 }
 
 Result<LoadedModel> load_bench_model(const BenchModel& model) {
-  LIQUIDGEMM_RETURN_IF_ERROR(
-      bench::check_memory(bench::model_bytes(model.source.config, model.load.limits),
-                          model.name + ": its weights, KV cache and work buffers take ",
-                          "take a smaller model, shorter lengths or fewer requests at once"));
-  return load_with_progress(model.source, model.load);
+  if (!model.gpu) {
+    LIQUIDGEMM_RETURN_IF_ERROR(
+        bench::check_memory(bench::model_bytes(model.source.config, model.load.limits),
+                            model.name + ": its weights, KV cache and work buffers take ",
+                            "take a smaller model, shorter lengths or fewer requests at once"));
+  }
+  // Limits for a GPU would not be the CPU's.
+  LoadOptions load = model.load;
+  if (model.gpu) load.device = DeviceChoice::kCuda;
+  return load_with_progress(model.source, load);
 }
 
 std::string MeasuredModel::caption() const {
-  return fmt::format("{}, {}, {} KV, {} of weights; {}, {} {}, {}.\n", name, precision, kv_format,
-                     bytes_text(weight_bytes), cpu, threads, threads == 1 ? "thread" : "threads",
-                     isa);
+  const std::string model = fmt::format("{}, {}, {} KV, {} of weights", name, precision, kv_format,
+                                        bytes_text(weight_bytes));
+  if (!gpu.empty()) return fmt::format("{}; {}, driver {}.\n", model, gpu, driver);
+  return fmt::format("{}; {}, {} {}, {}.\n", model, cpu, threads,
+                     threads == 1 ? "thread" : "threads", isa);
 }
 
 json::Object MeasuredModel::to_json() const {
   json::Array lines;
   for (const std::string& line : kernels) lines.push_back(json::Value(line));
-  return {{"device", "cpu"},
-          {"cpu", cpu},
-          {"threads", threads},
-          {"isa", isa},
-          {"version", LIQUIDGEMM_VERSION},
-          {"commit", LIQUIDGEMM_COMMIT},
-          {"date", today()},
-          {"command", command},
-          {"model", name},
-          {"precision", precision},
-          {"kv_cache_dtype", kv_format},
-          {"weight_bytes", weight_bytes},
-          {"kernels", std::move(lines)}};
+  json::Object object;
+  if (gpu.empty()) {
+    object = {{"device", "cpu"}, {"cpu", cpu}, {"threads", threads}, {"isa", isa}};
+  } else {
+    object = {{"device", "cuda"}, {"gpu", gpu}, {"driver", driver}, {"cpu", cpu}};
+  }
+  object["version"] = LIQUIDGEMM_VERSION;
+  object["commit"] = LIQUIDGEMM_COMMIT;
+  object["date"] = today();
+  object["command"] = command;
+  object["model"] = name;
+  object["precision"] = precision;
+  object["kv_cache_dtype"] = kv_format;
+  object["weight_bytes"] = weight_bytes;
+  object["kernels"] = std::move(lines);
+  return object;
 }
 
-MeasuredModel describe_model(const BenchModel& bench, const LoadedModel& loaded) {
+Result<MeasuredModel> describe_model(const BenchModel& bench, const LoadedModel& loaded) {
   const Backend& backend = *loaded.backend;
-  return {.name = bench.name,
-          .cpu = cpu_name(),
-          .threads = loaded.pool->threads(),
-          .isa = std::string(isa_name(bench.load.isa.value_or(best_isa()))),
-          .precision = std::string(precision_name(loaded.precision)),
-          .kv_format = std::string(kv_format_name(backend.limits().kv_format)),
-          .kernels = backend.describe(),
-          .weight_bytes = static_cast<double>(backend.weight_bytes()),
-          .command = command_line()};
+  MeasuredModel model{.name = bench.name,
+                      .gpu = {},
+                      .driver = {},
+                      .cpu = cpu_name(),
+                      .threads = loaded.pool->threads(),
+                      .isa = std::string(isa_name(bench.load.isa.value_or(best_isa()))),
+                      .precision = std::string(precision_name(loaded.precision)),
+                      .kv_format = std::string(kv_format_name(backend.limits().kv_format)),
+                      .kernels = backend.describe(),
+                      .weight_bytes = static_cast<double>(backend.weight_bytes()),
+                      .command = command_line()};
+  if (loaded.on_gpu) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaDevice device, open_cuda_device());
+    model.gpu = device.name;
+    model.driver = bench::driver_name(device);
+  }
+  return model;
 }
 
 }  // namespace liquidgemm::cli

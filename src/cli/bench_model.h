@@ -28,6 +28,7 @@ struct BenchModel {
   std::string name;  // "preset 1b", or the last part of the path
   ModelSource source;
   LoadOptions load;
+  bool gpu = false;  // that it will run on
 };
 // A checkpoint that is not quantized yet is quantized first, as `liquid run` does.
 Result<BenchModel> open_bench_model(const BenchModelOptions& options);
@@ -35,12 +36,18 @@ Result<BenchModel> open_bench_model(const BenchModelOptions& options);
 // Error when sequences of that many tokens, which `cause` needs, are longer than the model takes.
 Status check_length(const BenchModel& model, const std::string& cause, std::int64_t longest);
 
-// Refuses what does not fit in memory before anything is allocated. model.load has its limits.
+// Tokens of one step on a GPU, where nothing else is said: prompts keep it busy.
+inline constexpr std::int64_t kGpuBatchedTokens = 8192;
+
+// Refuses what does not fit in memory before anything is allocated. model.load has its limits. A
+// model that is taken for the GPU and cannot run there is an error.
 Result<LoadedModel> load_bench_model(const BenchModel& model);
 
 // What was measured on what.
 struct MeasuredModel {
   std::string name;
+  std::string gpu;     // empty: it ran on the CPU
+  std::string driver;  // the GPU's
   std::string cpu;
   int threads = 0;
   std::string isa;
@@ -50,11 +57,11 @@ struct MeasuredModel {
   double weight_bytes = 0.0;
   std::string command;
 
-  // "preset 1b, w4a8, f16 KV, 0.58 GB of weights; CPU NAME, 2 threads".
+  // "preset 1b, w4a8, f16 KV, 0.58 GB of weights; CPU NAME, 2 threads", or the GPU and its driver.
   std::string caption() const;
   // The beginning of a result.
   json::Object to_json() const;
 };
-MeasuredModel describe_model(const BenchModel& bench, const LoadedModel& loaded);
+Result<MeasuredModel> describe_model(const BenchModel& bench, const LoadedModel& loaded);
 
 }  // namespace liquidgemm::cli

@@ -6,13 +6,16 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "base/progress.h"
 #include "base/status_macros.h"
 #include "bench/latency.h"
+#include "bench/paper_figures.h"
 #include "bench/throughput.h"
 #include "cli/bench.h"
 #include "cli/bench_model.h"
+#include "cli/bench_paper.h"
 #include "cli/bench_records.h"
 #include "cli/interrupt.h"
 #include "cli/table.h"
@@ -39,9 +42,16 @@ struct Options {
   bool full = false;
 };
 
+// With a GPU: many at once, and enough of them that filling up and running empty is little.
+constexpr std::int64_t kGpuSequences = 256;
+constexpr std::int64_t kGpuRounds = 4;  // requests for each that runs at once
+
 struct Report {
   MeasuredModel model;
   Options options;
+  std::int64_t pages = 0;
+  // Of the paper, where the model and a row's lengths and requests at once are its own.
+  std::optional<bench::PaperComparison> paper;
   std::vector<bench::ThroughputRow> rows;
   double seconds = 0.0;
 
@@ -72,10 +82,12 @@ struct Report {
       text += fmt::format("Every prompt has {} common tokens before those.\n", options.prefix_len);
     }
     if (!options.prefix_caching) text += "Prefixes are not cached.\n";
-    return text + fmt::format(
-                      "All requests are there at the start; at most {} tokens a step. Tokens/s "
-                      "counts prompts\nand answers.\n",
-                      options.batched_tokens);
+    text += fmt::format(
+        "All requests are there at the start; at most {} tokens a step. Tokens/s counts prompts\n"
+        "and answers.\n",
+        options.batched_tokens);
+    if (paper) text += paper_text(*paper);
+    return text;
   }
 
   json::Object to_json() const {
@@ -103,9 +115,10 @@ struct Report {
     object["random_range_ratio"] = options.range_ratio;
     object["random_prefix_len"] = options.prefix_len;
     object["prefix_caching"] = options.prefix_caching;
-    object["kv_pages"] = options.pages;
+    object["kv_pages"] = pages;
     object["seed"] = options.model.seed;
     object["max_num_batched_tokens"] = options.batched_tokens;
+    if (paper) object["paper"] = paper_json(*paper);
     object["rows"] = std::move(cells);
     return object;
   }
@@ -126,7 +139,7 @@ struct Report {
   }
 };
 
-std::vector<bench::ThroughputCell> cells_of(const Options& options) {
+std::vector<bench::ThroughputCell> cells_of(const Options& options, bool gpu) {
   std::vector<std::int64_t> input_lens = options.input_lens;
   std::vector<std::int64_t> sequences = options.sequences;
   if (input_lens.empty()) {
@@ -135,12 +148,15 @@ std::vector<bench::ThroughputCell> cells_of(const Options& options) {
   }
   if (sequences.empty()) {
     sequences = options.full ? std::vector<std::int64_t>{1, 4, 16, 64}
+                : gpu        ? std::vector<std::int64_t>{kGpuSequences}
                              : std::vector<std::int64_t>{BackendLimits{}.max_sequences};
   }
   std::vector<bench::ThroughputCell> cells;
   for (const std::int64_t input_len : input_lens) {
     for (const std::int64_t at_once : sequences) {
-      cells.push_back({.prompts = options.prompts,
+      const std::int64_t prompts =
+          options.prompts == 0 && gpu ? kGpuRounds * at_once : options.prompts;
+      cells.push_back({.prompts = prompts,
                        .input_len = input_len,
                        .output_len = options.output_len,
                        .range_ratio = options.range_ratio,
@@ -157,7 +173,7 @@ std::vector<bench::ThroughputCell> cells_of(const Options& options) {
 Status set_limits(const std::vector<bench::ThroughputCell>& cells, Options& options,
                   BenchModel& model) {
   BackendLimits& limits = model.load.limits;
-  limits.max_rows = BackendLimits{}.max_rows;
+  limits.max_rows = model.gpu ? kGpuBatchedTokens : BackendLimits{}.max_rows;
   limits.max_position = 1;
   limits.max_sequences = 1;
   limits.pages = 1;
@@ -184,8 +200,9 @@ Status set_limits(const std::vector<bench::ThroughputCell>& cells, Options& opti
   }
   limits.max_rows = options.batched_tokens;
   const std::int64_t needed = pages_for(limits.max_position);
-  if (options.pages == 0) options.pages = limits.pages;
-  if (options.pages < needed) {
+  // On a GPU as many as fit: the backend knows.
+  if (options.pages == 0) options.pages = model.gpu ? 0 : limits.pages;
+  if (options.pages > 0 && options.pages < needed) {
     return invalid_argument(fmt::format("--num-kv-pages {}: one request may need {}, of {} tokens",
                                         options.pages, needed, kPageTokens));
   }
@@ -194,10 +211,13 @@ Status set_limits(const std::vector<bench::ThroughputCell>& cells, Options& opti
 }
 
 Result<bench::ThroughputRow> measure_cell(bench::ThroughputCell cell, double budget_seconds,
-                                          Backend& backend) {
+                                          bool gpu, Backend& backend) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::int64_t fitting,
                               bench::prompts_for(budget_seconds, backend, cell, interrupt_flag()));
   if (cell.prompts == 0) cell.prompts = fitting;
+  if (gpu) {
+    LIQUIDGEMM_RETURN_IF_ERROR(bench::run_every_batch(backend, cell, interrupt_flag()));
+  }
   Progress progress(fmt::format("Input {}, {} at once", cell.input_len, cell.max_sequences),
                     cell.prompts, "requests");
   auto row = bench::measure_throughput(backend, cell, interrupt_flag(),
@@ -206,26 +226,36 @@ Result<bench::ThroughputRow> measure_cell(bench::ThroughputCell cell, double bud
   return row;
 }
 
+bool is_the_papers(const bench::ThroughputCell& cell) {
+  return cell.prefix_len == 0 && cell.range_ratio == 0.0 && cell.input_len == bench::kPaperInput &&
+         cell.output_len == bench::kPaperOutput;
+}
+
 Status measure(Options options) {
   interrupt_flag();
   const auto begin = std::chrono::steady_clock::now();
-  const std::vector<bench::ThroughputCell> cells = cells_of(options);
   LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
+  const std::vector<bench::ThroughputCell> cells = cells_of(options, bench.gpu);
   LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, options, bench));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
   const double budget =
       options.full ? kFullBudgetSeconds : kBudgetSeconds / static_cast<double>(cells.size());
 
   Report report;
-  report.model = describe_model(bench, model);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(report.model, describe_model(bench, model));
   report.options = options;
+  report.pages = model.backend->limits().pages;
   // An interrupted cell has no row; those before it are printed and kept.
   Status failure;
   for (const bench::ThroughputCell& cell : cells) {
-    auto row = measure_cell(cell, budget, *model.backend);
+    auto row = measure_cell(cell, budget, bench.gpu, *model.backend);
     failure = row.status();
     if (!failure.ok()) break;
     report.rows.push_back(*row);
+    if (bench.gpu && is_the_papers(cell) && !report.paper) {
+      report.paper = bench::compare_with_paper(model.backend->graph(), options.model.preset,
+                                               cell.max_sequences);
+    }
   }
   if (report.rows.empty()) return failure;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -253,7 +283,8 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
   };
   add_bench_model_options(*verb, options->model);
   verb->add_option("--num-prompts", options->prompts,
-                   "Requests (default: as many as take about 20 s; 30 s a row with --full)")
+                   "Requests (default: as many as take about 20 s; 30 s a row with --full;\n"
+                   "on a GPU four for each that runs at once)")
       ->check(CLI::Range(1, 1'000'000).description(""));
   verb->add_option("--input-len", options->input_lens,
                    "Tokens of a prompt, comma-separated (default: 128)")
@@ -267,11 +298,13 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
       ->check(CLI::Range(0.0, 0.99).description(""))
       ->capture_default_str();
   verb->add_option("--max-num-seqs", options->sequences,
-                   "Requests that run at once, 1 to 1024, comma-separated (default: 16)")
+                   "Requests that run at once, 1 to 1024, comma-separated (default: 16;\n"
+                   "256 on a GPU)")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024).description(""));
   verb->add_option("--max-num-batched-tokens", options->batched_tokens,
-                   "Tokens of one step, at least --max-num-seqs (default: 256, or that)")
+                   "Tokens of one step, at least --max-num-seqs (default: 256, or that;\n"
+                   "8192 on a GPU)")
       ->check(CLI::Range(16, 65536).description(""));
   verb->add_option("--random-prefix-len", options->prefix_len,
                    "Tokens before each prompt that are the same in all")
@@ -280,7 +313,8 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
   verb->add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options->prefix_caching,
                  "Compute what prompts have in common once (on without the flag)");
   verb->add_option("--num-kv-pages,--num-gpu-blocks-override", options->pages,
-                   "Pages of 64 tokens of KV cache (default: all that run at once fit)")
+                   "Pages of 64 tokens of KV cache (default: all that run at once fit;\n"
+                   "on a GPU as many of them as its memory takes)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24).description(""));
   verb->add_flag("--full", options->full,
                  "Prompts of 32, 128 and 512 tokens by 1, 4, 16 and 64 requests at once");
@@ -288,6 +322,8 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
       "Examples:\n"
       "  liquid bench throughput --preset smollm2-135m\n"
       "  liquid bench throughput --preset 1b --num-prompts 32 --random-range-ratio 0.5 --seed 1\n"
+      "  liquid bench throughput --preset llama3-8b --device cuda --kv-cache-dtype int8 \\\n"
+      "    --input-len 1024 --output-len 512\n"
       "  liquid bench throughput ~/models/qwen-w4a8 --max-num-seqs 1,8,32 --record rows.json\n"
       "  liquid bench plot rows.json -o rows.svg --kind speed");
   verb->callback([options, verb, &action] {

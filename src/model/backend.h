@@ -136,6 +136,10 @@ class Backend {
   virtual Status finish() { return ok_status(); }
   // Until the operations called so far are done: for timing them.
   virtual void wait() {}
+  // The same on the device's own clock, without waiting: mark `index` stands behind what was called
+  // so far, and the seconds between two are known after finish(). False: there is no such clock.
+  virtual bool mark(std::size_t) { return false; }
+  virtual double seconds_between(std::size_t, std::size_t) const { return 0.0; }
 
  protected:
   // A step that is checked: run_transformer, unless the device has it recorded.

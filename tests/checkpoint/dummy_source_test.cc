@@ -83,6 +83,37 @@ TEST(DummySource, TheSameSeedGivesTheSameBytesAfterTheyWereReleased) {
   EXPECT_EQ(std::count(table.begin(), table.end(), 0x80), 0) << "-128 is no value of the format";
 }
 
+TEST(DummySource, StepsAndOffsetsFillTheirRange) {
+  ModelConfig config = small_config();
+  config.hidden_size = 1024;
+  config.intermediate_size = 2048;
+  const ModelSource source = dummy_source("dummy", config, 32, fresh_seed());
+  const std::string module = "model.layers.0.mlp.up_proj";
+  const auto step = bytes_of(source, module + ".group_scale");
+  const auto offset = bytes_of(source, module + ".group_offset");
+  // 65,536 groups: by step, the least and the largest offset. The largest may be 255 - 15 s.
+  std::vector<int> least(17, 256), most(17, -1);
+  for (std::size_t group = 0; group < step.size(); ++group) {
+    least[step[group]] = std::min<int>(least[step[group]], offset[group]);
+    most[step[group]] = std::max<int>(most[step[group]], offset[group]);
+  }
+  for (int s = 1; s <= 16; ++s) {
+    EXPECT_EQ(least[static_cast<std::size_t>(s)], 0) << s;
+    EXPECT_EQ(most[static_cast<std::size_t>(s)], 255 - 15 * s) << s;
+  }
+}
+
+TEST(DummySource, BiasesAreZerosWhereTheFamilyHasThem) {
+  ModelConfig config = small_config();
+  config.qkv_bias = true;
+  const ModelSource source = dummy_source("dummy", config, 32, fresh_seed());
+  std::vector<float> bias(96, 1.0f);
+  const std::string module = "model.layers.1.self_attn.";
+  ASSERT_TRUE(source.tensors->read_rows(module + "q_proj.bias", 0, 1, bias.data()).ok());
+  EXPECT_EQ(bias, std::vector<float>(96, 0.0f));
+  EXPECT_EQ(source.tensors->find(module + "o_proj.bias"), nullptr);
+}
+
 TEST(DummySource, WhatItDoesNotHaveIsSaid) {
   const ModelSource source = dummy_source("dummy", small_config(), 64, 1);
   EXPECT_FALSE(source.tensors->bytes("model.nothing").ok());
@@ -100,10 +131,47 @@ TEST(Presets, AreConfigsThatAReaderTakes) {
     ASSERT_TRUE(read.ok()) << read.status().message();
     EXPECT_EQ(read->head_dim * read->heads, read->hidden_size) << name;
     EXPECT_EQ(read->tied_embeddings, config->tied_embeddings);
+    EXPECT_EQ(read->qkv_bias, config->qkv_bias);
+    EXPECT_EQ(read->qkv_bias, name.rfind("qwen", 0) == 0) << name;
   }
   const auto unknown = preset_config("9b");
   ASSERT_FALSE(unknown.ok());
-  EXPECT_NE(unknown.status().message().find("llama-3-8b"), std::string::npos);
+  EXPECT_NE(unknown.status().message().find("llama3-8b"), std::string::npos);
+}
+
+// The models' published numbers of weights, in millions.
+TEST(Presets, HaveTheModelsSizes) {
+  const std::pair<const char*, double> sizes[] = {
+      {"smollm2-135m", 134.5}, {"llama2-7b", 6738.4},   {"mistral-7b", 7241.7},
+      {"qwen2.5-7b", 7615.6},  {"llama3-8b", 8030.3},   {"llama2-13b", 13015.9},
+      {"yi-34b", 34388.9},     {"llama2-70b", 68976.6},
+  };
+  for (const auto& [name, millions] : sizes) {
+    const auto config = preset_config(name);
+    ASSERT_TRUE(config.ok()) << config.status().message();
+    const std::int64_t table = config->vocab_size * config->hidden_size;
+    std::int64_t weights = (config->tied_embeddings ? 1 : 2) * table + config->hidden_size;
+    for (std::int64_t layer = 0; layer < config->layers; ++layer) {
+      weights += 2 * config->hidden_size;
+      for (const LinearName& linear : layer_linears(*config, layer)) {
+        weights += linear.n * linear.k + (linear.bias ? linear.n : 0);
+      }
+    }
+    EXPECT_NEAR(static_cast<double>(weights) / 1e6, millions, 0.05) << name;
+  }
+}
+
+TEST(Presets, HaveSecondNamesThatAreNotListed) {
+  const std::vector<std::string> names = preset_names();
+  for (const auto& [alias, name] :
+       {std::pair{"llama-2-7b", "llama2-7b"}, std::pair{"llama-3-8b", "llama3-8b"}}) {
+    EXPECT_EQ(std::count(names.begin(), names.end(), alias), 0);
+    EXPECT_EQ(std::count(names.begin(), names.end(), name), 1);
+    EXPECT_EQ(preset_of_alias(alias), name);
+    EXPECT_EQ(preset_of_alias(name), name);
+    ASSERT_TRUE(preset_config(alias).ok());
+    EXPECT_EQ(preset_config(alias)->intermediate_size, preset_config(name)->intermediate_size);
+  }
 }
 
 }  // namespace

@@ -62,6 +62,14 @@ def test_latency_is_measured_beside_the_ceilings(liquid, quantized, tmp_path):
     assert [row["batch_size"] for row in csv.DictReader(records[2].open())] == ["1", "3"]
 
 
+def test_the_decode_protocol_sets_what_is_not_given(liquid, quantized):
+    arguments = ("bench", "latency", quantized, "--protocol", "decode", "--json")
+    # The fixture's model takes fewer tokens than 1,024 and 513.
+    liquid.fails(*arguments, naming=["--input-len 1024", "--output-len 513"])
+    (row,) = liquid.ok(*arguments, "--input-len", "20", "--output-len", "6").json()["rows"]
+    assert (row["input_len"], row["output_len"], row["iterations"]) == (20, 6, 1)
+
+
 def test_throughput_counts_every_token(liquid, quantized, tmp_path):
     records = [tmp_path / name for name in ("all.json", "all.md", "all.csv")]
     arguments = ("bench", "throughput", quantized, "--num-prompts", "9", "--input-len", "20")
@@ -148,7 +156,7 @@ def test_presets_need_no_checkpoint(liquid):
     "arguments, said",
     [
         ([], "--preset"),
-        (["--preset", "9b"], "llama-3-8b"),
+        (["--preset", "9b"], "llama3-8b"),
         (["model", "--preset", "1b"], "excludes"),
         (["model", "--group-size", "32"], "--group-size"),
         (["--preset", "1b", "--input-len", "0"], "--input-len"),
@@ -168,7 +176,8 @@ def test_wrong_arguments_exit_with_2_and_say_which(liquid, benchmark, arguments,
     "arguments, said",
     [
         (["latency", "--batch-size", "0"], "--batch-size"),
-        (["latency", "--batch-size", "129"], "--batch-size"),
+        (["latency", "--batch-size", "1025"], "--batch-size"),
+        (["latency", "--protocol", "train"], "--protocol"),
         (["latency", "--output-len", "1"], "--output-len"),
         (["throughput", "--random-range-ratio", "1"], "--random-range-ratio"),
         (["throughput", "--num-prompts", "0"], "--num-prompts"),
@@ -188,8 +197,8 @@ def test_what_cannot_be_measured_is_refused(liquid, benchmark):
     most = {"latency": ["--batch-size", "128"], "throughput": ["--max-num-seqs", "1024"]}
     outcome = liquid.fails(
         *("bench", benchmark, "--preset", "llama-2-7b", "--input-len", "1700", *most[benchmark]),
-        *("--kv-cache-dtype", "f32"),
-        naming=["preset llama-2-7b", "GB", "this machine has"],
+        *("--kv-cache-dtype", "f32", "--device", "cpu"),
+        naming=["preset llama2-7b", "GB", "this machine has"],
     )
     assert outcome.stdout == b""
     liquid.fails(

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "bench/cuda/probes.h"
+#include "bench/nvml.h"
 
 namespace liquidgemm::bench {
 
@@ -16,6 +18,16 @@ Result<Ceilings> measure_ceilings(const CudaDevice& device) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Best registers, wgmma_rate(device, false, watch));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const Best shared, wgmma_rate(device, true, watch));
   return Ceilings{std::max(loads.value, copies.value), std::max(registers.value, shared.value)};
+}
+
+std::string driver_name(const CudaDevice& device) {
+  char bus[32] = "";
+  if (cudaDeviceGetPCIBusId(bus, sizeof bus, device.index) == cudaSuccess) {
+    const std::optional<Nvml> nvml = Nvml::open(bus);
+    if (nvml && !nvml->driver_version().empty()) return nvml->driver_version();
+  }
+  return "CUDA " + std::to_string(device.driver_version / 1000) + "." +
+         std::to_string(device.driver_version % 1000 / 10);
 }
 
 Result<std::vector<DeviceFigure>> measure_device(

@@ -1,8 +1,11 @@
 #include "model/checkpoint/dummy_source.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -19,7 +22,7 @@ constexpr double kLiquidRms = 61.0;
 constexpr double kInt8Rms = 73.0;
 
 // What a tensor holds.
-enum class Content { kBytes, kStep, kOffset, kInt8, kScale, kOnes };
+enum class Content { kBytes, kStep, kOffset, kInt8, kScale, kOnes, kZeros };
 
 class DummyTensors final : public TensorSource {
  public:
@@ -43,6 +46,9 @@ class DummyTensors final : public TensorSource {
   void add_norm(const std::string& tensor, std::int64_t width) {
     add(tensor, "", DType::kF32, {width}, Content::kOnes);
   }
+  void add_bias(const std::string& module, std::int64_t width) {
+    add(module, ".bias", DType::kF32, {width}, Content::kZeros);
+  }
 
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   const TensorInfo* find(std::string_view name) const override {
@@ -53,17 +59,22 @@ class DummyTensors final : public TensorSource {
 
   Result<std::span<const std::byte>> bytes(std::string_view name) const override {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
-    std::vector<std::byte>& made = made_[info->name];
-    if (made.empty()) made = make(*info, parts_[index_.find(name)->second]);
-    return std::span<const std::byte>(made);
+    const auto size = static_cast<std::size_t>(info->bytes);
+    std::unique_ptr<std::byte[]>& made = made_[info->name];
+    if (!made) {
+      made = std::make_unique_for_overwrite<std::byte[]>(size);
+      make(parts_[index_.find(name)->second], {made.get(), size});
+    }
+    return std::span<const std::byte>(made.get(), size);
   }
   Status read_rows(std::string_view name, std::int64_t, std::int64_t count,
                    float* out) const override {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
-    if (parts_[index_.find(name)->second].content != Content::kOnes) {
+    const Content content = parts_[index_.find(name)->second].content;
+    if (content != Content::kOnes && content != Content::kZeros) {
       return unsupported(where_ + ": tensor " + info->name + " is not stored as float");
     }
-    std::fill_n(out, count * info->shape.back(), 1.0f);
+    std::fill_n(out, count * info->shape.back(), content == Content::kOnes ? 1.0f : 0.0f);
     return ok_status();
   }
   void release(std::string_view name) const override {
@@ -92,41 +103,61 @@ class DummyTensors final : public TensorSource {
     infos_.push_back(std::move(info));
   }
 
-  static std::uint64_t step_at(std::uint64_t key, std::uint64_t group) {
-    return 1 + splitmix64(~key ^ group) % kMaxStep;
+  // The group's step from the low bits of its number, its offset from the high ones.
+  static std::uint64_t group_at(std::uint64_t key, std::uint64_t group) {
+    return splitmix64(~key + group);
+  }
+  static std::uint64_t step_of(std::uint64_t group) { return 1 + group % kMaxStep; }
+  static std::uint64_t offset_of(std::uint64_t group) {
+    // The largest code, 15 * step + offset, may be 255 at most. A product, not a division: there
+    // are as many groups as a large model has weights / 64.
+    return (group >> 32) * (256 - kMaxCode * step_of(group)) >> 32;
   }
 
-  static std::vector<std::byte> make(const TensorInfo& info, const Part& part) {
-    std::vector<std::byte> made(static_cast<std::size_t>(info.bytes));
-    std::byte* const end = made.data() + made.size();
-    std::uint64_t counter = part.key;
+  // The checkpoint has no -128.
+  static std::uint64_t without_least(std::uint64_t word) {
+    constexpr std::uint64_t kOnes = 0x0101010101010101u;
+    constexpr std::uint64_t kLeast = 0x80 * kOnes;
+    const std::uint64_t zeros = word ^ kLeast;  // a byte of zeros where -128 is
+    if (((zeros - kOnes) & ~zeros & kLeast) == 0) return word;
+    for (int byte = 0; byte < 64; byte += 8) {
+      if ((word >> byte & 0xFF) == 0x80) word += std::uint64_t{1} << byte;
+    }
+    return word;
+  }
+
+  static void make(const Part& part, std::span<std::byte> made) {
+    const auto fill = [&](const auto& word_at) {
+      std::uint64_t counter = part.key;
+      std::size_t at = 0;
+      for (; at + 8 <= made.size(); at += 8) {
+        const std::uint64_t word = word_at(counter++);
+        std::memcpy(made.data() + at, &word, 8);
+      }
+      const std::uint64_t word = word_at(counter);
+      if (at < made.size()) std::memcpy(made.data() + at, &word, made.size() - at);
+    };
+    const auto fill_floats = [&](float value) {
+      for (std::size_t at = 0; at < made.size(); at += 4) std::memcpy(&made[at], &value, 4);
+    };
     switch (part.content) {
-      case Content::kBytes:
+      case Content::kBytes: return fill(splitmix64);
       case Content::kInt8:
-        for (std::byte* to = made.data(); to < end; to += 8) {
-          const std::uint64_t word = splitmix64(counter++);
-          std::memcpy(to, &word, static_cast<std::size_t>(std::min<std::ptrdiff_t>(8, end - to)));
-        }
-        if (part.content == Content::kBytes) break;
-        // The checkpoint has no -128.
-        for (std::byte& value : made) value = value == std::byte{0x80} ? std::byte{0x81} : value;
-        break;
+        return fill([](std::uint64_t counter) { return without_least(splitmix64(counter)); });
       case Content::kStep:
+        for (std::size_t group = 0; group < made.size(); ++group) {
+          made[group] = static_cast<std::byte>(step_of(group_at(part.key, group)));
+        }
+        return;
       case Content::kOffset:
         for (std::size_t group = 0; group < made.size(); ++group) {
-          const std::uint64_t step = step_at(part.key, group);
-          // The largest code, 15 * step + offset, may be 255 at most.
-          const std::uint64_t offset = splitmix64(counter++) % (256 - kMaxCode * step);
-          made[group] = static_cast<std::byte>(part.content == Content::kStep ? step : offset);
+          made[group] = static_cast<std::byte>(offset_of(group_at(part.key, group)));
         }
-        break;
-      case Content::kScale:
-      case Content::kOnes:
-        const float value = part.content == Content::kScale ? part.scale : 1.0f;
-        for (std::byte* to = made.data(); to < end; to += 4) std::memcpy(to, &value, 4);
-        break;
+        return;
+      case Content::kScale: return fill_floats(part.scale);
+      case Content::kOnes: return fill_floats(1.0f);
+      case Content::kZeros: return fill_floats(0.0f);
     }
-    return made;
   }
 
   std::string where_;
@@ -134,7 +165,7 @@ class DummyTensors final : public TensorSource {
   std::vector<TensorInfo> infos_;
   std::vector<Part> parts_;
   std::map<std::string, std::size_t, std::less<>> index_;
-  mutable std::map<std::string, std::vector<std::byte>, std::less<>> made_;
+  mutable std::map<std::string, std::unique_ptr<std::byte[]>, std::less<>> made_;
 };
 
 }  // namespace
@@ -155,6 +186,7 @@ ModelSource dummy_source(const std::string& name, ModelConfig config, int group_
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     for (const LinearName& linear : layer_linears(config, layer)) {
       add(linear.module, linear.n, linear.k, true);
+      if (linear.bias) tensors->add_bias(linear.module, linear.n);
     }
     tensors->add_norm(prefix + "input_layernorm.weight", config.hidden_size);
     tensors->add_norm(prefix + "post_attention_layernorm.weight", config.hidden_size);

@@ -2,6 +2,7 @@
 // one stream.
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "base/status_macros.h"
@@ -40,6 +41,27 @@ void CudaBackend::launched(const Status& status) {
 
 void CudaBackend::wait() {
   launched(cuda::cuda_status(cudaStreamSynchronize(stream_.get()), "a step"));
+}
+
+bool CudaBackend::mark(std::size_t index) {
+  while (marks_.size() <= index) {
+    launched(cuda::cuda_status(cudaSetDevice(device_.index), "cudaSetDevice"));
+    auto event = cuda::make_event();
+    launched(event.status());
+    if (!event.ok()) return true;
+    marks_.push_back(std::move(*event));
+  }
+  launched(cuda::cuda_status(cudaEventRecord(marks_[index].get(), stream_.get()), "a time mark"));
+  return true;
+}
+
+double CudaBackend::seconds_between(std::size_t first, std::size_t last) const {
+  float milliseconds = 0.0f;
+  if (last >= marks_.size() ||
+      cudaEventElapsedTime(&milliseconds, marks_[first].get(), marks_[last].get()) != cudaSuccess) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  return 1e-3 * static_cast<double>(milliseconds);
 }
 
 // ---- The step's numbers

@@ -44,6 +44,8 @@ class CudaBackend final : public Backend {
   void score() override;
   Status finish() override;
   void wait() override;
+  bool mark(std::size_t index) override;
+  double seconds_between(std::size_t first, std::size_t last) const override;
 
  protected:
   Status run(const StepInput& input) override;
@@ -142,6 +144,7 @@ class CudaBackend final : public Backend {
   std::map<std::pair<std::int64_t, bool>, cuda::GraphExec> graphs_;  // rows, plain greedy
   std::set<std::int64_t> warm_;  // buckets that have run without a graph
 
+  std::vector<cuda::Event> marks_;  // for timing
   std::vector<SampledToken> sampled_;
   std::vector<TokenScore> scores_;
   mutable std::vector<float> host_logits_;  // of logits()

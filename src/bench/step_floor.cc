@@ -1,0 +1,58 @@
+#include "bench/step_floor.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "bench/model_cost.h"
+
+namespace liquidgemm::bench {
+
+OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
+                            const Ceilings& ceilings) {
+  OperationSeconds floor{};
+  const ModelConfig& config = graph.config;
+  const auto add = [&](Operation kind, double bytes, double operations) {
+    floor[static_cast<std::size_t>(kind)] += std::max(
+        bytes / ceilings.read_bytes_per_second, operations / ceilings.int8_operations_per_second);
+  };
+  const auto operations = [&](std::int64_t n, std::int64_t k) {
+    return 2.0 * static_cast<double>(load.batch) * static_cast<double>(n) * static_cast<double>(k);
+  };
+  const auto add_group = [&](Operation kind, const LinearGroup& group) {
+    double bytes = 0.0;
+    for (const LinearName& part : group.parts) {
+      bytes += matrix_bytes(config, part.module, part.n, part.k);
+      if (part.bias) bytes += 4.0 * static_cast<double>(part.n);
+    }
+    add(kind, bytes, operations(group.n, group.k));
+  };
+  const double kv_bytes =
+      load.context_tokens * load.kv_token_bytes / static_cast<double>(config.layers);
+  for (const DecoderLayer& layer : graph.layers) {
+    add_group(Operation::kQkv, layer.qkv);
+    add(Operation::kAttention, kv_bytes, 0.0);
+    add_group(Operation::kOutput, layer.output);
+    add_group(Operation::kGateUp, layer.gate_up);
+    add_group(Operation::kDown, layer.down);
+  }
+  add(Operation::kLmHead,
+      matrix_bytes(config, graph.lm_head, config.vocab_size, config.hidden_size),
+      operations(config.vocab_size, config.hidden_size));
+  return floor;
+}
+
+double floor_seconds(const OperationSeconds& floor) {
+  return std::accumulate(floor.begin(), floor.end(), 0.0);
+}
+
+double step_bytes(const ModelGraph& graph, const StepLoad& load) {
+  // A byte a second, operations for nothing.
+  return floor_seconds(step_floor(graph, load, {1.0, std::numeric_limits<double>::infinity()}));
+}
+
+double int8_kv_token_bytes(const ModelConfig& config) {
+  return 2.0 * static_cast<double>(config.layers * config.kv_heads * config.head_dim);
+}
+
+}  // namespace liquidgemm::bench
