@@ -154,9 +154,10 @@ void add_options(CLI::App& verb, EvaluationOptions& options) {
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
       ->capture_default_str();
   verb.add_option("--precision", options.precisions,
-                  "Comma-separated; the first is the reference (default: all)")
+                  "Comma-separated; the first is the reference (default: all that a CPU\n"
+                  "runs; fp16 on a GPU)")
       ->delimiter(',')
-      ->check(CLI::IsMember({"auto", "fp32", "w8a8", "w4a16", "w4a8"}));
+      ->check(CLI::IsMember({"auto", "fp32", "fp16", "w8a8", "w4a16", "w4a8"}));
   verb.add_option("--quantized", options.quantized,
                   "Take w4a8 and w4a16 from this LiquidQuant folder");
   add_group_size_option(verb, options.group_size);

@@ -60,8 +60,8 @@ void add_model_options(CLI::App& verb, ModelOptions& options) {
 }
 
 void add_precision_option(CLI::App& verb, std::string& precision) {
-  verb.add_option("--precision", precision, "Weights and activations (auto: w4a8)")
-      ->check(CLI::IsMember({"auto", "fp32", "w8a8", "w4a16", "w4a8"}))
+  verb.add_option("--precision", precision, "Weights and activations (auto: w4a8; fp16 on a GPU)")
+      ->check(CLI::IsMember({"auto", "fp32", "fp16", "w8a8", "w4a16", "w4a8"}))
       ->envname("LIQUIDGEMM_PRECISION");
 }
 

@@ -69,6 +69,9 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   // The last norm writes its rows where the others do.
   limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
   float_activations_ = weights.float_activations();
+  if (weights.precision() == Precision::kFp16) {
+    return unsupported("precision fp16 is for a GPU: use --device cuda, or fp32");
+  }
   const ModelConfig& config = owned_graph_.config;
   if (limits_.kv_format == KvFormat::kInt4) {
     return unsupported("--kv-cache-dtype int4 is for a GPU: use f16 or int8");

@@ -65,15 +65,19 @@ Result<std::unique_ptr<Backend>> gpu_backend(const ModelSource& source, const Lo
                                              const BackendLimits& limits, WeightLoader& weights) {
   std::unique_ptr<Backend> none;
   if (options.device == DeviceChoice::kCpu) return none;
-  const bool required = options.device == DeviceChoice::kCuda;
+  // What the CPU cannot run either says why the GPU does not.
+  const bool half = weights.precision() == Precision::kFp16;
+  const bool required = options.device == DeviceChoice::kCuda || half;
   const auto refuse = [&](const Status& reason) -> Result<std::unique_ptr<Backend>> {
-    if (required) return reason.with_context("--device cuda");
+    if (required) return reason.with_context(half ? "precision fp16" : "--device cuda");
     log_debug("the model runs on the CPU: " + reason.message());
     return std::unique_ptr<Backend>();
   };
   if (options.isa) {
-    if (required)
-      return invalid_argument("--isa: an instruction set of the CPU, not of --device cuda");
+    if (required) {
+      return invalid_argument(std::string("--isa: an instruction set of the CPU, not of ") +
+                              (half ? "precision fp16" : "--device cuda"));
+    }
     return none;
   }
   auto backend = make_cuda_backend({.memory_bytes = options.gpu_memory});

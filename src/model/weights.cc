@@ -77,17 +77,18 @@ std::string_view precision_name(Precision precision) {
     case Precision::kW8A8: return "w8a8";
     case Precision::kW4A16: return "w4a16";
     case Precision::kW4A8: return "w4a8";
+    case Precision::kFp16: return "fp16";
   }
   return "?";
 }
 
 Result<Precision> parse_precision(std::string_view name) {
-  for (const Precision precision : {Precision::kAuto, Precision::kFp32, Precision::kW8A8,
-                                    Precision::kW4A16, Precision::kW4A8}) {
+  for (const Precision precision : {Precision::kAuto, Precision::kFp32, Precision::kFp16,
+                                    Precision::kW8A8, Precision::kW4A16, Precision::kW4A8}) {
     if (name == precision_name(precision)) return precision;
   }
   return invalid_argument("precision \"" + std::string(name) +
-                          "\" is not known: expected auto, fp32, w8a8, w4a16 or w4a8");
+                          "\" is not known: expected auto, fp32, fp16, w8a8, w4a16 or w4a8");
 }
 
 MappedTensor& MappedTensor::operator=(MappedTensor&& other) noexcept {
@@ -127,7 +128,9 @@ Result<WeightLoader> WeightLoader::create(const ModelSource& source, Precision p
     });
     const Precision stored = has_liquid ? Precision::kW4A8 : Precision::kW8A8;
     if (precision == Precision::kAuto) precision = stored;
-    if (precision != stored && !(has_liquid && precision == Precision::kW4A16)) {
+    const bool as_float =
+        precision == Precision::kFp16 || (has_liquid && precision == Precision::kW4A16);
+    if (precision != stored && !as_float) {
       return invalid_argument(source.path + ": holds " + std::string(precision_name(stored)) +
                               " weights, from which " + std::string(precision_name(precision)) +
                               " cannot be made; name the original model instead");
@@ -138,7 +141,8 @@ Result<WeightLoader> WeightLoader::create(const ModelSource& source, Precision p
   WeightLoader loader;
   loader.source_ = &source;
   loader.precision_ = precision;
-  loader.as_float_ = precision == Precision::kFp32 || precision == Precision::kW4A16;
+  loader.as_float_ = precision == Precision::kFp32 || precision == Precision::kW4A16 ||
+                     precision == Precision::kFp16;
   loader.group_size_ = group_size;
   loader.rule_ = rule;
   loader.pool_ = &pool;
@@ -179,12 +183,15 @@ Result<MappedTensor> WeightLoader::map(const std::string& tensor, DType dtype, c
 }
 
 WeightScheme WeightLoader::wanted_for_linears() const {
-  if (precision_ == Precision::kFp32) return WeightScheme::kFloat;
+  if (precision_ == Precision::kFp32 || precision_ == Precision::kFp16) {
+    return WeightScheme::kFloat;
+  }
   return precision_ == Precision::kW8A8 ? WeightScheme::kInt8 : WeightScheme::kLiquid4;
 }
 
 WeightScheme WeightLoader::wanted_for_tables() const {
-  return precision_ == Precision::kFp32 ? WeightScheme::kFloat : WeightScheme::kInt8;
+  return precision_ == Precision::kFp32 || precision_ == Precision::kFp16 ? WeightScheme::kFloat
+                                                                          : WeightScheme::kInt8;
 }
 
 Result<LayerQuantization> WeightLoader::stored_form(const std::string& module, std::int64_t n,

@@ -18,15 +18,16 @@
 
 namespace liquidgemm {
 
-// Weights and activations of the linear layers. W8A8 and W4A16 are for comparison.
+// Weights and activations of the linear layers. All but W4A8 are for comparison.
 enum class Precision {
   kAuto,   // W4A8 for a LiquidQuant checkpoint
   kFp32,   // float weights, float activations
   kW8A8,   // INT8 per channel, INT8 per token
   kW4A16,  // LiquidQuant weights, float activations (nothing is quantised at run time)
   kW4A8,   // LiquidQuant weights, INT8 per token
+  kFp16,   // FP16 weights and activations, float sums; on a GPU alone
 };
-std::string_view precision_name(Precision precision);  // "fp32", "w8a8", "w4a16", "w4a8"
+std::string_view precision_name(Precision precision);  // "fp32", "w4a8", ...
 Result<Precision> parse_precision(std::string_view name);
 
 // The bytes of a tensor where the file is mapped. Its pages are released when this goes.
@@ -73,7 +74,8 @@ struct LoadedMatrix {
 
 class WeightLoader {
  public:
-  // Error when the source cannot give this precision: a LiquidQuant checkpoint holds no FP32.
+  // Error when the source cannot give this precision: a LiquidQuant checkpoint holds no FP32. For
+  // kFp16 matrices come as floats, still to be rounded: an original's own, or what codes stand for.
   static Result<WeightLoader> create(const ModelSource& source, Precision precision, int group_size,
                                      StepRule rule, ThreadPool& pool);
 

@@ -9,14 +9,18 @@
 
 #include "bench/cuda/ablation.h"
 #include "bench/cuda/contender.h"
-#include "bench/cuda/cublaslt.h"
 #include "bench/cuda/operands.h"
 #include "bench/cuda/reference_gemm.h"
 #include "bench/device_bench.h"
 #include "bench/nvml.h"
+#include "gemm/cuda/cublaslt.h"
 
 namespace liquidgemm::bench {
 namespace {
+
+using cuda::CublasLt;
+using cuda::CublasProduct;
+using cuda::CublasType;
 
 constexpr int kCandidates = 40;      // algorithms asked of cuBLASLt for each product
 constexpr int kFinalists = 3;        // of them, in the rounds: at most so many, of those whose time
@@ -99,6 +103,15 @@ RivalOutput output_of(Rival rival) {
     case Rival::kInt8: break;
   }
   return RivalOutput::kInt32;
+}
+
+CublasType type_of(Rival rival) {
+  switch (rival) {
+    case Rival::kFp16: return CublasType::kF16;
+    case Rival::kFp8: return CublasType::kE4m3;
+    case Rival::kInt8: break;
+  }
+  return CublasType::kInt8;
 }
 
 std::size_t output_bytes(Rival rival) { return rival == Rival::kInt8 ? 4 : 2; }
@@ -253,12 +266,13 @@ Result<std::unique_ptr<CublasProduct>> GemmBench::State::screen(Rival rival, std
   const void* input = rival == Rival::kFp16  ? x.f16.as<void>()
                       : rival == Rival::kFp8 ? x.e4m3.as<void>()
                                              : x.int8.as<void>();
-  LIQUIDGEMM_ASSIGN_OR_RETURN(std::unique_ptr<CublasProduct> product,
-                              cublas->make(rival, shape.n, shape.k, m, kCandidates));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      std::unique_ptr<CublasProduct> product,
+      cublas->make({.type = type_of(rival), .n = shape.n, .k = shape.k, .m = m}, kCandidates));
   const CublasProduct* library = product.get();
   const auto launch_of = [&w, &y, input, library](int candidate) {
     return [=, &w, &y](int index, cudaStream_t stream) {
-      return library->launch(candidate, w.at(index), input, y.at(index), stream);
+      return library->launch(candidate, {.w = w.at(index), .x = input, .y = y.at(index)}, stream);
     };
   };
   // A first guess of the time, only to choose how many launches screen an algorithm.
@@ -528,7 +542,13 @@ Result<GemmBench> GemmBench::open(const GemmBenchOptions& options) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(state->device, open_cuda_device());
   LIQUIDGEMM_ASSIGN_OR_RETURN(state->watch, Stopwatch::make());
   if (state->options.rivals) {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(state->cublas, CublasLt::open(options.cublas_path));
+    auto cublas = CublasLt::open(options.cublas_path);
+    if (!cublas.ok()) {
+      return cublas.status().with_context(
+          "the rivals are cuBLASLt's products: give its folder with --cublas-lib or leave them out "
+          "with --no-rivals");
+    }
+    state->cublas = *std::move(cublas);
   }
   if (!options.check_only) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(state->ceilings, measure_ceilings(state->device));

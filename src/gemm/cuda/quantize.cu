@@ -3,8 +3,6 @@
 // A row is read once and kept in registers where it fits; what does not fit is read again in the
 // next pass, out of the caches. A thread keeps whole chunks of consecutive elements: chunk c
 // belongs to thread c mod threads, so that the loads and stores of a warp are contiguous.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cmath>
@@ -14,6 +12,8 @@
 
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/launch.h"
+#include "gemm/cuda/norm_lanes.cuh"
+#include "gemm/cuda/row_chunk.cuh"
 #include "gemm/numerics.h"
 #include "liquidgemm/cuda_gemm.h"
 
@@ -22,73 +22,6 @@ namespace cuda {
 namespace {
 
 constexpr std::uint32_t kInfinityBits = 0x7F800000u;
-
-__host__ __device__ constexpr int element_bytes(CudaFloat type) {
-  return type == CudaFloat::kFloat32 ? 4 : 2;
-}
-
-// ---- Consecutive elements as they lie in memory ------------------------------------------------
-
-template <CudaFloat kType, int kCount>
-struct Chunk {
-  static constexpr int kWords = kCount * element_bytes(kType) / 4;
-  std::uint32_t words[kWords];
-
-  __device__ void load(const void* row, std::int64_t index) {
-    const auto* from = static_cast<const std::uint32_t*>(row) + index * kWords;
-    if constexpr (kWords == 2) {
-      const uint2 two = *reinterpret_cast<const uint2*>(from);
-      words[0] = two.x;
-      words[1] = two.y;
-    } else {
-#pragma unroll
-      for (int i = 0; i < kWords; i += 4) {
-        const uint4 four = *reinterpret_cast<const uint4*>(from + i);
-        words[i] = four.x;
-        words[i + 1] = four.y;
-        words[i + 2] = four.z;
-        words[i + 3] = four.w;
-      }
-    }
-  }
-
-  __device__ void store(void* row, std::int64_t index) const {
-    auto* to = static_cast<std::uint32_t*>(row) + index * kWords;
-    if constexpr (kWords == 2) {
-      *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kWords; i += 4) {
-        *reinterpret_cast<uint4*>(to + i) =
-            make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
-      }
-    }
-  }
-
-  // Exact.
-  __device__ float get(int i) const {
-    if constexpr (kType == CudaFloat::kFloat32) return __uint_as_float(words[i]);
-    const auto bits = static_cast<unsigned short>(words[i / 2] >> (i % 2 * 16));
-    if constexpr (kType == CudaFloat::kFloat16) return __half2float(__ushort_as_half(bits));
-    return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
-  }
-
-  // Rounds to nearest even.
-  __device__ void set(int i, float value) {
-    if constexpr (kType == CudaFloat::kFloat32) {
-      words[i] = __float_as_uint(value);
-    } else {
-      std::uint32_t bits;
-      if constexpr (kType == CudaFloat::kFloat16) {
-        bits = __half_as_ushort(__float2half_rn(value));
-      } else {
-        bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
-      }
-      words[i / 2] = i % 2 == 0 ? (words[i / 2] & 0xFFFF0000u) | bits
-                                : (words[i / 2] & 0x0000FFFFu) | bits << 16;
-    }
-  }
-};
 
 // ---- Reductions over the block -----------------------------------------------------------------
 
@@ -217,11 +150,6 @@ __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArgume
 
 // ---- add_norm_quantize_rows --------------------------------------------------------------------
 
-// 256 threads of four consecutive elements are the 1024 lanes of the contract's tree: thread t has
-// the lanes 4t .. 4t + 3, and its chunks t, t + 256, ... visit them in ascending k.
-constexpr int kNormThreads = numerics::kNormLanes / 4;
-constexpr int kNormWarps = kNormThreads / 32;
-
 struct NormKernelArguments {
   QuantizeKernelArguments rows;  // x null: nothing is added
   std::uint8_t* residual;
@@ -229,36 +157,6 @@ struct NormKernelArguments {
   const float* weight;
   float epsilon;
 };
-
-// The lanes folded by halving, in every thread. An addition gives the same in either order.
-__device__ float fold_lanes(float4 lanes, float4 (&shared)[kNormThreads]) {
-  shared[threadIdx.x] = lanes;
-  __syncthreads();
-  // Halves of 512, 256 and 128 lanes: warps 4, 2 and 1 apart. Every warp does the same.
-  float4 part[kNormWarps];
-#pragma unroll
-  for (int warp = 0; warp < kNormWarps; ++warp) part[warp] = shared[warp * 32 + threadIdx.x % 32];
-#pragma unroll
-  for (int half = kNormWarps / 2; half > 0; half /= 2) {
-#pragma unroll
-    for (int warp = 0; warp < half; ++warp) {
-      part[warp].x = part[warp].x + part[warp + half].x;
-      part[warp].y = part[warp].y + part[warp + half].y;
-      part[warp].z = part[warp].z + part[warp + half].z;
-      part[warp].w = part[warp].w + part[warp + half].w;
-    }
-  }
-  // Halves of 64 .. 4 lanes: threads 16 .. 1 apart.
-  float4 sum = part[0];
-#pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) {
-    sum.x = sum.x + __shfl_xor_sync(0xFFFFFFFFu, sum.x, apart);
-    sum.y = sum.y + __shfl_xor_sync(0xFFFFFFFFu, sum.y, apart);
-    sum.z = sum.z + __shfl_xor_sync(0xFFFFFFFFu, sum.z, apart);
-    sum.w = sum.w + __shfl_xor_sync(0xFFFFFFFFu, sum.w, apart);
-  }
-  return (sum.x + sum.z) + (sum.y + sum.w);
-}
 
 template <CudaFloat kX, CudaFloat kResidual, int kNormKept>
 __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(

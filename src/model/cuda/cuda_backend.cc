@@ -1,17 +1,15 @@
-// A step on the GPU: its numbers to the device, then the transformer's operations as launches on
-// one stream.
+// A step on the GPU: its numbers to the device, the transformer's operations (cuda_operations.cc) as
+// launches on one stream or as a recorded graph, and the results back.
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
 
 #include "base/status_macros.h"
-#include "gemm/cuda/int8_weights.h"
 #include "gemm/numerics.h"
 #include "model/cuda/cuda_backend_impl.h"
 #include "model/transformer.h"
 #include "ops/cpu/ops.h"
-#include "ops/cuda/rows.h"
 
 namespace liquidgemm {
 namespace {
@@ -19,15 +17,6 @@ namespace {
 constexpr std::int64_t kSplit = numerics::kAttentionSplit;
 
 std::int64_t splits_of(std::int64_t length) { return (length + kSplit - 1) / kSplit; }
-
-CudaRows device_rows(const LinearInput& input) {
-  const QuantizedRows& rows = input.quantized;
-  return {.m = input.rows,
-          .x8 = const_cast<std::int8_t*>(rows.x8),
-          .ld = rows.ld,
-          .scale = const_cast<float*>(rows.scale),
-          .sum = const_cast<std::int32_t*>(rows.sum)};
-}
 
 }  // namespace
 
@@ -159,227 +148,10 @@ std::span<const float> CudaBackend::logits(std::int64_t row) const {
   const auto vocab = static_cast<std::size_t>(owned_graph_.config.vocab_size);
   host_logits_.resize(vocab * static_cast<std::size_t>(limits_.max_logits_rows));
   float* to = host_logits_.data() + static_cast<std::size_t>(row) * vocab;
-  const cudaError_t copied = cudaMemcpy(to, buffers_.logits + row * head_.width(),
+  const cudaError_t copied = cudaMemcpy(to, buffers_.logits + row * head_->width(),
                                         vocab * sizeof(float), cudaMemcpyDeviceToHost);
   if (copied != cudaSuccess) std::fill_n(to, vocab, std::numeric_limits<float>::quiet_NaN());
   return {to, vocab};
-}
-
-// ---- Operations
-// ----------------------------------------------------------------------------------
-
-float* CudaBackend::buffer(RowBuffer name) const {
-  switch (name) {
-    case RowBuffer::kResidual: return buffers_.residual;
-    case RowBuffer::kDelta: return buffers_.delta;
-    case RowBuffer::kQkv: return buffers_.qkv;
-    case RowBuffer::kAttention: return buffers_.attention;
-  }
-  return nullptr;
-}
-
-std::int64_t CudaBackend::width(RowBuffer name) const {
-  switch (name) {
-    case RowBuffer::kResidual:
-    case RowBuffer::kDelta: return owned_graph_.config.hidden_size;
-    case RowBuffer::kQkv: return owned_graph_.q_width() + 2 * owned_graph_.kv_width();
-    case RowBuffer::kAttention: return owned_graph_.q_width();
-  }
-  return 0;
-}
-
-void CudaBackend::embed(RowBuffer out) {
-  const std::int64_t hidden = owned_graph_.config.hidden_size;
-  launched(cuda::embed_rows({.table = embedding_.as<std::int8_t>(),
-                             .ld_table = hidden,
-                             .scale = embedding_scale_.as<float>(),
-                             .vocab = owned_graph_.config.vocab_size,
-                             .tokens = device_fields().tokens,
-                             .rows = rows_,
-                             .hidden = hidden,
-                             .out = buffer(out),
-                             .ld_out = hidden},
-                            stream_.get()));
-}
-
-LinearInput CudaBackend::quantize_floats(const float* x, std::int64_t ld, std::int64_t k,
-                                         std::int64_t rows) {
-  const std::int64_t ld_x8 = (k + 15) / 16 * 16;
-  launched(quantize_rows({.x = x,
-                          .ld_x = ld,
-                          .type = CudaFloat::kFloat32,
-                          .m = rows,
-                          .k = k,
-                          .x8 = buffers_.x8,
-                          .ld_x8 = ld_x8,
-                          .scale = buffers_.scale,
-                          .sum = buffers_.sum},
-                         stream_.get()));
-  return {.rows = rows,
-          .quantized = {.m = rows,
-                        .k = k,
-                        .x8 = buffers_.x8,
-                        .ld = ld_x8,
-                        .scale = buffers_.scale,
-                        .sum = buffers_.sum}};
-}
-
-LinearInput CudaBackend::add_norm(const float* delta, float* residual, const float* norm,
-                                  std::int64_t rows) {
-  const std::int64_t hidden = owned_graph_.config.hidden_size;
-  const std::int64_t ld_x8 = (hidden + 15) / 16 * 16;
-  CudaAddNormQuantizeArguments arguments;
-  arguments.rows = {.x = delta,
-                    .ld_x = hidden,
-                    .type = CudaFloat::kFloat32,
-                    .m = rows,
-                    .k = hidden,
-                    .x8 = buffers_.x8,
-                    .ld_x8 = ld_x8,
-                    .scale = buffers_.scale,
-                    .sum = buffers_.sum};
-  arguments.residual = residual;
-  arguments.ld_residual = hidden;
-  arguments.residual_type = CudaFloat::kFloat32;
-  arguments.norm_weight = norm;
-  arguments.epsilon = static_cast<float>(owned_graph_.config.rms_norm_eps);
-  launched(add_norm_quantize_rows(arguments, stream_.get()));
-  return {.rows = rows,
-          .quantized = {.m = rows,
-                        .k = hidden,
-                        .x8 = buffers_.x8,
-                        .ld = ld_x8,
-                        .scale = buffers_.scale,
-                        .sum = buffers_.sum}};
-}
-
-LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attention, bool first) {
-  const LayerWeights& weights = layers_[layer];
-  return add_norm(first ? nullptr : buffers_.delta, buffers_.residual,
-                  post_attention ? weights.post_attention_norm : weights.input_norm, rows_);
-}
-
-LinearInput CudaBackend::quantize(RowBuffer in) {
-  return quantize_floats(buffer(in), width(in), width(in), rows_);
-}
-
-void CudaBackend::run_linear(CudaLinear& linear, const LinearInput& input, float* out,
-                             std::int64_t ld_out) {
-  CudaRows rows = device_rows(input);
-  if (linear.takes_doubled()) {
-    launched(cuda::stack_int8_rows(
-        {.x8 = rows.x8, .ld = rows.ld, .m = rows.m, .k = linear.k(), .out = buffers_.stacked},
-        stream_.get()));
-    rows.x8 = buffers_.stacked;
-    rows.ld = linear.row_bytes();
-  }
-  void* workspace = workspaces_.empty() ? nullptr : workspaces_.back().bytes();
-  launched(linear.run(rows, out, ld_out, workspace, stream_.get()));
-}
-
-void CudaBackend::linear(std::size_t layer, const LinearGroup& group, const LinearInput& input,
-                         RowBuffer out) {
-  LayerWeights& weights = layers_[layer];
-  const DecoderLayer& names = owned_graph_.layers[layer];
-  CudaLinear& linear = &group == &names.qkv      ? weights.qkv
-                       : &group == &names.output ? weights.output
-                                                 : weights.down;
-  run_linear(linear, input, buffer(out), width(out));
-}
-
-LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
-  CudaLinear& gate_up = layers_[layer].gate_up;
-  run_linear(gate_up, input, buffers_.gated, gate_up.width());
-  return quantize_floats(buffers_.gated, gate_up.width(), gate_up.width(), rows_);
-}
-
-void CudaBackend::qk_norm_rope_cache(std::size_t layer) {
-  const ModelConfig& config = owned_graph_.config;
-  const LayerWeights& weights = layers_[layer];
-  launched(cuda::norm_rope_cache({.qkv = buffers_.qkv,
-                                  .ld_qkv = width(RowBuffer::kQkv),
-                                  .rows = rows_,
-                                  .heads = static_cast<int>(config.heads),
-                                  .head_dim = static_cast<int>(config.head_dim),
-                                  .q_norm = weights.q_norm,
-                                  .k_norm = weights.k_norm,
-                                  .epsilon = static_cast<float>(config.rms_norm_eps),
-                                  .cos = rope_cos_.as<float>(),
-                                  .sin = rope_sin_.as<float>(),
-                                  .positions = device_fields().positions,
-                                  .pages_of_rows = device_fields().row_pages,
-                                  .shape = shape_,
-                                  .layer = 0,
-                                  .pages = layer_pages(layer),
-                                  .q = buffers_.q,
-                                  .q_sum = buffers_.q_sum},
-                                 stream_.get()));
-}
-
-std::uint8_t* CudaBackend::layer_pages(std::size_t layer) const {
-  return pages_.as<std::uint8_t>() +
-         static_cast<std::int64_t>(layer) * limits_.pages * cuda::kv_page_bytes(shape_);
-}
-
-cuda::AttentionTensors CudaBackend::tensors(std::size_t layer) const {
-  const ModelConfig& config = owned_graph_.config;
-  return {.shape = shape_,
-          .layer = 0,
-          .heads = static_cast<int>(config.heads),
-          .head_dim = static_cast<int>(config.head_dim),
-          .softmax_scale = softmax_scale_,
-          .q = buffers_.q,
-          .pages = layer_pages(layer),
-          .block_tables = device_fields().block_tables,
-          .ld_block_table = step_.sizes().table_pages,
-          .out = buffers_.attention,
-          .ld_out = owned_graph_.q_width()};
-}
-
-void CudaBackend::attention(std::size_t layer, RowBuffer) {
-  if (units_ > 0) {
-    launched(cuda::decode_attention({.tensors = tensors(layer),
-                                     .slots = static_cast<int>(limits_.max_sequences),
-                                     .lengths = device_fields().lengths,
-                                     .rows = device_fields().slot_rows,
-                                     .units = device_fields().units,
-                                     .unit_count = device_fields().unit_count,
-                                     .max_units = static_cast<int>(step_.sizes().units),
-                                     .workspace = attention_workspace_.bytes(),
-                                     .multiprocessors = device_.multiprocessors},
-                                    stream_.get()));
-  }
-  if (tiles_ > 0) {
-    launched(cuda::prefill_attention({.tensors = tensors(layer),
-                                      .tiles = device_fields().tiles,
-                                      .tile_count = static_cast<int>(tiles_)},
-                                     stream_.get()));
-  }
-}
-
-LinearInput CudaBackend::final_norm_quantize() {
-  const std::int64_t hidden = owned_graph_.config.hidden_size;
-  launched(cuda::gather_rows({.index = device_fields().logits_rows,
-                              .rows = logits_rows_,
-                              .width = hidden,
-                              .first = {buffers_.residual, hidden, buffers_.last_residual, hidden},
-                              .second = {buffers_.delta, hidden, buffers_.last_delta, hidden}},
-                             stream_.get()));
-  return add_norm(buffers_.last_delta, buffers_.last_residual, final_norm_, logits_rows_);
-}
-
-void CudaBackend::lm_head(const LinearInput& input) {
-  run_linear(head_, input, buffers_.logits, head_.width());
-}
-
-void CudaBackend::sample() {
-  launched(samples_.sample(buffers_.logits, head_.width(), logits_rows_, stream_.get()));
-}
-
-void CudaBackend::score() {
-  // Not recorded: few steps ask for it, and each for something else.
-  if (recording_) return;
-  launched(samples_.score(buffers_.logits, head_.width(), logits_rows_, stream_.get()));
 }
 
 Status CudaBackend::reserve_workspace(CudaLinear& linear, std::int64_t m) {
@@ -399,13 +171,14 @@ Status CudaBackend::reserve_workspace(CudaLinear& linear, std::int64_t m) {
 Status CudaBackend::reserve_workspace(std::int64_t rows, std::int64_t logits_rows) {
   if (reserved_rows_.insert(rows).second) {
     for (LayerWeights& layer : layers_) {
-      for (CudaLinear* linear : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      for (CudaLinear* linear : {layer.qkv.get(), layer.output.get(), layer.gate_up.get(),
+                                 layer.down.get()}) {
         LIQUIDGEMM_RETURN_IF_ERROR(reserve_workspace(*linear, rows));
       }
     }
   }
   if (logits_rows == 0 || !reserved_logits_rows_.insert(logits_rows).second) return ok_status();
-  return reserve_workspace(head_, logits_rows);
+  return reserve_workspace(*head_, logits_rows);
 }
 
 // ---- Recorded steps

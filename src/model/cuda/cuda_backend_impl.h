@@ -5,6 +5,7 @@
 #include <set>
 
 #include "gemm/cuda/handles.h"
+#include "model/cuda/cuda_float_linear.h"
 #include "model/cuda/cuda_linear.h"
 #include "model/cuda/sample_buffers.h"
 #include "model/cuda/step_buffers.h"
@@ -54,7 +55,7 @@ class CudaBackend final : public Backend {
 
  private:
   struct LayerWeights {
-    CudaLinear qkv, output, gate_up, down;
+    std::unique_ptr<CudaLinear> qkv, output, gate_up, down;
     // In device memory; the norms over heads null where the family has none.
     const float* input_norm = nullptr;
     const float* post_attention_norm = nullptr;
@@ -63,18 +64,20 @@ class CudaBackend final : public Backend {
   };
   struct Buffers {
     float* residual = nullptr;   // [rows][hidden]
-    float* delta = nullptr;      // [rows][hidden]
+    void* delta = nullptr;       // [rows][hidden], float, with FP16 weights f16
     float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
     float* attention = nullptr;  // [rows][q_width]
-    float* gated = nullptr;      // [rows][gate_up.width()]
+    void* gated = nullptr;       // [rows][gate_up.width()], likewise
     void* q = nullptr;           // f16 [rows][heads][width]
     float* q_sum = nullptr;      // [rows][heads]
+    // What linear layers read: quantised rows, or f16 ones.
     std::int8_t* x8 = nullptr;
-    std::int8_t* stacked = nullptr;  // activations of INT8 layers
+    std::int8_t* stacked = nullptr;  // of INT8 layers
     float* scale = nullptr;
     std::int32_t* sum = nullptr;
+    void* half = nullptr;
     float* last_residual = nullptr;  // [logits rows][hidden]
-    float* last_delta = nullptr;
+    void* last_delta = nullptr;
     float* logits = nullptr;  // [logits rows][head width]
   };
 
@@ -86,19 +89,28 @@ class CudaBackend final : public Backend {
   Result<const float*> upload_vector(WeightLoader& weights, const std::string& name,
                                      std::int64_t width);
   Status load_tables(WeightLoader& weights);
+  Status load_half_tables(WeightLoader& weights);
+  Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts, bool gated,
+                                                  CudaFloat output, WeightLoader& weights);
+  // Chooses the linear layers' kernels for the steps to come.
+  Status tune();
   Status allocate();
   Buffers lay_out(char* base, std::size_t& used) const;
   StepBuffers::Sizes step_sizes() const;
+
+  // ---- operations (cuda_operations.cc)
+  bool half() const { return floats_ != nullptr; }
+  void* buffer(RowBuffer name) const;
+  CudaRows device_rows(const LinearInput& input) const;
+  // All of a step's rows, x [rows, k] without gaps, as linear layers read them.
+  LinearInput rows_of(const float* x, std::int64_t k);
+  LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows);
+  void run_linear(CudaLinear& linear, const LinearInput& input, void* out);
 
   // ---- step (cuda_backend.cc)
   void launched(const Status& status);  // remembers the first failure
   void fill(const StepInput& input);
   void fill_attention(const StepInput& input);
-  float* buffer(RowBuffer name) const;
-  std::int64_t width(RowBuffer name) const;
-  LinearInput quantize_floats(const float* x, std::int64_t ld, std::int64_t k, std::int64_t rows);
-  LinearInput add_norm(const float* delta, float* residual, const float* norm, std::int64_t rows);
-  void run_linear(CudaLinear& linear, const LinearInput& input, float* out, std::int64_t ld_out);
   // Workspace for a launch with so many tokens; grows where a plan asks for more.
   Status reserve_workspace(CudaLinear& linear, std::int64_t m);
   Status reserve_workspace(std::int64_t rows, std::int64_t logits_rows);
@@ -106,7 +118,7 @@ class CudaBackend final : public Backend {
   cuda::AttentionTensors tensors(std::size_t layer) const;
   const StepBuffers::Fields& device_fields() const { return step_.device(); }
 
-  // ---- recorded decode steps (cuda_graph.cc)
+  // ---- recorded decode steps (cuda_backend.cc)
   bool is_decode(const StepInput& input) const;
   // Rows that a recorded step has: a few more than asked for, so that few are recorded.
   std::int64_t bucket(std::int64_t rows) const;
@@ -121,9 +133,11 @@ class CudaBackend final : public Backend {
   float softmax_scale_ = 1.0f;
   cuda::Stream stream_;
 
+  std::unique_ptr<CudaFloatLinears> floats_;  // null: the weights are quantised
   std::vector<LayerWeights> layers_;
-  CudaLinear head_;
+  std::unique_ptr<CudaLinear> head_;
   cuda::DeviceBuffer embedding_, embedding_scale_;
+  const void* half_embedding_ = nullptr;     // with FP16 weights; the head's where they are tied
   std::vector<cuda::DeviceBuffer> vectors_;  // norms
   const float* final_norm_ = nullptr;
   cuda::DeviceBuffer rope_cos_, rope_sin_;

@@ -1,74 +1,48 @@
-// A group of linear layers in device memory, as the Hopper GEMM reads them.
-//
-// INT8 weights run through the same kernel, and exactly. A weight w is two codes,
-//
-//   w + 128 = 16 * high + low
-//
-// the high ones in the first half of K (step 16, offset 0), the low ones in the second (step 1),
-// and their activations stand there twice; the kernel takes 128 times the row's sum off as ever.
-// Parts of a group that differ in scheme or group size all become INT8: a LiquidQuant weight is
-// one.
+// A group of linear layers in device memory, in one of the forms that a step can run: quantised
+// (cuda_quantized_linear.h) or FP16 (cuda_float_linear.h).
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
-#include <map>
-#include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
-#include "gemm/cuda/handles.h"
-#include "liquidgemm/cuda_gemm.h"
-#include "model/weights.h"
+#include "liquidgemm/status.h"
 
 namespace liquidgemm {
 
-// Rows in device memory, quantised.
+// Rows in device memory, as the linear layers of a model read them: quantised, or f16.
 struct CudaRows {
   std::int64_t m = 0;
   std::int8_t* x8 = nullptr;
-  std::int64_t ld = 0;
+  std::int64_t ld = 0;  // of x8
   float* scale = nullptr;
   std::int32_t* sum = nullptr;
+  std::int8_t* stacked = nullptr;  // room for the rows of INT8 layers
+  const void* f16 = nullptr;       // [m, K], without gaps
 };
 
 class CudaLinear {
  public:
-  // Uploads and packs `parts`, stacked along N; waits for the stream. `gated`: two parts, gate and
-  // up, of which SiLU(gate) * up is wanted; each is padded to a multiple of 8 channels.
-  static Result<CudaLinear> make(std::span<const LoadedMatrix> parts, bool gated,
-                                 const CudaDevice& device, cudaStream_t stream);
+  virtual ~CudaLinear() = default;
 
-  // Device bytes that `forms`, stacked, will take.
-  static std::size_t bytes_of(std::span<const WeightView> forms, bool gated);
-
-  std::int64_t k() const { return k_; }          // of the rows as they come
   std::int64_t width() const { return width_; }  // of the output, padding included
-  // Whether rows are wanted twice over, in `row_bytes` each (duplicate_rows).
-  bool takes_doubled() const { return doubled_; }
-  std::int64_t row_bytes() const { return desc_.k; }
-  std::size_t bytes() const { return packed_.size() + bias_.size(); }
-  std::string describe() const;  // "liquid4 g64", "int8 as two nibbles"
+  virtual std::size_t bytes() const = 0;
+  virtual std::string describe() const = 0;  // "liquid4 g64, w4a8 sm90"
 
-  // Bytes of workspace that a launch with m tokens needs.
-  Result<std::size_t> workspace_bytes(std::int64_t m);
-  // y [m, width()] in float, row stride ld_y. `x` as takes_doubled() says.
-  Status run(const CudaRows& x, float* y, std::int64_t ld_y, void* workspace, cudaStream_t stream);
-  // The kernel and its schedule for m tokens.
-  Result<std::string> kernel(std::int64_t m);
+  // Chooses kernels for these numbers of tokens where that takes time, all layers being loaded. `x`
+  // holds as many rows as the largest of them, `y` is overwritten.
+  virtual Status tune(std::span<const std::int64_t>, const CudaRows&, void* /*y*/, cudaStream_t) {
+    return ok_status();
+  }
+  // Bytes of workspace that a launch with m tokens needs; to be called before it.
+  virtual Result<std::size_t> workspace_bytes(std::int64_t m) = 0;
+  // y [m, width()], without gaps, of the type that the layer was made for.
+  virtual Status run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) = 0;
 
- private:
-  Result<const CudaGemmPlan*> plan(std::int64_t m);
-
-  const CudaDevice* device_ = nullptr;
-  CudaGemmDesc desc_;
-  std::int64_t k_ = 0;
+ protected:
   std::int64_t width_ = 0;
-  bool doubled_ = false;
-  cuda::DeviceBuffer packed_;
-  cuda::DeviceBuffer bias_;
-  // A plan for each number of tokens that has come; layers of one shape share them.
-  std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> plans_;
 };
 
 }  // namespace liquidgemm

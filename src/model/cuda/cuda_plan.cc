@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "gemm/numerics.h"
 #include "model/cuda/cuda_backend_impl.h"
+#include "model/cuda/cuda_quantized_linear.h"
 #include "model/rope.h"
 #include "ops/cpu/ops.h"
 #include "ops/cuda/rows.h"
@@ -42,9 +43,9 @@ Status CudaBackend::check_model(const WeightLoader& weights) const {
                        "\": " + std::to_string(value) + ", the GPU's backend takes " + expected +
                        " (--device cpu runs it)");
   };
-  if (weights.float_activations()) {
+  if (weights.float_activations() && weights.precision() != Precision::kFp16) {
     return unsupported("precision " + std::string(precision_name(weights.precision())) +
-                       " runs on the CPU alone: use --device cpu, or w4a8 or w8a8");
+                       " runs on the CPU alone: use --device cpu, or w4a8, w8a8 or fp16");
   }
   if (limits_.kv_format == KvFormat::kF32) {
     return unsupported("--kv-cache-dtype f32 is for the CPU: use f16, int8 or int4");
@@ -84,20 +85,31 @@ CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
   std::uint16_t* q = nullptr;
   Buffers buffers;
   take(buffers.residual, rows * config.hidden_size);
-  take(buffers.delta, rows * config.hidden_size);
+  const auto take_either = [&](void*& field, std::int64_t count, std::int64_t element_bytes) {
+    std::byte* bytes = nullptr;
+    take(bytes, count * element_bytes);
+    field = bytes;
+  };
+  const std::int64_t delta_bytes = half() ? 2 : 4;
+  take_either(buffers.delta, rows * config.hidden_size, delta_bytes);
   take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
   take(buffers.attention, rows * q_width);
-  take(buffers.gated, rows * inner);
+  // Floats, or gates and ups in f16.
+  take_either(buffers.gated, rows * inner, 4);
   take(q, rows * config.heads * shape_.width);
   buffers.q = q;
   take(buffers.q_sum, rows * config.heads);
-  take(buffers.x8, rows * widest);
-  // Every linear layer may be INT8.
-  take(buffers.stacked, rows * 2 * ((widest + 127) / 128 * 128));
-  take(buffers.scale, rows);
-  take(buffers.sum, rows);
+  if (half()) {
+    take_either(buffers.half, rows * widest, 2);
+  } else {
+    take(buffers.x8, rows * widest);
+    // Every linear layer may be INT8.
+    take(buffers.stacked, rows * 2 * ((widest + 127) / 128 * 128));
+    take(buffers.scale, rows);
+    take(buffers.sum, rows);
+  }
   take(buffers.last_residual, last * config.hidden_size);
-  take(buffers.last_delta, last * config.hidden_size);
+  take_either(buffers.last_delta, last * config.hidden_size, delta_bytes);
   take(buffers.logits, last * ((config.vocab_size + 7) / 8 * 8));
   return buffers;
 }
@@ -123,18 +135,23 @@ StepBuffers::Sizes CudaBackend::step_sizes() const {
 Status CudaBackend::fit(WeightLoader& weights) {
   const ModelConfig& config = owned_graph_.config;
   std::size_t weight_bytes = 0;
+  const auto bytes_of = half() ? CudaFloatLinears::bytes_of : CudaQuantizedLinear::bytes_of;
   for (const DecoderLayer& layer : owned_graph_.layers) {
     for (const LinearGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
       LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<WeightView> forms,
                                   weights.forms_of_group(*group));
-      weight_bytes += CudaLinear::bytes_of(forms, group == &layer.gate_up);
+      weight_bytes += bytes_of(forms, group == &layer.gate_up);
     }
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       const WeightView head,
       weights.form_of_table(owned_graph_.lm_head, config.vocab_size, config.hidden_size));
-  weight_bytes += CudaLinear::bytes_of(std::span(&head, 1), false);
-  weight_bytes += static_cast<std::size_t>(config.vocab_size * (config.hidden_size + 4));
+  weight_bytes += bytes_of(std::span(&head, 1), false);
+  const bool tied = owned_graph_.lm_head == owned_graph_.embedding;
+  const std::int64_t token_bytes = !half() ? config.hidden_size + 4
+                                   : tied  ? 0
+                                           : 2 * config.hidden_size;
+  weight_bytes += static_cast<std::size_t>(config.vocab_size * token_bytes);
 
   std::size_t free = 0, total = 0;
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free, &total));
@@ -184,20 +201,34 @@ Result<const float*> CudaBackend::upload_vector(WeightLoader& weights, const std
   return vectors_.back().as<const float>();
 }
 
-Status CudaBackend::load_weights(WeightLoader& weights) {
-  const ModelConfig& config = owned_graph_.config;
-  const auto load = [&](const LinearGroup& group, bool gated) -> Result<CudaLinear> {
-    LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> parts, weights.linear_group(group));
-    auto linear = CudaLinear::make(parts, gated, device_, stream_.get());
+Result<std::unique_ptr<CudaLinear>> CudaBackend::make_linear(std::span<const LoadedMatrix> parts,
+                                                             bool gated, CudaFloat output,
+                                                             WeightLoader& weights) {
+  if (!half()) {
+    auto linear = CudaQuantizedLinear::make(parts, gated, device_, stream_.get());
     if (!linear.ok()) return linear.status().with_context(weights.where());
     return linear;
+  }
+  auto linear = floats_->make(parts, gated, output, weights.pool());
+  if (!linear.ok()) return linear.status().with_context(weights.where());
+  return std::unique_ptr<CudaLinear>(*std::move(linear));
+}
+
+Status CudaBackend::load_weights(WeightLoader& weights) {
+  const ModelConfig& config = owned_graph_.config;
+  const auto load = [&](const LinearGroup& group, bool gated,
+                        CudaFloat output) -> Result<std::unique_ptr<CudaLinear>> {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> parts, weights.linear_group(group));
+    return make_linear(parts, gated, output, weights);
   };
+  // What is added to the residual or gated is f16 where the weights are.
+  const CudaFloat narrow = half() ? CudaFloat::kFloat16 : CudaFloat::kFloat32;
   for (const DecoderLayer& layer : owned_graph_.layers) {
     LayerWeights made;
-    LIQUIDGEMM_ASSIGN_OR_RETURN(made.qkv, load(layer.qkv, false));
-    LIQUIDGEMM_ASSIGN_OR_RETURN(made.output, load(layer.output, false));
-    LIQUIDGEMM_ASSIGN_OR_RETURN(made.gate_up, load(layer.gate_up, true));
-    LIQUIDGEMM_ASSIGN_OR_RETURN(made.down, load(layer.down, false));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.qkv, load(layer.qkv, false, CudaFloat::kFloat32));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.output, load(layer.output, false, narrow));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.gate_up, load(layer.gate_up, true, narrow));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(made.down, load(layer.down, false, narrow));
     const std::int64_t hidden = config.hidden_size;
     LIQUIDGEMM_ASSIGN_OR_RETURN(made.input_norm, upload_vector(weights, layer.input_norm, hidden));
     LIQUIDGEMM_ASSIGN_OR_RETURN(made.post_attention_norm,
@@ -214,7 +245,28 @@ Status CudaBackend::load_weights(WeightLoader& weights) {
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(final_norm_,
                               upload_vector(weights, owned_graph_.final_norm, config.hidden_size));
-  return load_tables(weights);
+  return half() ? load_half_tables(weights) : load_tables(weights);
+}
+
+Status CudaBackend::load_half_tables(WeightLoader& weights) {
+  const std::int64_t vocab = owned_graph_.config.vocab_size;
+  const std::int64_t hidden = owned_graph_.config.hidden_size;
+  {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,
+                                weights.table(owned_graph_.lm_head, vocab, hidden));
+    auto head = floats_->make(std::span(&table, 1), false, CudaFloat::kFloat32, weights.pool());
+    if (!head.ok()) return head.status().with_context(weights.where());
+    half_embedding_ = (*head)->weights();
+    head_ = *std::move(head);
+  }
+  if (owned_graph_.lm_head == owned_graph_.embedding) return ok_status();
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,
+                              weights.table(owned_graph_.embedding, vocab, hidden));
+  auto embedding = CudaFloatLinears::upload(table, weights.pool());
+  if (!embedding.ok()) return embedding.status().with_context(weights.where());
+  embedding_ = *std::move(embedding);
+  half_embedding_ = embedding_.bytes();
+  return ok_status();
 }
 
 Status CudaBackend::load_tables(WeightLoader& weights) {
@@ -235,9 +287,8 @@ Status CudaBackend::load_tables(WeightLoader& weights) {
   {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix head,
                                 weights.table(owned_graph_.lm_head, vocab, hidden));
-    auto linear = CudaLinear::make(std::span(&head, 1), false, device_, stream_.get());
-    if (!linear.ok()) return linear.status().with_context(weights.where());
-    head_ = std::move(*linear);
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        head_, make_linear(std::span(&head, 1), false, CudaFloat::kFloat32, weights));
     if (owned_graph_.lm_head == owned_graph_.embedding) return keep_rows(head);
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,
@@ -275,6 +326,31 @@ Status CudaBackend::allocate() {
   return ok_status();
 }
 
+Status CudaBackend::tune() {
+  // Decode steps have the rows of their buckets; the others some rows between these.
+  std::set<std::int64_t> head_rows;
+  for (std::int64_t rows = 1; rows <= limits_.max_logits_rows; ++rows) {
+    head_rows.insert(bucket(rows));
+  }
+  std::set<std::int64_t> layer_rows = head_rows;
+  for (std::int64_t rows = 16; rows < limits_.max_rows; rows *= 2) {
+    layer_rows.insert(rows);
+    layer_rows.insert(std::min(rows + rows / 2, limits_.max_rows));
+  }
+  layer_rows.insert(limits_.max_rows);
+  const std::vector<std::int64_t> of_head(head_rows.begin(), head_rows.end());
+  const std::vector<std::int64_t> of_layers(layer_rows.begin(), layer_rows.end());
+  const CudaRows x = device_rows({.rows = limits_.max_rows, .quantized = {}});
+  cudaStream_t stream = stream_.get();
+  for (LayerWeights& layer : layers_) {
+    LIQUIDGEMM_RETURN_IF_ERROR(layer.qkv->tune(of_layers, x, buffers_.qkv, stream));
+    LIQUIDGEMM_RETURN_IF_ERROR(layer.output->tune(of_layers, x, buffers_.delta, stream));
+    LIQUIDGEMM_RETURN_IF_ERROR(layer.gate_up->tune(of_layers, x, buffers_.gated, stream));
+    LIQUIDGEMM_RETURN_IF_ERROR(layer.down->tune(of_layers, x, buffers_.delta, stream));
+  }
+  return head_->tune(of_head, x, buffers_.logits, stream);
+}
+
 Status CudaBackend::plan(const ModelGraph& graph, WeightLoader& weights,
                          const BackendLimits& limits) {
   owned_graph_ = graph;
@@ -291,18 +367,23 @@ Status CudaBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaSetDevice(device_.index));
   LIQUIDGEMM_RETURN_IF_ERROR(check_model(weights));
+  if (weights.precision() == Precision::kFp16) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(floats_, CudaFloatLinears::open());
+  }
   LIQUIDGEMM_RETURN_IF_ERROR(fit(weights));
   LIQUIDGEMM_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
   LIQUIDGEMM_RETURN_IF_ERROR(load_weights(weights));
   LIQUIDGEMM_RETURN_IF_ERROR(allocate());
+  LIQUIDGEMM_RETURN_IF_ERROR(tune());
   graph_ = &owned_graph_;
   return ok_status();
 }
 
 std::size_t CudaBackend::weight_bytes() const {
-  std::size_t bytes = head_.bytes() + embedding_.size() + embedding_scale_.size();
+  std::size_t bytes = head_->bytes() + embedding_.size() + embedding_scale_.size();
   for (const LayerWeights& layer : layers_) {
-    bytes += layer.qkv.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes();
+    bytes +=
+        layer.qkv->bytes() + layer.output->bytes() + layer.gate_up->bytes() + layer.down->bytes();
   }
   return bytes;
 }
@@ -321,16 +402,20 @@ std::vector<std::string> CudaBackend::describe() const {
     counts.emplace_back(line, 1);
   };
   for (const LayerWeights& layer : layers_) {
-    count("qkv", layer.qkv);
-    count("o", layer.output);
-    count("gate_up", layer.gate_up);
-    count("down", layer.down);
+    count("qkv", *layer.qkv);
+    count("o", *layer.output);
+    count("gate_up", *layer.gate_up);
+    count("down", *layer.down);
   }
   std::vector<std::string> lines;
   for (const auto& [text, number] : counts) {
     lines.push_back(text + " (" + std::to_string(number) + (number == 1 ? " layer)" : " layers)"));
   }
-  lines.push_back("lm_head: " + head_.describe());
+  lines.push_back("lm_head: " + head_->describe());
+  if (half()) {
+    lines.push_back("cuBLASLt: " + floats_->version() +
+                    ", algorithms by time; logits depend on what runs beside a request");
+  }
   lines.push_back("attention: " + std::string(kv_format_name(limits_.kv_format)) +
                   " KV, sm90 tensor cores");
   lines.push_back("device: " + device_.name);

@@ -1,4 +1,4 @@
-#include "bench/cuda/cublaslt.h"
+#include "gemm/cuda/cublaslt.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -6,12 +6,13 @@
 #include <array>
 #include <cstdlib>
 
-#include "bench/cuda/device.h"
+#include "base/status_macros.h"
+#include "gemm/cuda/handles.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>
 
-namespace liquidgemm::bench {
+namespace liquidgemm::cuda {
 namespace {
 
 // The calls that are used, with the types of the toolkit's header; the library itself is not
@@ -30,6 +31,7 @@ struct Api {
   decltype(&::cublasLtMatmulPreferenceSetAttribute) preference_set;
   decltype(&::cublasLtMatmulAlgoGetHeuristic) get_heuristic;
   decltype(&::cublasLtMatmulAlgoConfigGetAttribute) algorithm_get;
+  decltype(&::cublasLtMatmulAlgoCheck) algorithm_check;
   decltype(&::cublasLtMatmul) matmul;
 };
 
@@ -67,6 +69,7 @@ Status find_all(void* library, Api& api, const std::string& path) {
       find(library, "cublasLtMatmulPreferenceSetAttribute", api.preference_set, missing) &&
       find(library, "cublasLtMatmulAlgoGetHeuristic", api.get_heuristic, missing) &&
       find(library, "cublasLtMatmulAlgoConfigGetAttribute", api.algorithm_get, missing) &&
+      find(library, "cublasLtMatmulAlgoCheck", api.algorithm_check, missing) &&
       find(library, "cublasLtMatmul", api.matmul, missing);
   if (found) return ok_status();
   return unsupported(path + ": has no " + missing + "; cuBLASLt 12 or 13 is needed");
@@ -79,11 +82,12 @@ struct TypeOf {
   cudaDataType_t scale;
 };
 
-TypeOf type_of(Rival rival) {
-  switch (rival) {
-    case Rival::kFp16: return {CUDA_R_16F, CUDA_R_16F, CUBLAS_COMPUTE_32F, CUDA_R_32F};
-    case Rival::kFp8: return {CUDA_R_8F_E4M3, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUDA_R_32F};
-    case Rival::kInt8: break;
+TypeOf type_of(CublasType type) {
+  switch (type) {
+    case CublasType::kF16: return {CUDA_R_16F, CUDA_R_16F, CUBLAS_COMPUTE_32F, CUDA_R_32F};
+    case CublasType::kF16F32: return {CUDA_R_16F, CUDA_R_32F, CUBLAS_COMPUTE_32F, CUDA_R_32F};
+    case CublasType::kE4m3: return {CUDA_R_8F_E4M3, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUDA_R_32F};
+    case CublasType::kInt8: break;
   }
   return {CUDA_R_8I, CUDA_R_32I, CUBLAS_COMPUTE_32I, CUDA_R_32I};
 }
@@ -102,19 +106,26 @@ class Product final : public CublasProduct {
   }
 
   // In cuBLASLt's column-major terms: w is [k, n], transposed; x is [k, m]; y is [n, m].
-  Status prepare(Rival rival, std::int64_t n, std::int64_t k, std::int64_t m, int candidates) {
-    const TypeOf type = type_of(rival);
-    integer_ = rival == Rival::kInt8;
+  Status prepare(const CublasShape& shape) {
+    shape_ = shape;
+    const TypeOf type = type_of(shape.type);
     const cublasOperation_t transposed = CUBLAS_OP_T;
     LIQUIDGEMM_RETURN_IF_ERROR(
         check(api_.desc_create(&desc_, type.compute, type.scale), "cublasLtMatmulDescCreate"));
     LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_TRANSA, transposed));
-    if (rival == Rival::kFp8) {
+    if (shape.type == CublasType::kE4m3) {
       LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{1}));
     }
-    LIQUIDGEMM_RETURN_IF_ERROR(layout(w_, type.operand, k, n));
-    LIQUIDGEMM_RETURN_IF_ERROR(layout(x_, type.operand, k, m));
-    LIQUIDGEMM_RETURN_IF_ERROR(layout(y_, type.output, n, m));
+    if (shape.bias) {
+      LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS));
+      LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type.output));
+    }
+    LIQUIDGEMM_RETURN_IF_ERROR(layout(w_, type.operand, shape.k, shape.n));
+    LIQUIDGEMM_RETURN_IF_ERROR(layout(x_, type.operand, shape.k, shape.m));
+    return layout(y_, type.output, shape.n, shape.m);
+  }
+
+  Status ask(int candidates) {
     LIQUIDGEMM_RETURN_IF_ERROR(
         check(api_.preference_create(&preference_), "cublasLtMatmulPreferenceCreate"));
     const std::size_t workspace = CublasLt::kWorkspaceBytes;
@@ -135,6 +146,19 @@ class Product final : public CublasProduct {
     return ok_status();
   }
 
+  // The algorithm of another product where it takes this one.
+  void take(const Product& other, int candidate) {
+    cublasLtMatmulHeuristicResult_t result{};
+    result.algo = other.results_[static_cast<std::size_t>(candidate)].algo;
+    const cublasLtMatmulAlgo_t algorithm = result.algo;
+    const cublasStatus_t code =
+        api_.algorithm_check(handle_, desc_, w_, x_, y_, y_, &algorithm, &result);
+    if (code != CUBLAS_STATUS_SUCCESS || result.workspaceSize > CublasLt::kWorkspaceBytes) return;
+    result.algo = algorithm;
+    results_.push_back(result);
+  }
+
+  const CublasShape& shape() const { return shape_; }
   int candidates() const override { return static_cast<int>(results_.size()); }
 
   std::string describe(int candidate) const override {
@@ -151,23 +175,28 @@ class Product final : public CublasProduct {
            std::to_string(candidate + 1) + " of " + std::to_string(candidates());
   }
 
-  Status launch(int candidate, const void* w, const void* x, void* y,
-                cudaStream_t stream) const override {
+  Status launch(int candidate, const CublasOperands& operands, cudaStream_t stream) const override {
     static constexpr float kOne = 1.0f;
     static constexpr float kZero = 0.0f;
     static constexpr std::int32_t kIntegerOne = 1;
     static constexpr std::int32_t kIntegerZero = 0;
-    const void* alpha = integer_ ? static_cast<const void*>(&kIntegerOne) : &kOne;
-    const void* beta = integer_ ? static_cast<const void*>(&kIntegerZero) : &kZero;
-    return check(
-        api_.matmul(handle_, desc_, alpha, w, w_, x, x_, beta, y, y_, y, y_,
-                    &results_[candidate].algo, workspace_, CublasLt::kWorkspaceBytes, stream),
-        "cublasLtMatmul");
+    const bool integer = shape_.type == CublasType::kInt8;
+    const void* alpha = integer ? static_cast<const void*>(&kIntegerOne) : &kOne;
+    const void* beta = integer ? static_cast<const void*>(&kIntegerZero) : &kZero;
+    // Layers of one shape share the product, but not the bias.
+    if (shape_.bias) {
+      LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias));
+    }
+    return check(api_.matmul(handle_, desc_, alpha, operands.w, w_, operands.x, x_, beta,
+                             operands.y, y_, operands.y, y_,
+                             &results_[static_cast<std::size_t>(candidate)].algo, workspace_,
+                             CublasLt::kWorkspaceBytes, stream),
+                 "cublasLtMatmul");
   }
 
  private:
   template <typename Value>
-  Status set(cublasLtMatmulDescAttributes_t name, const Value& value) {
+  Status set(cublasLtMatmulDescAttributes_t name, const Value& value) const {
     return check(api_.desc_set(desc_, name, &value, sizeof value),
                  "cublasLtMatmulDescSetAttribute");
   }
@@ -187,7 +216,7 @@ class Product final : public CublasProduct {
   cublasLtMatrixLayout_t y_ = nullptr;
   cublasLtMatmulPreference_t preference_ = nullptr;
   std::vector<cublasLtMatmulHeuristicResult_t> results_;
-  bool integer_ = false;
+  CublasShape shape_;
 };
 
 class Library final : public CublasLt {
@@ -216,10 +245,22 @@ class Library final : public CublasLt {
            std::to_string(number % 100) + " (" + path_ + ")";
   }
 
-  Result<std::unique_ptr<CublasProduct>> make(Rival rival, std::int64_t n, std::int64_t k,
-                                              std::int64_t m, int candidates) const override {
+  Result<std::unique_ptr<CublasProduct>> make(const CublasShape& shape,
+                                              int candidates) const override {
     auto product = std::make_unique<Product>(api_, handle_, workspace_.as<void>());
-    LIQUIDGEMM_RETURN_IF_ERROR(product->prepare(rival, n, k, m, candidates));
+    LIQUIDGEMM_RETURN_IF_ERROR(product->prepare(shape));
+    LIQUIDGEMM_RETURN_IF_ERROR(product->ask(candidates));
+    return std::unique_ptr<CublasProduct>(std::move(product));
+  }
+
+  Result<std::unique_ptr<CublasProduct>> make_like(const CublasProduct& other, int candidate,
+                                                   std::int64_t m) const override {
+    const auto& model = static_cast<const Product&>(other);
+    CublasShape shape = model.shape();
+    shape.m = m;
+    auto product = std::make_unique<Product>(api_, handle_, workspace_.as<void>());
+    LIQUIDGEMM_RETURN_IF_ERROR(product->prepare(shape));
+    product->take(model, candidate);
     return std::unique_ptr<CublasProduct>(std::move(product));
   }
 
@@ -255,28 +296,29 @@ std::vector<std::string> in_folder(const std::string& folder) {
 }  // namespace
 
 Result<std::unique_ptr<CublasLt>> CublasLt::open(const std::string& path) {
+  const char* named = std::getenv("LIQUIDGEMM_CUBLAS_LIB");
+  const std::string place = path.empty() && named != nullptr ? named : path;
   std::vector<std::string> paths;
   struct stat entry {};
-  if (path.empty()) {
+  if (place.empty()) {
     paths.assign(kNames.begin(), kNames.end());
     const char* home = std::getenv("CUDA_HOME");
     for (const std::string& folder : {std::string(home != nullptr ? home : "/usr/local/cuda"),
                                       std::string("/usr/local/cuda")}) {
       for (std::string& file : in_folder(folder + "/lib64")) paths.push_back(std::move(file));
     }
-  } else if (::stat(path.c_str(), &entry) == 0 && S_ISDIR(entry.st_mode)) {
-    paths = in_folder(path);
+  } else if (::stat(place.c_str(), &entry) == 0 && S_ISDIR(entry.st_mode)) {
+    paths = in_folder(place);
   } else {
-    paths = {path};
+    paths = {place};
   }
   std::string opened;
   std::string reasons;
   void* handle = open_first(paths, opened, reasons);
   if (handle == nullptr) {
-    return not_found(
-        "cuBLASLt, whose products are the rivals, cannot be opened; give its folder with "
-        "--cublas-lib (the CUDA toolkit's lib64, or nvidia/cublas/lib or nvidia/cu13/lib of a "
-        "Python environment), or leave the rivals out with --no-rivals:" +
+    return unsupported(
+        "cuBLASLt cannot be opened; name its folder in LIQUIDGEMM_CUBLAS_LIB (the CUDA toolkit's "
+        "lib64, or nvidia/cublas/lib or nvidia/cu13/lib of a Python environment):" +
         reasons);
   }
   auto library = std::make_unique<Library>();
@@ -284,18 +326,17 @@ Result<std::unique_ptr<CublasLt>> CublasLt::open(const std::string& path) {
   return std::unique_ptr<CublasLt>(std::move(library));
 }
 
-}  // namespace liquidgemm::bench
+}  // namespace liquidgemm::cuda
 
 #else
 
-namespace liquidgemm::bench {
+namespace liquidgemm::cuda {
 
 Result<std::unique_ptr<CublasLt>> CublasLt::open(const std::string&) {
   return unsupported(
-      "this build knows no cuBLASLt: the CUDA toolkit it was built with has no cublasLt.h. Leave "
-      "the rivals out with --no-rivals");
+      "this build knows no cuBLASLt: the CUDA toolkit it was built with has no cublasLt.h");
 }
 
-}  // namespace liquidgemm::bench
+}  // namespace liquidgemm::cuda
 
 #endif

@@ -1,4 +1,4 @@
-#include "model/cuda/cuda_linear.h"
+#include "model/cuda/cuda_quantized_linear.h"
 
 #include <algorithm>
 #include <array>
@@ -166,31 +166,32 @@ std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> shared_plans(const CudaGem
 
 }  // namespace
 
-std::size_t CudaLinear::bytes_of(std::span<const WeightView> forms, bool gated) {
+std::size_t CudaQuantizedLinear::bytes_of(std::span<const WeightView> forms, bool gated) {
   return packed_weight_bytes(stack_of(forms, gated).desc);
 }
 
-Result<CudaLinear> CudaLinear::make(std::span<const LoadedMatrix> parts, bool gated,
-                                    const CudaDevice& device, cudaStream_t stream) {
+Result<std::unique_ptr<CudaLinear>> CudaQuantizedLinear::make(std::span<const LoadedMatrix> parts,
+                                                              bool gated, const CudaDevice& device,
+                                                              cudaStream_t stream) {
   std::vector<WeightView> views;
   for (const LoadedMatrix& part : parts) views.push_back(part.view());
   Stack stack = stack_of(views, gated);
-  CudaLinear linear;
-  linear.device_ = &device;
-  linear.k_ = stack.k;
-  linear.width_ = gated ? stack.n / 2 : stack.n;
-  linear.doubled_ = stack.doubled;
+  auto linear = std::make_unique<CudaQuantizedLinear>();
+  linear->device_ = &device;
+  linear->k_ = stack.k;
+  linear->width_ = gated ? stack.n / 2 : stack.n;
+  linear->doubled_ = stack.doubled;
   if (!parts.front().bias.empty()) {
     stack.desc.bias = true;
     std::vector<float> bias(static_cast<std::size_t>(stack.n), 0.0f);
     for (std::size_t i = 0; i < parts.size(); ++i) {
       std::copy(parts[i].bias.begin(), parts[i].bias.end(), bias.begin() + stack.first_row[i]);
     }
-    LIQUIDGEMM_ASSIGN_OR_RETURN(linear.bias_, allocate(stack.n * 4));
-    LIQUIDGEMM_RETURN_IF_ERROR(upload(linear.bias_, 0, bias.data(), stack.n));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(linear->bias_, allocate(stack.n * 4));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(linear->bias_, 0, bias.data(), stack.n));
   }
-  linear.desc_ = stack.desc;
-  linear.plans_ = shared_plans(stack.desc, device.index);
+  linear->desc_ = stack.desc;
+  linear->plans_ = shared_plans(stack.desc, device.index);
   const std::string& name = views.front().name;
   if (const Status status = can_implement(stack.desc, device); !status.ok()) {
     return status.with_context(name);
@@ -201,7 +202,7 @@ Result<CudaLinear> CudaLinear::make(std::span<const LoadedMatrix> parts, bool ga
   LiquidUpload source;
   LIQUIDGEMM_RETURN_IF_ERROR(stack.doubled ? upload_int8(views, stack, stream, source)
                                            : upload_liquid(views, stack, source));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(linear.packed_,
+  LIQUIDGEMM_ASSIGN_OR_RETURN(linear->packed_,
                               allocate(static_cast<std::int64_t>(packed_weight_bytes(stack.desc))));
   const Status packed = pack_weights(stack.desc,
                                      {.packed = source.packed.as<std::uint8_t>(),
@@ -209,48 +210,49 @@ Result<CudaLinear> CudaLinear::make(std::span<const LoadedMatrix> parts, bool ga
                                       .group_offset = source.offset.as<std::uint8_t>(),
                                       .channel_scale = source.scale.as<float>(),
                                       .name = name},
-                                     linear.packed_.bytes(), stream);
+                                     linear->packed_.bytes(), stream);
   if (!packed.ok()) {
     LIQUIDGEMM_RETURN_IF_ERROR(check_parts(views));
     return packed;
   }
-  return linear;
+  return std::unique_ptr<CudaLinear>(std::move(linear));
 }
 
-Result<const CudaGemmPlan*> CudaLinear::plan(std::int64_t m) {
+Result<const CudaGemmPlan*> CudaQuantizedLinear::plan(std::int64_t m) {
   const auto found = plans_->find(m);
   if (found != plans_->end()) return &found->second;
   LIQUIDGEMM_ASSIGN_OR_RETURN(CudaGemmPlan made, CudaGemmPlan::make(desc_, m, *device_));
   return &plans_->emplace(m, std::move(made)).first->second;
 }
 
-Result<std::size_t> CudaLinear::workspace_bytes(std::int64_t m) {
+Result<std::size_t> CudaQuantizedLinear::workspace_bytes(std::int64_t m) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(m));
   return made->workspace_bytes();
 }
 
-Result<std::string> CudaLinear::kernel(std::int64_t m) {
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(m));
-  return made->describe();
-}
-
-std::string CudaLinear::describe() const {
+std::string CudaQuantizedLinear::describe() const {
   if (doubled_) return "int8 as two nibbles, w4a8 sm90";
   return "liquid4 g" + std::to_string(desc_.group_size) + ", w4a8 sm90";
 }
 
-Status CudaLinear::run(const CudaRows& x, float* y, std::int64_t ld_y, void* workspace,
-                       cudaStream_t stream) {
+Status CudaQuantizedLinear::run(const CudaRows& x, void* y, void* workspace,
+                                cudaStream_t stream) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(x.m));
   CudaGemmArguments arguments;
   arguments.weights = packed_.bytes();
   arguments.x8 = x.x8;
   arguments.ld_x = x.ld;
+  if (doubled_) {
+    LIQUIDGEMM_RETURN_IF_ERROR(cuda::stack_int8_rows(
+        {.x8 = x.x8, .ld = x.ld, .m = x.m, .k = k_, .out = x.stacked}, stream));
+    arguments.x8 = x.stacked;
+    arguments.ld_x = desc_.k;
+  }
   arguments.x_scale = x.scale;
   arguments.x_sum = x.sum;
   arguments.bias = desc_.bias ? bias_.as<float>() : nullptr;
   arguments.y = y;
-  arguments.ld_y = ld_y;
+  arguments.ld_y = width_;
   arguments.workspace = workspace;
   // No kernel of a step writes weights or workspace but the linear layers, and never two of them
   // follow each other.

@@ -1,0 +1,249 @@
+// Rows in f16 for linear layers with FP16 weights.
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+#include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
+#include "gemm/cuda/norm_lanes.cuh"
+#include "gemm/cuda/row_checks.h"
+#include "gemm/cuda/row_chunk.cuh"
+#include "gemm/numerics.h"
+#include "ops/cuda/half_rows.h"
+
+namespace liquidgemm::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kColumns = 8;  // of a thread, where rows are cut into columns
+
+using FloatEight = Chunk<CudaFloat::kFloat32, kColumns>;
+using HalfEight = Chunk<CudaFloat::kFloat16, kColumns>;
+using FloatFour = Chunk<CudaFloat::kFloat32, 4>;
+using HalfFour = Chunk<CudaFloat::kFloat16, 4>;
+
+// The chunk of a row that this thread has, in a grid of (rows, column blocks).
+__device__ int chunk_of_thread() {
+  return static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+}
+
+// ---- Embedding ---------------------------------------------------------------------------------
+
+__global__ __launch_bounds__(kThreads) void embed_kernel(EmbedHalfArguments arguments) {
+  begin_early_launch();
+  const std::int64_t row = blockIdx.x;
+  const int chunk = chunk_of_thread();
+  if (chunk >= arguments.hidden / kColumns) return;
+  const std::int64_t token = arguments.tokens[row];
+  const bool known = token >= 0 && token < arguments.vocab;
+  HalfEight eight{};
+  if (known) {
+    eight.load(static_cast<const std::uint16_t*>(arguments.table) + token * arguments.hidden,
+               chunk);
+  }
+  FloatEight out{};
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) out.set(i, known ? eight.get(i) : __int_as_float(0x7FC00000));
+  out.store(arguments.out + row * arguments.hidden, chunk);
+}
+
+// ---- Rounding ----------------------------------------------------------------------------------
+
+__global__ __launch_bounds__(kThreads) void half_kernel(HalfRowsArguments arguments) {
+  begin_early_launch();
+  const std::int64_t row = blockIdx.x;
+  const int chunk = chunk_of_thread();
+  if (chunk >= arguments.k / kColumns) return;
+  FloatEight x;
+  x.load(arguments.x + row * arguments.ld_x, chunk);
+  HalfEight out{};
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) out.set(i, x.get(i));
+  out.store(static_cast<std::uint16_t*>(arguments.out) + row * arguments.k, chunk);
+}
+
+// ---- SiLU(gate) * up ---------------------------------------------------------------------------
+
+__global__ __launch_bounds__(kThreads) void silu_kernel(SiluHalfArguments arguments) {
+  begin_early_launch();
+  const std::int64_t row = blockIdx.x;
+  const int chunk = chunk_of_thread();
+  if (chunk >= arguments.k / kColumns) return;
+  const auto* gates =
+      static_cast<const std::uint16_t*>(arguments.gate_up) + row * 2 * arguments.k;
+  HalfEight gate, up;
+  gate.load(gates, chunk);
+  up.load(gates + arguments.k, chunk);
+  HalfEight out{};
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) out.set(i, numerics::silu(gate.get(i)) * up.get(i));
+  out.store(static_cast<std::uint16_t*>(arguments.out) + row * arguments.k, chunk);
+}
+
+// ---- Sum and norm ------------------------------------------------------------------------------
+
+// One block a row; a thread keeps its first kKept chunks of four and reads others again, out of the
+// caches.
+template <bool kAdds, int kKept>
+__global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormHalfArguments arguments) {
+  begin_early_launch();
+  __shared__ float4 shared_lanes[kNormThreads];
+  const std::int64_t row = blockIdx.x;
+  const auto* x = static_cast<const std::uint16_t*>(arguments.x) + (kAdds ? row * arguments.k : 0);
+  float* residual = arguments.residual + row * arguments.k;
+  auto* out = static_cast<std::uint16_t*>(arguments.out) + row * arguments.k;
+  const int chunks = static_cast<int>(arguments.k / 4);
+  const int thread = static_cast<int>(threadIdx.x);
+
+  const auto add = [&](FloatFour& four, const HalfFour& added, int chunk) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
+    four.store(residual, chunk);
+  };
+  float lanes[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  const auto accumulate = [&](const FloatFour& four) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float value = four.get(j);
+      lanes[j] = lanes[j] + value * value;
+    }
+  };
+  FloatFour kept[kKept];
+  {
+    HalfFour added[kKept];
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      const int chunk = thread + i * kNormThreads;
+      if (chunk < chunks) {
+        kept[i].load(residual, chunk);
+        if constexpr (kAdds) added[i].load(x, chunk);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      const int chunk = thread + i * kNormThreads;
+      if (chunk < chunks) {
+        if constexpr (kAdds) add(kept[i], added[i], chunk);
+        accumulate(kept[i]);
+      }
+    }
+  }
+  for (int chunk = thread + kKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+    FloatFour four;
+    four.load(residual, chunk);
+    if constexpr (kAdds) {
+      HalfFour added;
+      added.load(x, chunk);
+      add(four, added, chunk);
+    }
+    accumulate(four);
+  }
+
+  const float squares =
+      fold_lanes(make_float4(lanes[0], lanes[1], lanes[2], lanes[3]), shared_lanes);
+  const float reciprocal =
+      numerics::rms_reciprocal(squares, static_cast<float>(arguments.k), arguments.epsilon);
+
+  const auto normalize = [&](const FloatFour& four, int chunk) {
+    FloatFour weight;
+    weight.load(arguments.norm_weight, chunk);
+    HalfFour normed{};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      normed.set(j, numerics::rms_apply(four.get(j), reciprocal, weight.get(j)));
+    }
+    normed.store(out, chunk);
+  };
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) {
+    const int chunk = thread + i * kNormThreads;
+    if (chunk < chunks) normalize(kept[i], chunk);
+  }
+  // A thread reads back only what it has stored itself.
+  for (int chunk = thread + kKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+    FloatFour four;
+    four.load(residual, chunk);
+    normalize(four, chunk);
+  }
+}
+
+// ---- Launches ----------------------------------------------------------------------------------
+
+dim3 grid_of(std::int64_t rows, std::int64_t width) {
+  return dim3(static_cast<unsigned>(rows), blocks_for(width, kThreads * kColumns));
+}
+
+// Rows without gaps.
+Status check_matrix(const RowChecks& check, const char* name, const void* data, std::int64_t width,
+                    std::int64_t bytes) {
+  return check.matrix(name, data, width, width, bytes, 16);
+}
+
+}  // namespace
+
+Status embed_half_rows(const EmbedHalfArguments& arguments, CudaStream stream) {
+  const RowChecks check("embed_half_rows");
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.width("the hidden size", arguments.hidden, kColumns));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the table", arguments.table, arguments.hidden, 2));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.hidden, 4));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the tokens", arguments.tokens));
+  launch_early(embed_kernel, grid_of(arguments.m, arguments.hidden), kThreads, 0, stream,
+               arguments);
+  return launch_status("embed_half_rows");
+}
+
+Status half_rows(const HalfRowsArguments& arguments, CudaStream stream) {
+  const RowChecks check("half_rows");
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.width("K", arguments.k, kColumns));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      check.matrix("x", arguments.x, arguments.ld_x, arguments.k, /*element_bytes=*/4, 16));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.k, 2));
+  launch_early(half_kernel, grid_of(arguments.m, arguments.k), kThreads, 0, stream, arguments);
+  return launch_status("half_rows");
+}
+
+Status add_norm_half_rows(const AddNormHalfArguments& arguments, CudaStream stream) {
+  const RowChecks check("add_norm_half_rows");
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.width("K", arguments.k, kColumns));
+  if (arguments.x != nullptr) {
+    LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "x", arguments.x, arguments.k, 2));
+  }
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      check_matrix(check, "the residual", arguments.residual, arguments.k, 4));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.k, 2));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the norm's weights", arguments.norm_weight, 16));
+  // Not >= 0 for a NaN.
+  if (!(arguments.epsilon >= 0.0f)) return check.refused("epsilon is negative or not a number");
+  const auto launch = [&](auto adds, auto kept) {
+    launch_early(add_norm_kernel<adds.value, kept.value>,
+                 dim3(static_cast<unsigned>(arguments.m)), kNormThreads, 0, stream, arguments);
+  };
+  const auto with_kept = [&](auto adds) {
+    if (arguments.k <= 4 * numerics::kNormLanes) {
+      launch(adds, std::integral_constant<int, 4>{});
+    } else {
+      launch(adds, std::integral_constant<int, 8>{});
+    }
+  };
+  if (arguments.x != nullptr) {
+    with_kept(std::true_type{});
+  } else {
+    with_kept(std::false_type{});
+  }
+  return launch_status("add_norm_half_rows");
+}
+
+Status silu_multiply_half_rows(const SiluHalfArguments& arguments, CudaStream stream) {
+  const RowChecks check("silu_multiply_half_rows");
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.width("K", arguments.k, kColumns));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "gate_up", arguments.gate_up, arguments.k, 2));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.k, 2));
+  launch_early(silu_kernel, grid_of(arguments.m, arguments.k), kThreads, 0, stream, arguments);
+  return launch_status("silu_multiply_half_rows");
+}
+
+}  // namespace liquidgemm::cuda
