@@ -169,7 +169,8 @@ Result<LatencyRow> measure_latency(Backend& backend, const LatencyCell& cell,
     if (options.ceilings) {
       const StepLoad load{.batch = cell.batch,
                           .context_tokens = row.context_tokens,
-                          .kv_token_bytes = kv_token_bytes};
+                          .kv_token_bytes = kv_token_bytes,
+                          .half_weights = options.half_weights};
       row.floor = step_floor(backend.graph(), load, *options.ceilings);
       row.step_bytes = step_bytes(backend.graph(), load);
     }

@@ -69,6 +69,7 @@ struct LatencyOptions {
   bool breakdown = false;  // one repetition more, in which operations are timed
   // Of the GPU that the model is on: rows then have a floor.
   std::optional<Ceilings> ceilings;
+  bool half_weights = false;  // the model runs with FP16 weights: for the floor
   std::uint64_t seed = 0;
 };
 

@@ -12,9 +12,14 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
                             const Ceilings& ceilings) {
   OperationSeconds floor{};
   const ModelConfig& config = graph.config;
+  const double rate = ceilings.int8_operations_per_second / (load.half_weights ? 2.0 : 1.0);
   const auto add = [&](Operation kind, double bytes, double operations) {
-    floor[static_cast<std::size_t>(kind)] += std::max(
-        bytes / ceilings.read_bytes_per_second, operations / ceilings.int8_operations_per_second);
+    floor[static_cast<std::size_t>(kind)] +=
+        std::max(bytes / ceilings.read_bytes_per_second, operations / rate);
+  };
+  const auto weight_bytes = [&](const std::string& module, std::int64_t n, std::int64_t k) {
+    return load.half_weights ? 2.0 * static_cast<double>(n) * static_cast<double>(k)
+                             : matrix_bytes(config, module, n, k);
   };
   const auto operations = [&](std::int64_t n, std::int64_t k) {
     return 2.0 * static_cast<double>(load.batch) * static_cast<double>(n) * static_cast<double>(k);
@@ -22,7 +27,7 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
   const auto add_group = [&](Operation kind, const LinearGroup& group) {
     double bytes = 0.0;
     for (const LinearName& part : group.parts) {
-      bytes += matrix_bytes(config, part.module, part.n, part.k);
+      bytes += weight_bytes(part.module, part.n, part.k);
       if (part.bias) bytes += 4.0 * static_cast<double>(part.n);
     }
     add(kind, bytes, operations(group.n, group.k));
@@ -37,7 +42,7 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
     add_group(Operation::kDown, layer.down);
   }
   add(Operation::kLmHead,
-      matrix_bytes(config, graph.lm_head, config.vocab_size, config.hidden_size),
+      weight_bytes(graph.lm_head, config.vocab_size, config.hidden_size),
       operations(config.vocab_size, config.hidden_size));
   return floor;
 }

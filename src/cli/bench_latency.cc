@@ -31,6 +31,7 @@ struct Options {
   std::int64_t output_len = 64;
   int iterations = 0;    // 0: as many as fit
   std::string protocol;  // "decode": the paper's lengths, once
+  std::string baseline;  // "fp16": measured too
   bool breakdown = false;
   bool full = false;
 };
@@ -103,38 +104,29 @@ void add_paper(const Options& options, const ModelGraph& graph, LatencyReport& r
   if (!any) report.paper.clear();
 }
 
-Status measure(const Options& options) {
-  interrupt_flag();
-  const auto begin = std::chrono::steady_clock::now();
-  const std::vector<bench::LatencyCell> cells = cells_of(options);
-  LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
-  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
-  LatencyReport report;
-  if (bench.gpu) {
-    // While its memory is free.
-    LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaDevice device, open_cuda_device());
-    LIQUIDGEMM_ASSIGN_OR_RETURN(report.gpu, bench::measure_ceilings(device));
-  }
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(report.model, describe_model(bench, model));
-
+bench::LatencyOptions latency_options(const Options& options, std::size_t cells) {
   bench::LatencyOptions latency;
   latency.seed = options.model.seed;
   latency.breakdown = options.breakdown;
-  latency.ceilings = report.gpu;
   latency.iterations = options.iterations;
   if (options.iterations == 0) {
     latency.iterations = options.full ? kFullIterations : kShortIterations;
-    if (!options.full) latency.budget_seconds = kBudgetSeconds / static_cast<double>(cells.size());
+    if (!options.full) latency.budget_seconds = kBudgetSeconds / static_cast<double>(cells);
   }
+  return latency;
+}
+
+// An interrupted cell has no row; those before it are printed and kept.
+Status measure_cells(const std::vector<bench::LatencyCell>& cells, const BenchModel& bench,
+                     const LoadedModel& model, bench::LatencyOptions latency,
+                     LatencyReport& report, std::vector<bench::LatencyRow>& rows) {
+  latency.ceilings = report.gpu;
+  latency.half_weights = model.precision == Precision::kFp16;
   const Isa isa = bench.load.isa.value_or(best_isa());
   const auto probe = [&] {
     if (report.gpu) return ok_status();
     return bench::cpu::run_probes(isa, *model.pool, report.ceilings);
   };
-
-  // An interrupted cell has no row; those before it are printed and kept.
-  Status failure;
   // Without a unit: the time limit may leave repetitions out.
   Progress progress("Measuring", static_cast<std::int64_t>(cells.size()) * latency.iterations);
   for (const bench::LatencyCell& cell : cells) {
@@ -145,23 +137,69 @@ Status measure(const Options& options) {
       progress.advance(1, cell_name(cell));
       ++shown;
     };
-    auto row = bench::measure_latency(*model.backend, cell, latency, interrupt_flag(), advance);
-    failure = row.status();
-    if (!failure.ok()) break;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        bench::LatencyRow row,
+        bench::measure_latency(*model.backend, cell, latency, interrupt_flag(), advance));
     progress.advance(
         latency.iterations - shown,
         fmt::format("{}: prompt {:.1f}, generation {:.1f} tokens/s", cell_name(cell),
-                    row->prompt_tokens_per_second(), row->generation_tokens_per_second()));
-    report.rows.push_back(*std::move(row));
+                    row.prompt_tokens_per_second(), row.generation_tokens_per_second()));
+    rows.push_back(std::move(row));
   }
-  if (report.rows.empty()) return failure;
   LIQUIDGEMM_RETURN_IF_ERROR(probe());
-  if (report.gpu) {
-    add_paper(options, model.backend->graph(), report);
-  } else {
+  progress.finish();
+  return ok_status();
+}
+
+// Loads the model, measures it and lets go of it.
+Status measure_model(const Options& options, const std::vector<bench::LatencyCell>& cells,
+                     const BenchModel& bench, LatencyReport& report) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(report.model, describe_model(bench, model));
+  const Status measured = measure_cells(cells, bench, model, latency_options(options, cells.size()),
+                                        report, report.rows);
+  if (!report.gpu) {
     raise_to_rows(report.rows, report.ceilings);
+  } else if (model.precision != Precision::kFp16) {
+    add_paper(options, model.backend->graph(), report);
   }
-  if (failure.ok()) progress.finish();
+  return measured;
+}
+
+// The same cells with FP16 weights, on the same GPU.
+Status measure_baseline(const Options& options, const std::vector<bench::LatencyCell>& cells,
+                        LatencyReport& report) {
+  BenchModelOptions half = options.model;
+  half.precision = options.baseline;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(half));
+  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedModel model, load_bench_model(bench));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(report.baseline_model, describe_model(bench, model));
+  return measure_cells(cells, bench, model, latency_options(options, cells.size()), report,
+                       report.baseline);
+}
+
+Status measure(const Options& options) {
+  interrupt_flag();
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<bench::LatencyCell> cells = cells_of(options);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
+  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
+  const bool compared = !options.baseline.empty();
+  if (compared && !bench.gpu) {
+    return invalid_argument("--baseline " + options.baseline + ": it runs on a GPU alone");
+  }
+  LatencyReport report;
+  if (bench.gpu) {
+    // While its memory is free.
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaDevice device, open_cuda_device());
+    LIQUIDGEMM_ASSIGN_OR_RETURN(report.gpu, bench::measure_ceilings(device));
+  }
+  Status failure = measure_model(options, cells, bench, report);
+  if (report.rows.empty()) return failure;
+  if (failure.ok() && compared) {
+    failure = measure_baseline(options, cells, report).with_context("--baseline " + options.baseline);
+  }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (options.model.json) {
     std::printf("%s", json::dump_pretty(report.to_json()).c_str());
@@ -204,6 +242,9 @@ void add_bench_latency(CLI::App& bench, Action& action) {
                    "decode: from 1,024 to 1,536 tokens of each request, once\n"
                    "(--input-len 1024 --output-len 513 --num-iters 1)")
       ->check(CLI::IsMember({kDecode}));
+  verb->add_option("--baseline", options->baseline,
+                   "fp16: the same with FP16 weights (cuBLASLt) afterwards, beside it; on a GPU")
+      ->check(CLI::IsMember({"fp16"}));
   verb->add_flag("--breakdown", options->breakdown,
                  "One repetition more, timed inside: where the time goes");
   verb->add_flag("--full", options->full,
@@ -214,10 +255,13 @@ void add_bench_latency(CLI::App& bench, Action& action) {
       "  liquid bench latency ~/models/qwen-w4a8 --input-len 128,1024 --batch-size 1,8\n"
       "  liquid bench latency --preset smollm2-135m --full --record latency.json\n"
       "  liquid bench latency --preset llama3-8b --device cuda --kv-cache-dtype int8 \\\n"
-      "    --protocol decode --batch-size 16,64,256 --breakdown\n"
+      "    --protocol decode --batch-size 16,64,256 --baseline fp16\n"
       "  liquid bench plot latency.json -o latency.svg --kind speed");
   verb->callback([options, verb, &action] {
     check_bench_model_options(*verb, options->model);
+    if (options->baseline == options->model.precision) {
+      throw CLI::ValidationError("--baseline", "it is what --precision names already");
+    }
     apply_protocol(*verb, *options);
     action = [options] { return measure(*options); };
   });

@@ -18,6 +18,11 @@ using bench::LatencyRow;
 using bench::Operation;
 using bench::OperationSeconds;
 
+// Its operations run at half the INT8 rate.
+bool is_half(const MeasuredModel& model) {
+  return model.precision == precision_name(Precision::kFp16);
+}
+
 std::string milliseconds(double seconds) { return fmt::format("{:.2f}", seconds * 1e3); }
 std::string percent(double share) { return fmt::format("{:.1f} %", 100.0 * share); }
 std::string rate(double tokens_per_second) { return number_text(tokens_per_second); }
@@ -56,6 +61,15 @@ json::Object breakdown_json(const OperationSeconds& seconds, double whole) {
   return {{"ms", whole * 1e3},
           {"parts_ms", object(by_part(seconds, whole))},
           {"operations_ms", object(by_operation(seconds, whole))}};
+}
+
+void add_breakdown(const LatencyRow& row, json::Object& cell) {
+  if (!row.breakdown) return;
+  const Breakdown& breakdown = *row.breakdown;
+  cell["breakdown"] =
+      json::Object{{"prompt", breakdown_json(breakdown.prompt, breakdown.prompt_seconds)},
+                   {"step", breakdown_json(breakdown.step, breakdown.step_seconds)}};
+  cell["breakdown_device_clock"] = breakdown.device_clock;
 }
 
 // With the floor of each operation in a generation step, where there is one.
@@ -116,7 +130,12 @@ double LatencyReport::read_rate() const {
 }
 
 double LatencyReport::operations_rate() const {
-  return gpu ? gpu->int8_operations_per_second : ceilings.operations.rate();
+  if (!gpu) return ceilings.operations.rate();
+  return gpu->int8_operations_per_second / (is_half(model) ? 2.0 : 1.0);
+}
+
+const LatencyRow* LatencyReport::baseline_of(std::size_t row) const {
+  return row < baseline.size() ? &baseline[row] : nullptr;
 }
 
 double LatencyReport::step_floor(const LatencyRow& row) const {
@@ -142,6 +161,11 @@ Table LatencyReport::table() const {
     header.insert(header.end(), {"of read", "of floor"});
   }
   if (!paper.empty()) header.insert(header.end(), {"paper's tokens/s", "ours / paper's"});
+  if (baseline_model) {
+    const std::string& name = baseline_model->precision;
+    header.insert(header.end(), {name + " prompt tokens/s", "ours / " + name,
+                                 name + " generated tokens/s", "ours / " + name});
+  }
   Table table(header);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const LatencyRow& row = rows[i];
@@ -162,6 +186,15 @@ Table LatencyReport::table() const {
       cells.push_back(paper[i] ? rate(theirs) : "-");
       cells.push_back(paper[i] ? ratio(row.generation_tokens_per_second() / theirs) : "-");
     }
+    if (baseline_model) {
+      const LatencyRow* other = baseline_of(i);
+      const auto add = [&](double (LatencyRow::*speed)() const) {
+        cells.push_back(other != nullptr ? rate((other->*speed)()) : "-");
+        cells.push_back(other != nullptr ? ratio((row.*speed)() / (other->*speed)()) : "-");
+      };
+      add(&LatencyRow::prompt_tokens_per_second);
+      add(&LatencyRow::generation_tokens_per_second);
+    }
     table.add(std::move(cells));
   }
   return table;
@@ -176,13 +209,14 @@ std::string LatencyReport::ceilings_caption() const {
         ceiling_text(ceilings.operations, "GOPS"), ceiling_text(ceilings.read, "GB/s"));
   }
   return fmt::format(
-      "Ceilings, measured in this run: INT8 {:.0f} TOPS, read bandwidth {:.2f} TB/s. Of ops: "
+      "Ceilings, measured in this run: INT8 {:.0f} TOPS{}, read bandwidth {:.2f} TB/s. Of ops: "
       "those\n"
       "of the linear layers, attention not counted.\n"
       "Floor of a step: the sum over its kernels of max(bytes / read bandwidth, operations / "
       "their\n"
       "rate): weights, keys and values at the mean context, scales and lm_head included.\n",
-      operations_rate() / 1e12, read_rate() / 1e12);
+      gpu->int8_operations_per_second / 1e12,
+      is_half(model) ? ", half of it in FP16" : "", read_rate() / 1e12);
 }
 
 std::string LatencyReport::caption() const {
@@ -193,20 +227,32 @@ std::string LatencyReport::caption() const {
   for (const auto& comparison : paper) {
     if (comparison) text += paper_text(*comparison);
   }
+  if (baseline_model) {
+    text += "Baseline, measured afterwards in the same run: " + baseline_model->caption();
+    for (const std::string& line : baseline_model->kernels) {
+      if (line.rfind("cuBLASLt", 0) == 0) text += line + ".\n";
+    }
+  }
   return text;
+}
+
+std::string LatencyReport::breakdown(const LatencyRow& row, const std::string& name,
+                                     bool markdown) const {
+  if (!row.breakdown) return "";
+  const Table table = breakdown_table(row);
+  // The steps of the rows above are recorded and replayed as a whole.
+  const char* how = row.breakdown->device_clock
+                        ? "its operations launched one by one, timed by the GPU's clock"
+                        : "timed inside";
+  return fmt::format("\nOne repetition more, {}: {}.\n\n{}", how, name,
+                     markdown ? table.markdown() : table.text());
 }
 
 std::string LatencyReport::breakdowns(bool markdown) const {
   std::string text;
-  for (const LatencyRow& row : rows) {
-    if (!row.breakdown) continue;
-    const Table table = breakdown_table(row);
-    // The steps of the rows above are recorded and replayed as a whole.
-    const char* how = row.breakdown->device_clock
-                          ? "its operations launched one by one, timed by the GPU's clock"
-                          : "timed inside";
-    text += fmt::format("\nOne repetition more, {}: {}.\n\n{}", how, cell_name(row.cell),
-                        markdown ? table.markdown() : table.text());
+  for (const LatencyRow& row : rows) text += breakdown(row, cell_name(row.cell), markdown);
+  for (const LatencyRow& row : baseline) {
+    text += breakdown(row, cell_name(row.cell) + ", " + baseline_model->precision, markdown);
   }
   return text;
 }
@@ -240,12 +286,19 @@ json::Object LatencyReport::to_json() const {
       cell["floor_operations_ms"] = floor_json(*row.floor);
     }
     if (!paper.empty() && paper[i]) cell["paper"] = paper_json(*paper[i]);
-    if (row.breakdown) {
-      const Breakdown& breakdown = *row.breakdown;
-      cell["breakdown"] =
-          json::Object{{"prompt", breakdown_json(breakdown.prompt, breakdown.prompt_seconds)},
-                       {"step", breakdown_json(breakdown.step, breakdown.step_seconds)}};
-      cell["breakdown_device_clock"] = breakdown.device_clock;
+    add_breakdown(row, cell);
+    if (const LatencyRow* other = baseline_of(i)) {
+      json::Object beside{
+          {"prompt_ms", other->prompt_seconds * 1e3},
+          {"prompt_tokens_per_second", other->prompt_tokens_per_second()},
+          {"step_ms", other->step_seconds * 1e3},
+          {"step_spread", other->step_spread},
+          {"generation_tokens_per_second", other->generation_tokens_per_second()},
+          {"step_floor_ms", step_floor(*other) * 1e3},
+          {"prompt_ratio", other->prompt_seconds / row.prompt_seconds},
+          {"generation_ratio", other->step_seconds / row.step_seconds}};
+      add_breakdown(*other, beside);
+      cell["baseline"] = std::move(beside);
     }
     cells.push_back(std::move(cell));
   }
@@ -259,6 +312,7 @@ json::Object LatencyReport::to_json() const {
     object["read"] = ceiling_json(ceilings.read, "gb_per_second");
     object["operations"] = ceiling_json(ceilings.operations, "gops");
   }
+  if (baseline_model) object["baseline"] = baseline_model->to_json();
   object["rows"] = std::move(cells);
   return object;
 }
@@ -266,13 +320,21 @@ json::Object LatencyReport::to_json() const {
 std::string LatencyReport::csv() const {
   std::string text =
       "input_len,output_len,batch_size,prompt_ms,prompt_tokens_per_second,prompt_operations_share,"
-      "step_ms,generation_tokens_per_second,generation_read_share,generation_floor_share\n";
-  for (const LatencyRow& row : rows) {
+      "step_ms,generation_tokens_per_second,generation_read_share,generation_floor_share";
+  text += baseline_model ? ",baseline_prompt_ms,baseline_step_ms\n" : "\n";
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const LatencyRow& row = rows[i];
     text += fmt::format(
-        "{},{},{},{:.3f},{:.2f},{:.4f},{:.3f},{:.2f},{:.4f},{:.4f}\n", row.cell.input_len,
+        "{},{},{},{:.3f},{:.2f},{:.4f},{:.3f},{:.2f},{:.4f},{:.4f}", row.cell.input_len,
         row.cell.output_len, row.cell.batch, row.prompt_seconds * 1e3,
         row.prompt_tokens_per_second(), operations_share(row), row.step_seconds * 1e3,
         row.generation_tokens_per_second(), read_share(row), step_floor(row) / row.step_seconds);
+    if (const LatencyRow* other = baseline_of(i)) {
+      text += fmt::format(",{:.3f},{:.3f}", other->prompt_seconds * 1e3, other->step_seconds * 1e3);
+    } else if (baseline_model) {
+      text += ",,";
+    }
+    text += '\n';
   }
   return text;
 }

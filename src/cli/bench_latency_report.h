@@ -21,6 +21,9 @@ struct LatencyReport {
   std::vector<bench::LatencyRow> rows;
   // By row: what the paper has of this model and batch, if anything. Empty: of none.
   std::vector<std::optional<bench::PaperComparison>> paper;
+  // The same cells of the same model with FP16 weights, in order; an interruption leaves some out.
+  std::optional<MeasuredModel> baseline_model;
+  std::vector<bench::LatencyRow> baseline;
   double seconds = 0.0;  // that it took, loading included
 
   Table table() const;
@@ -30,12 +33,14 @@ struct LatencyReport {
   std::string csv() const;
 
  private:
+  const bench::LatencyRow* baseline_of(std::size_t row) const;  // null: there is none
   double read_rate() const;
-  double operations_rate() const;
+  double operations_rate() const;  // of the model's weights
   double step_floor(const bench::LatencyRow& row) const;
   double operations_share(const bench::LatencyRow& row) const;
   double read_share(const bench::LatencyRow& row) const;
   std::string ceilings_caption() const;
+  std::string breakdown(const bench::LatencyRow& row, const std::string& name, bool markdown) const;
 };
 
 // "input 512, batch 8".

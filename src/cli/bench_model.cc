@@ -40,6 +40,7 @@ void add_bench_model_options(CLI::App& verb, BenchModelOptions& options) {
       ->transform(preset_name())
       ->excludes(model);
   add_backend_options(verb, options.model);
+  add_precision_option(verb, options.precision);
   add_group_size_option(verb, options.group_size);
   verb.add_option("--seed", options.seed, "Of prompts, lengths and random weights")
       ->capture_default_str();
@@ -59,6 +60,7 @@ void check_bench_model_options(const CLI::App& verb, const BenchModelOptions& op
 
 Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
   BenchModel model;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const Precision precision, parse_precision(options.precision));
   if (options.preset.empty()) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(model.source, open_source(options.model.model));
     model.name = std::filesystem::path(model.source.path).filename().string();
@@ -69,11 +71,13 @@ Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
     model.source = dummy_source(model.name, std::move(config), group_size, options.seed);
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(model.load,
-                              load_options(options.model, Precision::kAuto, model.source.config));
+                              load_options(options.model, precision, model.source.config));
   model.load.text = false;
   model.gpu = expects_gpu(model.load);
-  LIQUIDGEMM_ASSIGN_OR_RETURN(model.source,
-                              quantized_source(std::move(model.source), options.model.threads));
+  if (precision == Precision::kAuto || precision == Precision::kW4A8) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(model.source,
+                                quantized_source(std::move(model.source), options.model.threads));
+  }
   return model;
 }
 

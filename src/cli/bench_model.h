@@ -13,6 +13,7 @@ namespace liquidgemm::cli {
 struct BenchModelOptions {
   ModelOptions model;
   std::string preset;  // instead of a model
+  std::string precision = "auto";
   std::string group_size = "auto";
   std::uint64_t seed = 0;
   bool json = false;
@@ -30,7 +31,8 @@ struct BenchModel {
   LoadOptions load;
   bool gpu = false;  // that it will run on
 };
-// A checkpoint that is not quantized yet is quantized first, as `liquid run` does.
+// A checkpoint that is not quantized yet is quantized first where W4A8 is wanted, as `liquid run`
+// does.
 Result<BenchModel> open_bench_model(const BenchModelOptions& options);
 
 // Error when sequences of that many tokens, which `cause` needs, are longer than the model takes.

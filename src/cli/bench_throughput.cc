@@ -252,7 +252,8 @@ Status measure(Options options) {
     failure = row.status();
     if (!failure.ok()) break;
     report.rows.push_back(*row);
-    if (bench.gpu && is_the_papers(cell) && !report.paper) {
+    if (bench.gpu && is_the_papers(cell) && !report.paper &&
+        model.precision != Precision::kFp16) {
       report.paper = bench::compare_with_paper(model.backend->graph(), options.model.preset,
                                                cell.max_sequences);
     }
@@ -324,6 +325,7 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
       "  liquid bench throughput --preset 1b --num-prompts 32 --random-range-ratio 0.5 --seed 1\n"
       "  liquid bench throughput --preset llama3-8b --device cuda --kv-cache-dtype int8 \\\n"
       "    --input-len 1024 --output-len 512\n"
+      "  liquid bench throughput --preset llama3-8b --device cuda --precision fp16\n"
       "  liquid bench throughput ~/models/qwen-w4a8 --max-num-seqs 1,8,32 --record rows.json\n"
       "  liquid bench plot rows.json -o rows.svg --kind speed");
   verb->callback([options, verb, &action] {

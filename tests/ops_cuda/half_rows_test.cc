@@ -1,0 +1,252 @@
+// The f16 rows of FP16 weights on the GPU, against the CPU's operations rounded to f16.
+#include "ops/cuda/half_rows.h"
+
+#include <functional>
+
+#include "base/half.h"
+#include "gemm_cuda/cuda_fixture.h"
+#include "ops/cpu/ops.h"
+
+namespace liquidgemm::testing {
+namespace {
+
+class HalfRows : public CudaTest {};
+
+using Halves = std::vector<std::uint16_t>;
+using Floats = std::vector<float>;
+
+// Some of all sizes that f16 rounds, overflows and underflows; a few rows hold a NaN.
+Floats random_values(Random& random, std::int64_t rows, std::int64_t width) {
+  Floats values(static_cast<std::size_t>(rows * width));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const int exponent = static_cast<int>(pick(random, -20, 12));
+    for (std::int64_t i = 0; i < width; ++i) {
+      const double uniform = static_cast<double>(random() >> 11) * 0x1p-52 - 1.0;
+      values[static_cast<std::size_t>(row * width + i)] =
+          std::ldexp(static_cast<float>(uniform), exponent + static_cast<int>(random() % 4));
+    }
+    if (random() % 8 == 0) values[static_cast<std::size_t>(row * width)] = std::nanf("");
+  }
+  return values;
+}
+
+Halves rounded(const Floats& values) {
+  Halves halves;
+  for (const float value : values) halves.push_back(float_to_f16(value));
+  return halves;
+}
+
+// Which NaN a NaN is does not matter.
+bool same_half(std::uint16_t a, std::uint16_t b) {
+  return a == b || ((a & 0x7FFF) > 0x7C00 && (b & 0x7FFF) > 0x7C00);
+}
+bool same_bits(float a, float b) {
+  return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) ||
+         (std::isnan(a) && std::isnan(b));
+}
+
+::testing::AssertionResult same(const Halves& found, const Halves& expected, std::int64_t width) {
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (same_half(found[i], expected[i])) continue;
+    const auto at = static_cast<std::int64_t>(i);
+    return ::testing::AssertionFailure()
+           << "row " << at / width << ", column " << at % width << ": " << f16_to_float(found[i])
+           << ", expected " << f16_to_float(expected[i]);
+  }
+  return ::testing::AssertionSuccess();
+}
+
+TEST_F(HalfRows, AreRoundedToNearestEven) {
+  Random random(fresh_seed());
+  const Stream stream;
+  for (const std::int64_t k : {8, 72, 576, 1016, 1024, 1032, 4096}) {
+    const std::int64_t m = pick(random, 1, 40);
+    const std::int64_t ld = k + 4 * pick(random, 0, 3);
+    SCOPED_TRACE("K " + std::to_string(k) + ", M " + std::to_string(m));
+    const Floats x = random_values(random, m, ld);
+    const DeviceBuffer<float> device_x(x);
+    const DeviceBuffer<std::uint16_t> out(static_cast<std::size_t>(m * k));
+    ASSERT_TRUE(is_ok(cuda::half_rows(
+        {.x = device_x.data(), .ld_x = ld, .m = m, .k = k, .out = out.data()}, stream)));
+    stream.wait();
+    Halves expected;
+    for (std::int64_t row = 0; row < m; ++row) {
+      for (std::int64_t i = 0; i < k; ++i) {
+        expected.push_back(float_to_f16(x[static_cast<std::size_t>(row * ld + i)]));
+      }
+    }
+    ASSERT_TRUE(same(out.download(), expected, k));
+    ASSERT_TRUE(out.guards_intact());
+    ASSERT_TRUE(device_x.guards_intact());
+  }
+}
+
+TEST_F(HalfRows, EmbeddingsAreTheTables) {
+  Random random(fresh_seed());
+  const Stream stream;
+  for (const std::int64_t hidden : {8, 72, 576, 1024, 1032, 4096}) {
+    const std::int64_t vocab = pick(random, 1, 200);
+    const std::int64_t m = pick(random, 1, 40);
+    SCOPED_TRACE("hidden " + std::to_string(hidden) + ", M " + std::to_string(m));
+    const Halves table = rounded(random_values(random, vocab, hidden));
+    std::vector<std::int32_t> tokens;
+    for (std::int64_t row = 0; row < m; ++row) {
+      tokens.push_back(static_cast<std::int32_t>(pick(random, 0, vocab - 1)));
+    }
+    if (m > 2) {
+      tokens[0] = -1;
+      tokens[1] = static_cast<std::int32_t>(vocab);
+    }
+    const DeviceBuffer<std::uint16_t> device_table(table);
+    const DeviceBuffer<std::int32_t> device_tokens(tokens);
+    const DeviceBuffer<float> out(static_cast<std::size_t>(m * hidden));
+    ASSERT_TRUE(is_ok(cuda::embed_half_rows({.table = device_table.data(),
+                                             .vocab = vocab,
+                                             .tokens = device_tokens.data(),
+                                             .m = m,
+                                             .hidden = hidden,
+                                             .out = out.data()},
+                                            stream)));
+    stream.wait();
+    const Floats found = out.download();
+    for (std::int64_t row = 0; row < m; ++row) {
+      const std::int64_t token = tokens[static_cast<std::size_t>(row)];
+      for (std::int64_t i = 0; i < hidden; ++i) {
+        const float expected =
+            token >= 0 && token < vocab
+                ? f16_to_float(table[static_cast<std::size_t>(token * hidden + i)])
+                : std::nanf("");
+        ASSERT_TRUE(same_bits(found[static_cast<std::size_t>(row * hidden + i)], expected))
+            << "row " << row << ", column " << i;
+      }
+    }
+    ASSERT_TRUE(out.guards_intact());
+  }
+}
+
+TEST_F(HalfRows, SumsAndNormsAreThoseOfTheCpu) {
+  Random random(fresh_seed());
+  const Stream stream;
+  const CpuOps& ops = cpu_ops(best_isa());
+  for (const std::int64_t k : {8, 72, 576, 1024, 1032, 4096, 4104, 8192, 9000}) {
+    for (const bool adds : {false, true}) {
+      const std::int64_t m = pick(random, 1, 12);
+      SCOPED_TRACE("K " + std::to_string(k) + ", M " + std::to_string(m));
+      Floats residual = random_values(random, m, k);
+      const Halves x = rounded(random_values(random, m, k));
+      const Floats weight = random_values(random, 1, k);
+      const DeviceBuffer<float> device_residual(residual);
+      const DeviceBuffer<std::uint16_t> device_x(x);
+      const DeviceBuffer<float> device_weight(weight);
+      const DeviceBuffer<std::uint16_t> out(static_cast<std::size_t>(m * k));
+      ASSERT_TRUE(is_ok(cuda::add_norm_half_rows({.x = adds ? device_x.data() : nullptr,
+                                                  .residual = device_residual.data(),
+                                                  .m = m,
+                                                  .k = k,
+                                                  .norm_weight = device_weight.data(),
+                                                  .epsilon = 1e-6f,
+                                                  .out = out.data()},
+                                                 stream)));
+      stream.wait();
+      Halves expected(static_cast<std::size_t>(m * k));
+      Floats normed(static_cast<std::size_t>(k));
+      for (std::int64_t row = 0; row < m; ++row) {
+        float* sums = residual.data() + row * k;
+        for (std::int64_t i = 0; adds && i < k; ++i) {
+          sums[i] += f16_to_float(x[static_cast<std::size_t>(row * k + i)]);
+        }
+        ops.rms_norm(sums, weight.data(), normed.data(), k, 1e-6f);
+        for (std::int64_t i = 0; i < k; ++i) {
+          expected[static_cast<std::size_t>(row * k + i)] =
+              float_to_f16(normed[static_cast<std::size_t>(i)]);
+        }
+      }
+      ASSERT_TRUE(same(out.download(), expected, k));
+      const Floats found = device_residual.download();
+      for (std::size_t i = 0; i < residual.size(); ++i) {
+        ASSERT_TRUE(same_bits(found[i], residual[i])) << "element " << i << " of the residual";
+      }
+      ASSERT_TRUE(out.guards_intact());
+      ASSERT_TRUE(device_residual.guards_intact());
+    }
+  }
+}
+
+TEST_F(HalfRows, GatesAreThoseOfTheCpu) {
+  Random random(fresh_seed());
+  const Stream stream;
+  const CpuOps& ops = cpu_ops(best_isa());
+  for (const std::int64_t k : {8, 72, 1016, 1024, 1032, 1536, 11008}) {
+    const std::int64_t m = pick(random, 1, 20);
+    SCOPED_TRACE("K " + std::to_string(k) + ", M " + std::to_string(m));
+    const Halves gate_up = rounded(random_values(random, m, 2 * k));
+    const DeviceBuffer<std::uint16_t> device_gate_up(gate_up);
+    const DeviceBuffer<std::uint16_t> out(static_cast<std::size_t>(m * k));
+    ASSERT_TRUE(is_ok(cuda::silu_multiply_half_rows(
+        {.gate_up = device_gate_up.data(), .m = m, .k = k, .out = out.data()}, stream)));
+    stream.wait();
+    Floats values;
+    for (const std::uint16_t half : gate_up) values.push_back(f16_to_float(half));
+    Floats gated(static_cast<std::size_t>(m * k));
+    for (std::int64_t row = 0; row < m; ++row) {
+      const float* gate = values.data() + row * 2 * k;
+      ops.silu_multiply(gate, gate + k, gated.data() + row * k, k);
+    }
+    ASSERT_TRUE(same(out.download(), rounded(gated), k));
+    ASSERT_TRUE(out.guards_intact());
+  }
+}
+
+TEST_F(HalfRows, RefuseWhatTheyCannotDo) {
+  const Stream stream;
+  const DeviceBuffer<float> floats(64);
+  const DeviceBuffer<std::uint16_t> halves(64);
+  const DeviceBuffer<std::int32_t> tokens(4);
+  const auto refused = [](const Status& status) {
+    return status.code() == StatusCode::kInvalidArgument;
+  };
+  const auto rows = [&](const std::function<void(cuda::HalfRowsArguments&)>& spoil) {
+    cuda::HalfRowsArguments arguments{
+        .x = floats.data(), .ld_x = 16, .m = 2, .k = 16, .out = halves.data()};
+    spoil(arguments);
+    return refused(cuda::half_rows(arguments, stream));
+  };
+  EXPECT_FALSE(rows([](auto&) {}));
+  EXPECT_TRUE(rows([](auto& a) { a.k = 12; }));
+  EXPECT_TRUE(rows([](auto& a) { a.m = 0; }));
+  EXPECT_TRUE(rows([](auto& a) { a.ld_x = 8; }));
+  EXPECT_TRUE(rows([](auto& a) { a.x += 1; }));
+  EXPECT_TRUE(rows([](auto& a) { a.out = nullptr; }));
+  const auto norm = [&](const std::function<void(cuda::AddNormHalfArguments&)>& spoil) {
+    cuda::AddNormHalfArguments arguments{.x = halves.data(),
+                                         .residual = floats.data(),
+                                         .m = 1,
+                                         .k = 16,
+                                         .norm_weight = floats.data() + 32,
+                                         .epsilon = 1e-5f,
+                                         .out = halves.data() + 32};
+    spoil(arguments);
+    return refused(cuda::add_norm_half_rows(arguments, stream));
+  };
+  EXPECT_FALSE(norm([](auto&) {}));
+  EXPECT_TRUE(norm([](auto& a) { a.k = 20; }));
+  EXPECT_TRUE(norm([](auto& a) { a.residual = nullptr; }));
+  EXPECT_TRUE(norm([](auto& a) { a.norm_weight += 1; }));
+  EXPECT_TRUE(norm([](auto& a) { a.epsilon = -1.0f; }));
+  EXPECT_TRUE(norm([](auto& a) { a.epsilon = std::nanf(""); }));
+  EXPECT_TRUE(refused(cuda::silu_multiply_half_rows(
+      {.gate_up = halves.data(), .m = 1, .k = 12, .out = halves.data()}, stream)));
+  EXPECT_TRUE(refused(cuda::silu_multiply_half_rows(
+      {.gate_up = nullptr, .m = 1, .k = 16, .out = halves.data()}, stream)));
+  EXPECT_TRUE(refused(cuda::embed_half_rows({.table = halves.data(),
+                                             .vocab = 1,
+                                             .tokens = nullptr,
+                                             .m = 1,
+                                             .hidden = 16,
+                                             .out = floats.data()},
+                                            stream)));
+  stream.wait();
+}
+
+}  // namespace
+}  // namespace liquidgemm::testing
