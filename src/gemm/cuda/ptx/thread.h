@@ -65,6 +65,13 @@ __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uin
   asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "n"(kSelector));
   return result;
 }
+// The same with a selector that is not a constant.
+__device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b,
+                                                       std::uint32_t selector) {
+  std::uint32_t result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(selector));
+  return result;
+}
 
 // Memory order across blocks: a flag published after, and read before, the data it guards.
 __device__ __forceinline__ void store_release(unsigned* flag, unsigned value, bool wanted) {
