@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "gemm/cuda/ptx/barrier.h"
+#include "gemm/cuda/ptx/thread.h"
 #include "ops/cuda/attention_tile.cuh"
 #include "ops/cuda/decode_loader.cuh"
 
@@ -241,13 +242,12 @@ class DecodeRows {
     leave(partial);
     barrier();
     if (member_ == 0 && lane_ == 0) {
-      __threadfence();
       unsigned* counter =
           arguments_.counters + std::int64_t{record.slot} * arguments_.kv_heads + record.head;
-      const bool is_last = atomicAdd(counter, 1u) == static_cast<unsigned>(splits - 1);
+      const bool is_last =
+          ptx::add_acquire_release(counter, 1) == static_cast<unsigned>(splits - 1);
       // The last one clears the counter for the next launch.
       if (is_last) *counter = 0;
-      __threadfence();
       exchange_.is_last = is_last ? 1 : 0;
     }
     barrier();
