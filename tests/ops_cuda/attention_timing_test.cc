@@ -119,6 +119,59 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   std::fflush(stdout);
 }
 
+void time_prefill(KvElement element, int kv_heads, int heads, int slots, int prompt) {
+  constexpr int kHeadDim = 128;
+  const KvPageShape shape{element, kHeadDim, kv_heads, 1};
+  const PlainCache cache(shape, slots, prompt);
+  std::vector<AttentionTile> list;
+  const int most = prefill_tile_tokens(heads, kv_heads);
+  for (int slot = 0; slot < slots; ++slot) {
+    for (int first = 0; first < prompt; first += most) {
+      list.push_back({slot, slot * prompt + first, std::min(most, prompt - first), first});
+    }
+  }
+  std::stable_sort(list.begin(), list.end(), [](const AttentionTile& a, const AttentionTile& b) {
+    return a.first_position > b.first_position;
+  });
+  const DeviceBuffer<AttentionTile> tiles(list);
+  const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(prompt) *
+                       static_cast<std::size_t>(heads) * kHeadDim;
+  const DeviceBuffer<std::uint16_t> q(vectors);
+  q.fill(0x2C);
+  const DeviceBuffer<float> out(vectors);
+  PrefillAttention arguments;
+  AttentionTensors& tensors = arguments.tensors;
+  tensors.shape = shape;
+  tensors.heads = heads;
+  tensors.head_dim = kHeadDim;
+  tensors.softmax_scale = 0.0883883f;
+  tensors.q = q.data();
+  tensors.pages = cache.pages.data();
+  tensors.block_tables = cache.tables.data();
+  tensors.ld_block_table = cache.columns;
+  tensors.out = out.data();
+  tensors.ld_out = heads * kHeadDim;
+  arguments.tiles = tiles.data();
+  arguments.tile_count = static_cast<int>(list.size());
+  const double milliseconds = best_replay(
+      [&](cudaStream_t stream) { ASSERT_TRUE(is_ok(prefill_attention(arguments, stream))); });
+  // Two products with every token that a row sees.
+  const double operations = 4.0 * kHeadDim * heads * slots * prompt * (prompt + 1.0) / 2;
+  std::printf("prefill %2d bits, heads %d/%d, %d prompts of %4d: %9.2f us a layer, %4.0f TFLOP/s\n",
+              kv_element_bits(element), heads, kv_heads, slots, prompt, milliseconds * 1e3,
+              operations / milliseconds * 1e-9);
+  std::fflush(stdout);
+}
+
+TEST_F(CudaAttentionTiming, DISABLED_Prefill) {
+  for (const KvElement element : {KvElement::kInt8, KvElement::kF16, KvElement::kInt4}) {
+    for (const int kv_heads : {8, 32}) {
+      time_prefill(element, kv_heads, 32, 8, 1024);
+      time_prefill(element, kv_heads, 32, 1, 8192);
+    }
+  }
+}
+
 TEST_F(CudaAttentionTiming, DISABLED_Decode) {
   for (const KvElement element : {KvElement::kInt8, KvElement::kInt4, KvElement::kF16}) {
     for (const int kv_heads : {8, 32}) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
 #include "gemm/cuda/row_checks.h"
 #include "gemm/numerics.h"
 
@@ -56,6 +57,7 @@ __global__ __launch_bounds__(kThreads) void split_kernel(Int8WeightArguments arg
 // multiples of 16 bytes.
 __global__ __launch_bounds__(kThreads) void stack_kernel(Int8ActivationArguments arguments,
                                                          bool whole) {
+  begin_early_launch();
   const std::int64_t row = blockIdx.x;
   const std::int64_t half = int8_half(arguments.k);
   const std::int64_t first = (static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x) * 16;
@@ -120,7 +122,7 @@ Status stack_int8_rows(const Int8ActivationArguments& arguments, CudaStream stre
       reinterpret_cast<std::uintptr_t>(arguments.x8) % 16 == 0 && arguments.ld % 16 == 0;
   const dim3 grid(static_cast<unsigned>(arguments.m),
                   blocks_for(int8_half(arguments.k), kThreads * 16));
-  stack_kernel<<<grid, kThreads, 0, stream>>>(arguments, whole);
+  launch_early(stack_kernel, grid, kThreads, 0, stream, arguments, whole);
   return launch_status("stack_int8_rows");
 }
 

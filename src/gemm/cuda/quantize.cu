@@ -13,6 +13,7 @@
 #include <string>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
 #include "gemm/numerics.h"
 #include "liquidgemm/cuda_gemm.h"
 
@@ -160,6 +161,7 @@ constexpr int kKept = 4;  // chunks of eight that a thread keeps
 template <CudaFloat kType, int kThreads>
 __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArguments arguments) {
   using Eight = Chunk<kType, 8>;
+  begin_early_launch();
   __shared__ Reduction<kThreads> shared;
   const std::int64_t row = blockIdx.x;
   const void* x = arguments.x + row * arguments.x_row_bytes;
@@ -263,6 +265,7 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
     NormKernelArguments arguments) {
   using XChunk = Chunk<kX, 4>;
   using ResidualChunk = Chunk<kResidual, 4>;
+  begin_early_launch();
   __shared__ Reduction<kNormThreads> shared;
   __shared__ float4 shared_lanes[kNormThreads];
   const std::int64_t row = blockIdx.x;
@@ -385,11 +388,11 @@ void launch_quantize(const QuantizeKernelArguments& arguments, std::int64_t m,
   const auto grid = static_cast<unsigned>(m);
   const std::int64_t chunks = arguments.k / 8;
   if (chunks <= 128) {
-    quantize_kernel<kType, 128><<<grid, 128, 0, stream>>>(arguments);
+    launch_early(quantize_kernel<kType, 128>, grid, 128, 0, stream, arguments);
   } else if (chunks <= 4 * 256) {
-    quantize_kernel<kType, 256><<<grid, 256, 0, stream>>>(arguments);
+    launch_early(quantize_kernel<kType, 256>, grid, 256, 0, stream, arguments);
   } else {
-    quantize_kernel<kType, 512><<<grid, 512, 0, stream>>>(arguments);
+    launch_early(quantize_kernel<kType, 512>, grid, 512, 0, stream, arguments);
   }
 }
 
@@ -397,9 +400,11 @@ template <CudaFloat kX, CudaFloat kResidual>
 void launch_add_norm(const NormKernelArguments& arguments, std::int64_t m, cudaStream_t stream) {
   const auto grid = static_cast<unsigned>(m);
   if (arguments.rows.k <= 4 * numerics::kNormLanes) {
-    add_norm_quantize_kernel<kX, kResidual, 4><<<grid, kNormThreads, 0, stream>>>(arguments);
+    launch_early(add_norm_quantize_kernel<kX, kResidual, 4>, grid, kNormThreads, 0, stream,
+                 arguments);
   } else {
-    add_norm_quantize_kernel<kX, kResidual, 8><<<grid, kNormThreads, 0, stream>>>(arguments);
+    launch_early(add_norm_quantize_kernel<kX, kResidual, 8>, grid, kNormThreads, 0, stream,
+                 arguments);
   }
 }
 

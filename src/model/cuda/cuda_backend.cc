@@ -309,22 +309,27 @@ void CudaBackend::qk_norm_rope_cache(std::size_t layer) {
                                   .positions = device_fields().positions,
                                   .pages_of_rows = device_fields().row_pages,
                                   .shape = shape_,
-                                  .layer = static_cast<int>(layer),
-                                  .pages = pages_.as<std::uint8_t>(),
+                                  .layer = 0,
+                                  .pages = layer_pages(layer),
                                   .q = buffers_.q,
                                   .q_sum = buffers_.q_sum},
                                  stream_.get()));
 }
 
+std::uint8_t* CudaBackend::layer_pages(std::size_t layer) const {
+  return pages_.as<std::uint8_t>() +
+         static_cast<std::int64_t>(layer) * limits_.pages * cuda::kv_page_bytes(shape_);
+}
+
 cuda::AttentionTensors CudaBackend::tensors(std::size_t layer) const {
   const ModelConfig& config = owned_graph_.config;
   return {.shape = shape_,
-          .layer = static_cast<int>(layer),
+          .layer = 0,
           .heads = static_cast<int>(config.heads),
           .head_dim = static_cast<int>(config.head_dim),
           .softmax_scale = softmax_scale_,
           .q = buffers_.q,
-          .pages = pages_.as<std::uint8_t>(),
+          .pages = layer_pages(layer),
           .block_tables = device_fields().block_tables,
           .ld_block_table = step_.sizes().table_pages,
           .out = buffers_.attention,

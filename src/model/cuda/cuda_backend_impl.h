@@ -25,7 +25,9 @@ class CudaBackend final : public Backend {
   std::span<const SampledToken> sampled() const override { return sampled_; }
   std::span<const TokenScore> scores() const override { return scores_; }
   const BackendLimits& limits() const override { return limits_; }
-  std::int64_t page_bytes() const override { return cuda::kv_page_bytes(shape_); }
+  std::int64_t page_bytes() const override {
+    return owned_graph_.config.layers * cuda::kv_page_bytes(shape_);
+  }
   std::size_t weight_bytes() const override;
   std::vector<std::string> describe() const override;
 
@@ -100,6 +102,7 @@ class CudaBackend final : public Backend {
   // Workspace for a launch with so many tokens; grows where a plan asks for more.
   Status reserve_workspace(CudaLinear& linear, std::int64_t m);
   Status reserve_workspace(std::int64_t rows, std::int64_t logits_rows);
+  std::uint8_t* layer_pages(std::size_t layer) const;
   cuda::AttentionTensors tensors(std::size_t layer) const;
   const StepBuffers::Fields& device_fields() const { return step_.device(); }
 
@@ -112,6 +115,8 @@ class CudaBackend final : public Backend {
   CudaBackendOptions options_;
   ModelGraph owned_graph_;
   BackendLimits limits_;
+  // Of one layer: the pages of a layer lie together, or the many that one attention reads would lie
+  // so far apart that the GPU spends its time looking up addresses.
   cuda::KvPageShape shape_;
   float softmax_scale_ = 1.0f;
   cuda::Stream stream_;

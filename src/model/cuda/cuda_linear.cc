@@ -252,6 +252,9 @@ Status CudaLinear::run(const CudaRows& x, float* y, std::int64_t ld_y, void* wor
   arguments.y = y;
   arguments.ld_y = ld_y;
   arguments.workspace = workspace;
+  // No kernel of a step writes weights or workspace but the linear layers, and never two of them
+  // follow each other.
+  arguments.programmatic_launch = true;
   return made->launch(arguments, stream);
 }
 

@@ -287,7 +287,7 @@ Status CudaBackend::plan(const ModelGraph& graph, WeightLoader& weights,
                                                        : cuda::KvElement::kF16,
       .width = cuda::kv_width(static_cast<int>(std::min<std::int64_t>(config.head_dim, 1024))),
       .kv_heads = static_cast<int>(config.kv_heads),
-      .layers = static_cast<int>(config.layers)};
+      .layers = 1};
   softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaSetDevice(device_.index));
   LIQUIDGEMM_RETURN_IF_ERROR(check_model(weights));

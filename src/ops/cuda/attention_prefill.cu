@@ -5,17 +5,11 @@
 // block
 //
 //   loads    the raw head page by one bulk copy, two pages ahead;
-//   unpacks  it into f16 fragments of the tensor cores (kv_fragments.cuh), once for all warps;
+//   unpacks  it into f16 fragments of the tensor cores, once for all warps;
 //   adds     it to the rows of every warp that sees it, by the sequence of attention_tile.cuh.
 //
 // There are two raw pages and two of fragments: while some warps add page p, others unpack page
 // p + 1, and one barrier a page separates the rounds.
-//
-//   shared memory   fragments | fragments | raw page | raw page | (o of the splits before) of each
-//                   warp | two mbarriers
-//   fragments       K [tile of 16 tokens][k step][lane] 16 bytes
-//                   V [k step][tile of dimensions][lane] 16 bytes
-//                   parameters K [64] | V [64]
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -23,17 +17,13 @@
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/ptx/copy.h"
+#include "ops/cuda/attention_prefill_page.cuh"
 #include "ops/cuda/attention_tile.cuh"
 
 namespace liquidgemm::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kRowTiles = 2;  // of eight rows, a warp
-constexpr int kWarpRows = 8 * kRowTiles;
-constexpr int kBlockRows = kWarps * kWarpRows;
-constexpr int kFragmentBytes = 32 * 16;  // one A operand of a warp
-static_assert(kWarps >= 2 * kPageTiles && kBlockRows >= kMaxAttentionGroup);
+using namespace prefill;  // NOLINT
 
 struct PrefillKernelArguments {
   const std::uint8_t* q;
@@ -50,96 +40,6 @@ struct PrefillKernelArguments {
   float softmax_scale;
   bool aligned;
 };
-
-template <KvElement kElement, int kWidth>
-struct SharedLayout {
-  static constexpr int kSteps = kWidth / 16;  // of a dot product; as many tiles of dimensions
-  static constexpr int kValues = kPageTiles * kSteps * kFragmentBytes;
-  static constexpr int kKeyParameters = 2 * kValues;
-  static constexpr int kValueParameters =
-      kKeyParameters + kKvPageTokens * kv_parameter_bytes(kElement);
-  static constexpr int kFragments = kValueParameters + kKvPageTokens * kv_parameter_bytes(kElement);
-
-  static constexpr int kRaw = 2 * kFragments;
-  static constexpr int kRawBytes = kv_head_page_bytes(kElement, kWidth);
-  static constexpr int kResults = kRaw + 2 * kRawBytes;
-  static constexpr int kResultBytes = kWarpRows * kWidth * 4;  // of a warp
-  static constexpr int kBarriers = kResults + kWarps * kResultBytes;
-  static constexpr int kBytes = kBarriers + 16;
-  static_assert(kBytes <= 232448, "more than a block may have on this architecture");
-};
-
-// ---- Unpacking ---------------------------------------------------------------------------------
-
-__device__ __forceinline__ bool has_not_finite(std::uint32_t halves) {
-  return (halves & 0x7C00u) == 0x7C00u || (halves & 0x7C000000u) == 0x7C000000u;
-}
-
-__device__ __forceinline__ void store_fragment(std::uint8_t* fragments, int index, int lane,
-                                               const std::uint32_t (&a)[4]) {
-  *reinterpret_cast<uint4*>(fragments + index * kFragmentBytes + lane * 16) =
-      make_uint4(a[0], a[1], a[2], a[3]);
-}
-
-// This warp's part of a raw page, of which the first `end` tokens are known: the first four warps
-// have the k steps of V, the next four the tiles of K. Returns whether a value is not finite.
-template <KvElement kElement, int kWidth>
-__device__ __forceinline__ bool unpack(const std::uint8_t* raw, std::uint8_t* fragments, int warp,
-                                       int lane, int end) {
-  using Layout = SharedLayout<kElement, kWidth>;
-  const int g = lane / 4;
-  const int t = lane % 4;
-  bool not_finite = false;
-  if (warp < kPageTiles) {
-    using Chunk = ValueChunk<kElement, kWidth>;
-    const std::uint8_t* rows = raw + value_offset(kElement, kWidth) + warp * 16 * Chunk::kRowBytes;
-#pragma unroll
-    for (int c = 0; c < Chunk::kChunks; ++c) {
-      Chunk chunk;
-      chunk.load(rows + Chunk::offset(g, t, 0, c), rows + Chunk::offset(g, t, 1, c));
-      if constexpr (kElement == KvElement::kF16) {
-        if (end < kKvPageTokens) chunk.clear_from(end, 16 * warp + 2 * t);
-#pragma unroll
-        for (const auto& words : chunk.words) {
-#pragma unroll
-          for (const std::uint32_t word : words) not_finite |= has_not_finite(word);
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < Chunk::kTiles; ++j) {
-        std::uint32_t a[4];
-        chunk.fragment(j, a);
-        store_fragment(fragments + Layout::kValues, warp * Layout::kSteps + c * Chunk::kTiles + j,
-                       lane, a);
-      }
-    }
-  } else if (warp < 2 * kPageTiles) {
-    using Chunk = KeyChunk<kElement, kWidth>;
-    const int tile = warp - kPageTiles;
-#pragma unroll
-    for (int c = 0; c < Chunk::kChunks; ++c) {
-      Chunk chunk;
-      chunk.load(raw + tile * 16 * Chunk::kRowBytes + Chunk::offset(g, t, c));
-#pragma unroll
-      for (int s = 0; s < Chunk::kSteps; ++s) {
-        std::uint32_t a[4];
-        chunk.fragment(s, a);
-        store_fragment(fragments, tile * Layout::kSteps + c * Chunk::kSteps + s, lane, a);
-      }
-    }
-  }
-  if constexpr (kElement != KvElement::kF16) {
-    const int token = warp % 2 * 32 + lane;
-    if (warp < 4) {
-      const int from = warp < 2 ? key_parameter_offset(kElement, kWidth, token)
-                                : value_parameter_offset(kElement, kWidth, token);
-      const int to = (warp < 2 ? Layout::kKeyParameters : Layout::kValueParameters) + token * 4;
-      *reinterpret_cast<std::uint32_t*>(fragments + to) =
-          *reinterpret_cast<const std::uint32_t*>(raw + from);
-    }
-  }
-  return not_finite;
-}
 
 // ---- Arithmetic --------------------------------------------------------------------------------
 
@@ -165,11 +65,6 @@ class WarpRows {
         results_(reinterpret_cast<float2*>(results) + lane) {
     first_position_ = position(first_);
     last_position_ = position(first_ + kWarpRows - 1);
-#pragma unroll
-    for (int n = 0; n < kRowTiles; ++n) {
-      end_[n][0] = position(row_of(n, 0)) + 1;
-      end_[n][1] = position(row_of(n, 1)) + 1;
-    }
     start_split();
   }
 
@@ -198,7 +93,9 @@ class WarpRows {
     if constexpr (kElement == KvElement::kInt4) sum_queries<kWidth, kRowTiles>(q_, q_sum_);
   }
 
-  // Adds the page of the tokens from `begin` on, which one row at least sees.
+  // Adds the page of the tokens from `begin` on, which one row at least sees. For a row that sees
+  // none of them every step is times 1 or plus 0, or, where its splits ended before, of no
+  // consequence.
   __device__ __forceinline__ void add(const std::uint8_t* fragments, int begin, bool not_finite) {
     if (first_position_ < begin + kKvPageTokens - 1) {
       add_masked<true>(fragments, begin, not_finite);
@@ -248,27 +145,25 @@ class WarpRows {
     int visible[kRowTiles][2];
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n) {
-      visible[n][0] = end_[n][0] - begin;
-      visible[n][1] = end_[n][1] - begin;
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        visible[n][c] = kMasked ? position(row_of(n, c)) + 1 - begin : kKvPageTokens;
+      }
     }
     scale_dots<kElement, kRowTiles, kMasked>(
         scores, reinterpret_cast<const std::uint32_t*>(fragments + Layout::kKeyParameters), g_,
         arguments_.softmax_scale, q_sum_, visible);
-    const State before = state_;
     PerRow<kRowTiles> factor;
     PageProbabilities<kRowTiles> probabilities;
     page_softmax<kElement, kRowTiles, false, kMasked>(
         scores, reinterpret_cast<const std::uint32_t*>(fragments + Layout::kValueParameters), g_,
         visible, state_, factor, probabilities);
-    if constexpr (kMasked) keep_unseeing(visible, before, factor);
     rescale<kWidth, kRowTiles>(o_, factor);
     const std::uint8_t* values = own + Layout::kValues;
-    if constexpr (!kMasked) {
-      add_values(values, probabilities);
-    } else if (kElement == KvElement::kF16 && not_finite) {
+    if (kElement == KvElement::kF16 && kMasked && not_finite) {
       add_values_row_by_row(values, begin, probabilities);
     } else {
-      add_values_where_seen(values, visible, probabilities);
+      add_values(values, probabilities);
     }
   }
 
@@ -305,47 +200,6 @@ class WarpRows {
         load_fragment(values, u * kSteps + j, a);
 #pragma unroll
         for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(o_[j][n], a, probabilities[u][n]);
-      }
-    }
-  }
-
-  // A row that sees nothing of the page stays as it was, to the last bit.
-  __device__ __forceinline__ void keep_unseeing(const int (&visible)[kRowTiles][2],
-                                                const State& before, PerRow<kRowTiles>& factor) {
-#pragma unroll
-    for (int n = 0; n < kRowTiles; ++n) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        if (visible[n][c] > 0) continue;
-        state_.m[n][c] = before.m[n][c];
-        state_.l[n][c] = before.l[n][c];
-        state_.z[n][c] = before.z[n][c];
-        state_.exponent[2 * n + c] = before.exponent[2 * n + c];
-        factor[n][c] = 1.0f;
-      }
-    }
-  }
-
-  __device__ __forceinline__ void add_values_where_seen(
-      const std::uint8_t* values, const int (&visible)[kRowTiles][2],
-      const PageProbabilities<kRowTiles>& probabilities) {
-#pragma unroll
-    for (int j = 0; j < kSteps; ++j) {
-      float sum[kRowTiles][4];
-      copy(o_[j], sum);
-#pragma unroll
-      for (int u = 0; u < kPageTiles; ++u) {
-        std::uint32_t a[4];
-        load_fragment(values, u * kSteps + j, a);
-#pragma unroll
-        for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(sum[n], a, probabilities[u][n]);
-      }
-#pragma unroll
-      for (int n = 0; n < kRowTiles; ++n) {
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-          if (visible[n][r % 2] > 0) o_[j][n][r] = sum[n][r];
-        }
       }
     }
   }
@@ -398,45 +252,52 @@ class WarpRows {
     }
   }
 
-  // Combines the split with those before, whose o is in shared memory.
+  // Combines the split with those before. What they left is in shared memory:
+  //
+  //   o      [tile of dimensions][tile of rows][c][lane] two numbers
+  //   m, l   [tile of rows][c][lane]
   template <bool kLast>
   __device__ __forceinline__ void end_of_split(int split) {
     end_split<kElement, kWidth, kRowTiles, false>(state_, o_);
+    constexpr int kTile = kRowTiles * 2 * 32;
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n) {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        // [tile of dimensions][tile of rows][c][lane]
         float2* results = results_ + (2 * n + c) * 32;
-        constexpr int kNext = kRowTiles * 2 * 32;
+        PerRow<kRowTiles> m_all, l_all;
         Outputs<kWidth, kRowTiles> o_all;
         if (split == 0) {
-          m_all_[n][c] = state_.m[n][c];
-          l_all_[n][c] = state_.l[n][c];
+          m_all[n][c] = state_.m[n][c];
+          l_all[n][c] = state_.l[n][c];
 #pragma unroll
           for (int j = 0; j < kSteps; ++j) {
             o_all[j][n][c] = o_[j][n][c];
             o_all[j][n][2 + c] = o_[j][n][2 + c];
           }
         } else {
+          const float2 sums = results[kSteps * kTile];
+          m_all[n][c] = sums.x;
+          l_all[n][c] = sums.y;
 #pragma unroll
           for (int j = 0; j < kSteps; ++j) {
-            const float2 two = results[j * kNext];
+            const float2 two = results[j * kTile];
             o_all[j][n][c] = two.x;
             o_all[j][n][2 + c] = two.y;
           }
-          if (end_[n][c] > split * numerics::kAttentionSplit) {
-            combine_row<kWidth, kRowTiles>(n, c, m_all_, l_all_, o_all, state_.m[n][c],
+          if (position(row_of(n, c)) >= split * numerics::kAttentionSplit) {
+            combine_row<kWidth, kRowTiles>(n, c, m_all, l_all, o_all, state_.m[n][c],
                                            state_.l[n][c],
                                            [&](int j, int r) { return o_[j][n][r]; });
           }
         }
         if constexpr (kLast) {
-          write(n, c, o_all);
+          write(n, c, o_all, l_all);
         } else {
+          results[kSteps * kTile] = make_float2(m_all[n][c], l_all[n][c]);
 #pragma unroll
           for (int j = 0; j < kSteps; ++j) {
-            results[j * kNext] = make_float2(o_all[j][n][c], o_all[j][n][2 + c]);
+            results[j * kTile] = make_float2(o_all[j][n][c], o_all[j][n][2 + c]);
           }
         }
       }
@@ -444,14 +305,14 @@ class WarpRows {
     if constexpr (!kLast) start_split();
   }
 
-  __device__ __forceinline__ void write(int n, int c,
-                                        const Outputs<kWidth, kRowTiles>& o_all) const {
+  __device__ __forceinline__ void write(int n, int c, const Outputs<kWidth, kRowTiles>& o_all,
+                                        const PerRow<kRowTiles>& l_all) const {
     const int row = row_of(n, c);
     if (row > last_row_) return;
     const int head = head_ * arguments_.group + row % arguments_.group;
     const std::int64_t out_row = std::int64_t{tile_.first_row} + row / arguments_.group;
     write_row<kWidth, kRowTiles>(
-        o_all, l_all_, n, c, g_,
+        o_all, l_all, n, c, g_,
         arguments_.out + out_row * arguments_.ld_out + std::int64_t{head} * arguments_.head_dim,
         arguments_.head_dim, arguments_.aligned);
   }
@@ -461,12 +322,10 @@ class WarpRows {
   const int head_, first_, last_row_, lane_, g_, t_;
   float2* const results_;
   int first_position_, last_position_;  // of the warp's rows
-  int end_[kRowTiles][2];               // tokens that each row sees
   Queries<kWidth, kRowTiles> q_;
   PerRow<kRowTiles> q_sum_;
   State state_;
   Outputs<kWidth, kRowTiles> o_;
-  PerRow<kRowTiles> m_all_, l_all_;
 };
 
 // ---- The kernel --------------------------------------------------------------------------------

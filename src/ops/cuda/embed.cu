@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
 #include "gemm/cuda/row_checks.h"
 #include "ops/cuda/rows.h"
 
@@ -19,6 +20,7 @@ __device__ float4 scaled(std::uint32_t codes, float scale) {
 }
 
 __global__ __launch_bounds__(kThreads) void embed_kernel(EmbedArguments arguments) {
+  begin_early_launch();
   const std::int64_t row = blockIdx.x;
   const std::int64_t column =
       (static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kColumns;
@@ -49,7 +51,7 @@ Status embed_rows(const EmbedArguments& arguments, CudaStream stream) {
   LIQUIDGEMM_RETURN_IF_ERROR(check.given("the tokens", arguments.tokens));
   const dim3 grid(static_cast<unsigned>(arguments.rows),
                   blocks_for(arguments.hidden, kThreads * kColumns));
-  embed_kernel<<<grid, kThreads, 0, stream>>>(arguments);
+  launch_early(embed_kernel, grid, kThreads, 0, stream, arguments);
   return launch_status("embed_rows");
 }
 

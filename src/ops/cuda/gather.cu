@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
 #include "gemm/cuda/row_checks.h"
 #include "ops/cuda/rows.h"
 
@@ -12,6 +13,7 @@ constexpr int kThreads = 128;
 constexpr int kColumns = 4;  // of a thread
 
 __global__ __launch_bounds__(kThreads) void gather_kernel(GatherArguments arguments) {
+  begin_early_launch();
   const std::int64_t to = blockIdx.x;
   const std::int64_t column =
       (static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kColumns;
@@ -41,7 +43,7 @@ Status gather_rows(const GatherArguments& arguments, CudaStream stream) {
   if (arguments.second.from != nullptr) LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(arguments.second));
   const dim3 grid(static_cast<unsigned>(arguments.rows),
                   blocks_for(arguments.width, kThreads * kColumns));
-  gather_kernel<<<grid, kThreads, 0, stream>>>(arguments);
+  launch_early(gather_kernel, grid, kThreads, 0, stream, arguments);
   return launch_status("gather_rows");
 }
 

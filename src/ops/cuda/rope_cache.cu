@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
 #include "gemm/cuda/row_checks.h"
 #include "gemm/numerics.h"
 #include "ops/cuda/rows.h"
@@ -220,6 +221,7 @@ __device__ void store_head(const LaneValues& values, const HeadLanes<kLanes>& la
 template <KvElement kElement, int kWidth>
 __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
     NormRopeCacheArguments arguments) {
+  begin_early_launch();
   constexpr int kLanes = kWidth / 8;
   const HeadLanes<kLanes> lanes;
   const std::int64_t row = blockIdx.x;
@@ -305,7 +307,8 @@ void launch(const NormRopeCacheArguments& arguments, CudaStream stream) {
   const auto run = [&](auto width) {
     constexpr int kHeads = kThreads / (width.value / 8);
     const dim3 grid(rows, blocks_for(all_heads, kHeads));
-    norm_rope_cache_kernel<kElement, width.value><<<grid, kThreads, 0, stream>>>(arguments);
+    launch_early(norm_rope_cache_kernel<kElement, width.value>, grid, kThreads, 0, stream,
+                 arguments);
   };
   if (arguments.shape.width == 64) {
     run(std::integral_constant<int, 64>{});
