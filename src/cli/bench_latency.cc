@@ -97,7 +97,8 @@ void add_paper(const Options& options, const ModelGraph& graph, LatencyReport& r
   for (const bench::LatencyRow& row : report.rows) {
     auto& comparison = report.paper.emplace_back();
     const bench::LatencyCell& cell = row.cell;
-    if (cell.input_len != bench::kPaperInput || cell.output_len != bench::kPaperOutput + 1) continue;
+    if (cell.input_len != bench::kPaperInput || cell.output_len != bench::kPaperOutput + 1)
+      continue;
     comparison = bench::compare_with_paper(graph, options.model.preset, cell.batch);
     any = any || comparison;
   }
