@@ -91,13 +91,15 @@ Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& mode
   return ok_status();
 }
 
-// The paper's figures beside rows of the same model, prompts and batch.
+// The paper's figures beside rows of the same model, lengths and batch.
 void add_paper(const Options& options, const ModelGraph& graph, LatencyReport& report) {
   bool any = false;
   for (const bench::LatencyRow& row : report.rows) {
     auto& comparison = report.paper.emplace_back();
-    if (row.cell.input_len != bench::kPaperInput) continue;
-    comparison = bench::compare_with_paper(graph, options.model.preset, row.cell.batch);
+    const bench::LatencyCell& cell = row.cell;
+    if (cell.input_len != bench::kPaperInput || cell.output_len != bench::kPaperOutput + 1)
+      continue;
+    comparison = bench::compare_with_paper(graph, options.model.preset, cell.batch);
     any = any || comparison;
   }
   if (!any) report.paper.clear();
