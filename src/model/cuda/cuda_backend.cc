@@ -202,6 +202,16 @@ void CudaBackend::embed(RowBuffer out) {
                             stream_.get()));
 }
 
+LinearInput CudaBackend::quantized_input(std::int64_t rows, std::int64_t k, std::int64_t ld) const {
+  return {.rows = rows,
+          .quantized = {.m = rows,
+                        .k = k,
+                        .x8 = buffers_.x8,
+                        .ld = ld,
+                        .scale = buffers_.scale,
+                        .sum = buffers_.sum}};
+}
+
 LinearInput CudaBackend::quantize_floats(const float* x, std::int64_t ld, std::int64_t k,
                                          std::int64_t rows) {
   const std::int64_t ld_x8 = (k + 15) / 16 * 16;
@@ -215,13 +225,7 @@ LinearInput CudaBackend::quantize_floats(const float* x, std::int64_t ld, std::i
                           .scale = buffers_.scale,
                           .sum = buffers_.sum},
                          stream_.get()));
-  return {.rows = rows,
-          .quantized = {.m = rows,
-                        .k = k,
-                        .x8 = buffers_.x8,
-                        .ld = ld_x8,
-                        .scale = buffers_.scale,
-                        .sum = buffers_.sum}};
+  return quantized_input(rows, k, ld_x8);
 }
 
 LinearInput CudaBackend::add_norm(const float* delta, float* residual, const float* norm,
@@ -244,13 +248,7 @@ LinearInput CudaBackend::add_norm(const float* delta, float* residual, const flo
   arguments.norm_weight = norm;
   arguments.epsilon = static_cast<float>(owned_graph_.config.rms_norm_eps);
   launched(add_norm_quantize_rows(arguments, stream_.get()));
-  return {.rows = rows,
-          .quantized = {.m = rows,
-                        .k = hidden,
-                        .x8 = buffers_.x8,
-                        .ld = ld_x8,
-                        .scale = buffers_.scale,
-                        .sum = buffers_.sum}};
+  return quantized_input(rows, hidden, ld_x8);
 }
 
 LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attention, bool first) {
@@ -289,8 +287,19 @@ void CudaBackend::linear(std::size_t layer, const LinearGroup& group, const Line
 
 LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   CudaLinear& gate_up = layers_[layer].gate_up;
-  run_linear(gate_up, input, buffers_.gated, gate_up.width());
-  return quantize_floats(buffers_.gated, gate_up.width(), gate_up.width(), rows_);
+  run_linear(gate_up, input, buffers_.gate_up, gate_up.width());
+  const std::int64_t inner = gate_up.width() / 2;
+  const std::int64_t ld_x8 = (inner + 15) / 16 * 16;
+  launched(cuda::silu_multiply_quantize({.gate_up = buffers_.gate_up,
+                                         .ld = gate_up.width(),
+                                         .rows = rows_,
+                                         .width = inner,
+                                         .x8 = buffers_.x8,
+                                         .ld_x8 = ld_x8,
+                                         .scale = buffers_.scale,
+                                         .sum = buffers_.sum},
+                                        stream_.get()));
+  return quantized_input(rows_, inner, ld_x8);
 }
 
 void CudaBackend::qk_norm_rope_cache(std::size_t layer) {

@@ -66,7 +66,7 @@ class CudaBackend final : public Backend {
     float* delta = nullptr;      // [rows][hidden]
     float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
     float* attention = nullptr;  // [rows][q_width]
-    float* gated = nullptr;      // [rows][gate_up.width()]
+    float* gate_up = nullptr;    // [rows][gates | ups]
     void* q = nullptr;           // f16 [rows][heads][width]
     float* q_sum = nullptr;      // [rows][heads]
     std::int8_t* x8 = nullptr;
@@ -96,6 +96,8 @@ class CudaBackend final : public Backend {
   void fill_attention(const StepInput& input);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
+  // What was quantised into x8, scale and sum.
+  LinearInput quantized_input(std::int64_t rows, std::int64_t k, std::int64_t ld) const;
   LinearInput quantize_floats(const float* x, std::int64_t ld, std::int64_t k, std::int64_t rows);
   LinearInput add_norm(const float* delta, float* residual, const float* norm, std::int64_t rows);
   void run_linear(CudaLinear& linear, const LinearInput& input, float* out, std::int64_t ld_out);

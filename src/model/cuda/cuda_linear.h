@@ -34,13 +34,14 @@ struct CudaRows {
 
 class CudaLinear {
  public:
-  // Uploads and packs `parts`, stacked along N; waits for the stream. `gated`: two parts, gate and
-  // up, of which SiLU(gate) * up is wanted; each is padded to a multiple of 8 channels.
-  static Result<CudaLinear> make(std::span<const LoadedMatrix> parts, bool gated,
+  // Uploads and packs `parts`, stacked along N; waits for the stream. `padded_parts`: each is
+  // padded to a multiple of 8 channels (gate and up, so that the halves of a row are as wide as
+  // each other and aligned); else the whole is.
+  static Result<CudaLinear> make(std::span<const LoadedMatrix> parts, bool padded_parts,
                                  const CudaDevice& device, cudaStream_t stream);
 
   // Device bytes that `forms`, stacked, will take.
-  static std::size_t bytes_of(std::span<const WeightView> forms, bool gated);
+  static std::size_t bytes_of(std::span<const WeightView> forms, bool padded_parts);
 
   std::int64_t k() const { return k_; }          // of the rows as they come
   std::int64_t width() const { return width_; }  // of the output, padding included

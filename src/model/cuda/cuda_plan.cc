@@ -87,7 +87,7 @@ CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
   take(buffers.delta, rows * config.hidden_size);
   take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
   take(buffers.attention, rows * q_width);
-  take(buffers.gated, rows * inner);
+  take(buffers.gate_up, rows * 2 * inner);
   take(q, rows * config.heads * shape_.width);
   buffers.q = q;
   take(buffers.q_sum, rows * config.heads);
