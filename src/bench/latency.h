@@ -91,7 +91,7 @@ struct LatencyRow {
   double step_spread = 0.0;
   double prompt_operations = 0.0;  // of the linear layers in the prompt phase
   double step_operations = 0.0;
-  double step_bytes = 0.0;  // packed weights, keys and values that a step reads
+  double step_bytes = 0.0;                // packed weights, keys and values that a step reads
   double context_tokens = 0.0;            // of all requests, on average over the steps
   std::optional<OperationSeconds> floor;  // of a step, on a GPU
   std::optional<Breakdown> breakdown;

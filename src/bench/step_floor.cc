@@ -41,8 +41,7 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
     add_group(Operation::kGateUp, layer.gate_up);
     add_group(Operation::kDown, layer.down);
   }
-  add(Operation::kLmHead,
-      weight_bytes(graph.lm_head, config.vocab_size, config.hidden_size),
+  add(Operation::kLmHead, weight_bytes(graph.lm_head, config.vocab_size, config.hidden_size),
       operations(config.vocab_size, config.hidden_size));
   return floor;
 }

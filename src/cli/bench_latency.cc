@@ -92,13 +92,15 @@ Status set_limits(const std::vector<bench::LatencyCell>& cells, BenchModel& mode
   return ok_status();
 }
 
-// The paper's figures beside rows of the same model, prompts and batch.
+// The paper's figures beside rows of the same model, lengths and batch.
 void add_paper(const Options& options, const ModelGraph& graph, LatencyReport& report) {
   bool any = false;
   for (const bench::LatencyRow& row : report.rows) {
     auto& comparison = report.paper.emplace_back();
-    if (row.cell.input_len != bench::kPaperInput) continue;
-    comparison = bench::compare_with_paper(graph, options.model.preset, row.cell.batch);
+    const bench::LatencyCell& cell = row.cell;
+    if (cell.input_len != bench::kPaperInput || cell.output_len != bench::kPaperOutput + 1)
+      continue;
+    comparison = bench::compare_with_paper(graph, options.model.preset, cell.batch);
     any = any || comparison;
   }
   if (!any) report.paper.clear();
@@ -118,8 +120,8 @@ bench::LatencyOptions latency_options(const Options& options, std::size_t cells)
 
 // An interrupted cell has no row; those before it are printed and kept.
 Status measure_cells(const std::vector<bench::LatencyCell>& cells, const BenchModel& bench,
-                     const LoadedModel& model, bench::LatencyOptions latency,
-                     LatencyReport& report, std::vector<bench::LatencyRow>& rows) {
+                     const LoadedModel& model, bench::LatencyOptions latency, LatencyReport& report,
+                     std::vector<bench::LatencyRow>& rows) {
   latency.ceilings = report.gpu;
   latency.half_weights = model.precision == Precision::kFp16;
   const Isa isa = bench.load.isa.value_or(best_isa());
@@ -198,7 +200,8 @@ Status measure(const Options& options) {
   Status failure = measure_model(options, cells, bench, report);
   if (report.rows.empty()) return failure;
   if (failure.ok() && compared) {
-    failure = measure_baseline(options, cells, report).with_context("--baseline " + options.baseline);
+    failure =
+        measure_baseline(options, cells, report).with_context("--baseline " + options.baseline);
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (options.model.json) {

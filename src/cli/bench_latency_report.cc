@@ -215,8 +215,8 @@ std::string LatencyReport::ceilings_caption() const {
       "Floor of a step: the sum over its kernels of max(bytes / read bandwidth, operations / "
       "their\n"
       "rate): weights, keys and values at the mean context, scales and lm_head included.\n",
-      gpu->int8_operations_per_second / 1e12,
-      is_half(model) ? ", half of it in FP16" : "", read_rate() / 1e12);
+      gpu->int8_operations_per_second / 1e12, is_half(model) ? ", half of it in FP16" : "",
+      read_rate() / 1e12);
 }
 
 std::string LatencyReport::caption() const {
@@ -288,15 +288,14 @@ json::Object LatencyReport::to_json() const {
     if (!paper.empty() && paper[i]) cell["paper"] = paper_json(*paper[i]);
     add_breakdown(row, cell);
     if (const LatencyRow* other = baseline_of(i)) {
-      json::Object beside{
-          {"prompt_ms", other->prompt_seconds * 1e3},
-          {"prompt_tokens_per_second", other->prompt_tokens_per_second()},
-          {"step_ms", other->step_seconds * 1e3},
-          {"step_spread", other->step_spread},
-          {"generation_tokens_per_second", other->generation_tokens_per_second()},
-          {"step_floor_ms", step_floor(*other) * 1e3},
-          {"prompt_ratio", other->prompt_seconds / row.prompt_seconds},
-          {"generation_ratio", other->step_seconds / row.step_seconds}};
+      json::Object beside{{"prompt_ms", other->prompt_seconds * 1e3},
+                          {"prompt_tokens_per_second", other->prompt_tokens_per_second()},
+                          {"step_ms", other->step_seconds * 1e3},
+                          {"step_spread", other->step_spread},
+                          {"generation_tokens_per_second", other->generation_tokens_per_second()},
+                          {"step_floor_ms", step_floor(*other) * 1e3},
+                          {"prompt_ratio", other->prompt_seconds / row.prompt_seconds},
+                          {"generation_ratio", other->step_seconds / row.step_seconds}};
       add_breakdown(*other, beside);
       cell["baseline"] = std::move(beside);
     }

@@ -252,8 +252,7 @@ Status measure(Options options) {
     failure = row.status();
     if (!failure.ok()) break;
     report.rows.push_back(*row);
-    if (bench.gpu && is_the_papers(cell) && !report.paper &&
-        model.precision != Precision::kFp16) {
+    if (bench.gpu && is_the_papers(cell) && !report.paper && model.precision != Precision::kFp16) {
       report.paper = bench::compare_with_paper(model.backend->graph(), options.model.preset,
                                                cell.max_sequences);
     }

@@ -110,6 +110,32 @@ LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
   return p * __builtin_bit_cast(float, exponent);
 }
 
+// 2^x for x <= 0, or NaN, which stays NaN: attention on the GPU, whose scores are in units of ln 2.
+// x is clamped from below to -125; n = rint(x), f = x - n (exact), a polynomial of degree 5 (least
+// largest relative error with p(0) = 1) by Horner's rule in fmaf, and 2^n by the exponent field.
+// Relative error below 2e-7.
+inline constexpr float kExp2Low = -125.0f;
+inline constexpr float kExp2Round = 0x1.8p+23f;  // what it is added to is rounded to an integer
+inline constexpr float kExp2Factor1 = 0x1.62e42ap-1f;
+inline constexpr float kExp2Factor2 = 0x1.ebf9bcp-3f;
+inline constexpr float kExp2Factor3 = 0x1.c6b752p-5f;
+inline constexpr float kExp2Factor4 = 0x1.3cea88p-7f;
+inline constexpr float kExp2Factor5 = 0x1.5bba14p-10f;
+
+LIQUIDGEMM_HOST_DEVICE float exp2_contract(float x) {
+  if (x < kExp2Low) x = kExp2Low;
+  const float shifted = x + kExp2Round;
+  const float f = x - (shifted - kExp2Round);
+  float p = fmaf(kExp2Factor5, f, kExp2Factor4);
+  p = fmaf(p, f, kExp2Factor3);
+  p = fmaf(p, f, kExp2Factor2);
+  p = fmaf(p, f, kExp2Factor1);
+  p = fmaf(p, f, 1.0f);
+  // The lowest bits of `shifted` are n.
+  const std::uint32_t exponent = __builtin_bit_cast(std::uint32_t, shifted) << 23;
+  return p * __builtin_bit_cast(float, exponent + 0x3F800000u);
+}
+
 // x / (1 + exp(-x))
 LIQUIDGEMM_HOST_DEVICE float silu(float x) { return x / (1.0f + exp_contract(-x)); }
 

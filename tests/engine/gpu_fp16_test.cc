@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/status_macros.h"
 #include "engine/model_fixture.h"
 #include "fresh_seed.h"
 
@@ -122,11 +123,10 @@ TEST(Fp16, IsNothingForTheCpu) {
 
 // What is rounded to FP16 are the original's floats, or those that its codes stand for.
 TEST(Fp16, WeightsComeAsFloats) {
-  for (const auto& [name, like] : {std::pair{"llama3", Precision::kFp32},
-                                   std::pair{"llama3-w4a8", Precision::kW4A16}}) {
+  for (const auto& [name, like] :
+       {std::pair{"llama3", Precision::kFp32}, std::pair{"llama3-w4a8", Precision::kW4A16}}) {
     SCOPED_TRACE(name);
-    const auto source =
-        open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name);
+    const auto source = open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name);
     ASSERT_TRUE(source.ok()) << source.status().to_string();
     ThreadPool pool(2);
     const auto open = [&](Precision precision) {

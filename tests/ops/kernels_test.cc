@@ -150,6 +150,22 @@ TEST(Exp, KeepsTheStatedErrorOverItsRange) {
   EXPECT_TRUE(std::isnan(numerics::exp_contract(kNan)));
 }
 
+TEST(Exp2, KeepsTheStatedErrorBelowZero) {
+  const std::uint32_t end = std::bit_cast<std::uint32_t>(-125.0f);
+  double worst = 0.0;
+  for (std::uint32_t bits = std::bit_cast<std::uint32_t>(-0.0f); bits <= end; bits += 5003) {
+    const auto value = std::bit_cast<float>(bits);
+    const double want = std::exp2(static_cast<double>(value));
+    worst = std::max(worst, std::abs(numerics::exp2_contract(value) - want) / want);
+  }
+  EXPECT_LT(worst, 2e-7);
+  RecordProperty("worst", std::to_string(worst * 1e7));
+  EXPECT_EQ(numerics::exp2_contract(0.0f), 1.0f);
+  EXPECT_EQ(numerics::exp2_contract(-1.0f), 0.5f);
+  EXPECT_EQ(numerics::exp2_contract(-kInf), 0x1p-125f);
+  EXPECT_TRUE(std::isnan(numerics::exp2_contract(kNan)));
+}
+
 TEST(Exp, SubtractsTheShiftFirst) {
   std::mt19937_64 rng(fresh_seed());
   const std::vector<float> x = random_floats(rng, 333, 20.0f);

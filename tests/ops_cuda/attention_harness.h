@@ -370,7 +370,7 @@ using Results = std::vector<std::vector<float>>;
 // of units. Called twice with the same workspace, which must come back as it was.
 inline void decode(const RandomCache& cache, const Queries& queries,
                    const std::vector<std::size_t>& rows, int multiprocessors,
-                   std::mt19937_64& random, Results& results) {
+                   std::mt19937_64& random, Results& results, int team = 0) {
   Call call(cache, queries, rows);
   const auto slots = rows.size();
   std::vector<std::size_t> order(slots);
@@ -419,6 +419,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   arguments.max_units = max_units;
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
+  arguments.team = team;
   CHECK_CUDA(cudaDeviceSynchronize());
   const Stream stream;
   ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));

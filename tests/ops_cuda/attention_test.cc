@@ -31,6 +31,12 @@ TEST_F(CudaAttention, DecodeIsWhatDoubleSays) {
         Results results;
         ASSERT_NO_FATAL_FAILURE(
             decode(cache, queries, all_of(queries), device_.multiprocessors, random_, results));
+        for (const int team : {1, 2, 4}) {
+          Results of_team;
+          ASSERT_NO_FATAL_FAILURE(decode(cache, queries, all_of(queries), device_.multiprocessors,
+                                         random_, of_team, team));
+          EXPECT_EQ(of_team, results) << "by teams of " << team;
+        }
         for (std::size_t i = 0; i < queries.count(); ++i) {
           EXPECT_LT(distance(queries, i, results[i]), kTolerance)
               << "of " << cache.length(static_cast<int>(i)) << " tokens";
@@ -42,7 +48,7 @@ TEST_F(CudaAttention, DecodeIsWhatDoubleSays) {
   }
 }
 
-// More units than warps, so that every ring of pages wraps around and units follow each other.
+// More units than teams, so that every ring of pages wraps around and units follow each other.
 TEST_F(CudaAttention, DecodeOfManyIsDecodeOfEachAlone) {
   for (const KvElement element : kElements) {
     for (const int head_dim : {64, 128}) {
@@ -60,9 +66,11 @@ TEST_F(CudaAttention, DecodeOfManyIsDecodeOfEachAlone) {
         Results together, again, alone;
         ASSERT_NO_FATAL_FAILURE(
             decode(cache, queries, all_of(queries), device_.multiprocessors, random_, together));
-        // On few multiprocessors, so that each warp has many units.
-        ASSERT_NO_FATAL_FAILURE(decode(cache, queries, all_of(queries), 2, random_, again));
-        EXPECT_EQ(together, again);
+        // On few multiprocessors, so that each team has many units.
+        for (const int team : {1, 2, 4}) {
+          ASSERT_NO_FATAL_FAILURE(decode(cache, queries, all_of(queries), 2, random_, again, team));
+          EXPECT_EQ(together, again) << "by teams of " << team;
+        }
         for (std::size_t i = 0; i < queries.count(); i += 29) {
           ASSERT_NO_FATAL_FAILURE(
               decode(cache, queries, {i}, device_.multiprocessors, random_, alone));

@@ -106,17 +106,22 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   arguments.max_units = static_cast<int>(list.size());
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
-  const double milliseconds = best_replay([&](cudaStream_t stream) {
-                                for (int layer = 0; layer < shape.layers; ++layer) {
-                                  tensors.layer = layer;
-                                  ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
-                                }
-                              }) /
-                              shape.layers;
-  std::printf("decode %2d bits, heads %d/%d, batch %3d: %8.2f us a layer, %6.0f GB/s\n",
-              kv_element_bits(element), heads, kv_heads, slots, milliseconds * 1e3,
-              layer_bytes / milliseconds * 1e-6);
-  std::fflush(stdout);
+  for (const int team : {1, 2, 4}) {
+    if (element == KvElement::kF16 && team == 4) continue;
+    arguments.team = team;
+    const double milliseconds = best_replay([&](cudaStream_t stream) {
+                                  for (int layer = 0; layer < shape.layers; ++layer) {
+                                    tensors.layer = layer;
+                                    ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
+                                  }
+                                }) /
+                                shape.layers;
+    std::printf(
+        "decode %2d bits, heads %d/%d, batch %3d, teams of %d: %8.2f us a layer, %6.0f GB/s\n",
+        kv_element_bits(element), heads, kv_heads, slots, team, milliseconds * 1e3,
+        layer_bytes / milliseconds * 1e-6);
+    std::fflush(stdout);
+  }
 }
 
 void time_prefill(KvElement element, int kv_heads, int heads, int slots, int prompt) {

@@ -187,11 +187,11 @@ class Product final : public CublasProduct {
     if (shape_.bias) {
       LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias));
     }
-    return check(api_.matmul(handle_, desc_, alpha, operands.w, w_, operands.x, x_, beta,
-                             operands.y, y_, operands.y, y_,
-                             &results_[static_cast<std::size_t>(candidate)].algo, workspace_,
-                             CublasLt::kWorkspaceBytes, stream),
-                 "cublasLtMatmul");
+    return check(
+        api_.matmul(handle_, desc_, alpha, operands.w, w_, operands.x, x_, beta, operands.y, y_,
+                    operands.y, y_, &results_[static_cast<std::size_t>(candidate)].algo, workspace_,
+                    CublasLt::kWorkspaceBytes, stream),
+        "cublasLtMatmul");
   }
 
  private:

@@ -194,6 +194,11 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8,
                                            {desc.k, p.m}, {a.ld_x}, {kBlockColumns, p.x_rows},
                                            CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
+  if (p.output == OutputType::kFloat32 && !p.gated && sizes.float_chunk_units() > 0) {
+    LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
+        encode, a.y, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, {width, p.m}, {a.ld_y * 4},
+        {kBlockRows / 2, 8 * sizes.float_chunk_units()}, CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
+  }
   if (is_staged(p.output)) {
     LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
         encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, {width, p.m}, {a.ld_y * 2},

@@ -56,6 +56,16 @@ struct TileSizes {
     while (all % chunk != 0) --chunk;
     return chunk;
   }
+  // The same of float outputs, which take twice the room.
+  LIQUIDGEMM_LAYOUT int float_chunk_units() const {
+    const int all = depth == 1 ? token_units() : share_units();
+    // Depth groups have room for their share once, and stage it by turns.
+    int chunk = depth == 1 ? chunk_units(false) / 2 : share_units() / 4;
+    // Three warp groups have few registers beside so many sums.
+    if (warp_groups() > 2 && units() > 16 && chunk > 1) chunk = 1;
+    while (chunk > 1 && all % chunk != 0) --chunk;
+    return chunk;
+  }
   // Shared units are finished so many at a time. All that a block of two finishes are staged where
   // the epilogue of a tile that is not shared has its buffers.
   LIQUIDGEMM_LAYOUT int exchange_units() const {

@@ -230,4 +230,32 @@ __device__ __forceinline__ void stage_outputs(const UnitOutputs (&outputs)[kUnit
   ptx::fence_shared_for_bulk_copies();
 }
 
+// Float outputs of several units of the same rows, ungated, staged in two halves of 32 channels:
+//
+//   half h of the 64 channels -> [token of the units] rows of 128 bytes, pieces of 16 swizzled
+//
+// kUnits * 1,024 bytes a half. Warps 0 and 1 have the first half's channels. Each store of a warp
+// meets every bank once.
+template <class Scales, int kUnits>
+__device__ __forceinline__ void stage_floats(const W4A8Parameters& p, const RowScales& rows,
+                                             const TokenPair (&tokens)[kUnits],
+                                             const int (&sums)[kUnits][4], int thread,
+                                             std::uint32_t staged) {
+  const int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+  const std::uint32_t half = staged + warp / 2 * kUnits * 1024 + g % 4 * 4;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float value = numerics::scale_output(tokens[u].template corrected<Scales>(sums[u][i], i % 2),
+                                           tokens[u].scale(i % 2), rows.scale[i / 2]);
+      if (p.bias != nullptr) value = value + rows.bias[i / 2];
+      const int token = 2 * t + i % 2;
+      const int piece = (warp % 2 * 4 + i / 2 * 2 + g / 4) ^ token;
+      ptx::store_shared(half + u * 1024 + token * 128 + piece * 16, value);
+    }
+  }
+  ptx::fence_shared_for_bulk_copies();
+}
+
 }  // namespace liquidgemm::cuda

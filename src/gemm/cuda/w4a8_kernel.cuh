@@ -63,7 +63,8 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   ptx::store_word(partial.flag, 0, consumer.thread == 0);
 }
 
-// A tile's outputs of four bytes. In a loop that chooses the registers, as gated ones in write_tile.
+// A tile's outputs of four bytes. In a loop that chooses the registers, as gated ones in
+// write_tile.
 template <class Config, class Scales>
 __device__ __forceinline__ void write_tile_words(const W4A8Parameters& p,
                                                  const OutputOrigin& origin, const Scales& scales,
@@ -120,6 +121,58 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
   ptx::store_tensor(&p.y_map, channel, origin.token + token, staged, origin.thread < 32);
 }
 
+// A chunk of float outputs: as write_chunk, in two boxes.
+template <class Config, class Scales, int kChunk>
+__device__ __forceinline__ void write_float_chunk(const W4A8Parameters& p,
+                                                  const OutputOrigin& origin, const Scales& scales,
+                                                  const Consumer<Config>& consumer,
+                                                  const RowScales& rows, int row_block, int token,
+                                                  const int (&sums)[kChunk][4],
+                                                  std::uint32_t staged) {
+  TokenPair tokens[kChunk];
+#pragma unroll
+  for (int u = 0; u < kChunk; ++u) {
+    tokens[u].load(scales, token + u * 8 + 2 * (origin.thread % 4));
+  }
+  stage_floats<Scales>(p, rows, tokens, sums, origin.thread, staged);
+  ptx::wait_for_stores_read();
+  consumer.group_barrier();
+  const int channel = (origin.row_block + row_block) * kBlockRows;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    ptx::store_tensor(&p.y_map, channel + 32 * half, origin.token + token,
+                      staged + half * kChunk * 1024, origin.thread < 32);
+  }
+}
+
+// Writes all float outputs of a warp group, in a loop that chooses the registers.
+template <class Config, class Scales>
+__device__ __forceinline__ void write_tile_floats(const W4A8Parameters& p,
+                                                  const OutputOrigin& origin, const Scales& scales,
+                                                  const Consumer<Config>& consumer, int& buffer) {
+  constexpr int kChunk = Config::kFloatChunk, kChunks = Config::kUnits / kChunk;
+  const int warp = origin.thread / 32, lane = origin.thread % 32;
+#pragma unroll 1
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    const int row_block = chunk * kChunk / Config::kTokenUnits;
+    const int token = chunk * kChunk % Config::kTokenUnits * 8;
+    if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+    int sums[kChunk][4];
+#pragma unroll
+    for (int i = 0; i < kChunks; ++i) {
+      if (chunk != i) continue;
+#pragma unroll
+      for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
+    }
+    RowScales rows;
+    rows.load(p, scales, row_block * kBlockRows + warp * 16 + lane / 4);
+    const int place = consumer.row_group * kOutputBuffers + buffer;
+    buffer ^= 1;
+    write_float_chunk(p, origin, scales, consumer, rows, row_block, token, sums,
+                      consumer.shared.staging + place * Config::kOutputBytes);
+  }
+}
+
 // Writes all units of a warp group. Unrolled, because registers cannot be indexed; but gated
 // outputs take so many instructions that fetching them would take longer than choosing the
 // registers in a loop.
@@ -127,7 +180,14 @@ template <class Config, class Scales>
 __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
                                            const Scales& scales, const Consumer<Config>& consumer,
                                            int& buffer) {
-  if (!is_staged(p.output)) return write_tile_words(p, origin, scales, consumer);
+  if (!is_staged(p.output)) {
+    if constexpr (Config::kFloatChunk > 0) {
+      if (p.output == OutputType::kFloat32 && !p.gated) {
+        return write_tile_floats(p, origin, scales, consumer, buffer);
+      }
+    }
+    return write_tile_words(p, origin, scales, consumer);
+  }
   const int warp = origin.thread / 32, lane = origin.thread % 32, g = lane / 4;
   const auto staged = [&] {
     const int place = consumer.row_group * kOutputBuffers + buffer;
@@ -198,6 +258,34 @@ __device__ __forceinline__ void write_share(const W4A8Parameters& p, const Outpu
     }
     write_chunk<kGated, false>(p, origin, scales, consumer, rows, 0, token, several,
                                staging + l * Staging<kGated>::kUnitStaged);
+  }
+}
+
+// The same of float outputs, staged by turns in the two halves of what the share has room for.
+template <class Config, class Scales>
+__device__ __forceinline__ void write_float_share(const W4A8Parameters& p,
+                                                  const OutputOrigin& origin, const Scales& scales,
+                                                  const Consumer<Config>& consumer,
+                                                  const int (&sums)[Exchange<Config>::kShare][4],
+                                                  std::uint32_t staging) {
+  constexpr int kShare = Exchange<Config>::kShare, kChunk = Config::kFloatChunk;
+  static_assert(Config::kRowBlocks == 1 && kShare % kChunk == 0 && 4 * kChunk <= kShare);
+  const int first = consumer.depth_group * kShare;
+  if (first >= Config::kUnits || origin.row_block >= p.row_blocks) return;
+  RowScales rows;
+  rows.load(p, scales, origin.thread / 32 * 16 + origin.thread % 32 / 4);
+#pragma unroll
+  for (int l = 0; l < kShare; l += kChunk) {
+    const int token = (first + l) * 8;
+    if (origin.token + token >= p.m) break;
+    int several[kChunk][4];
+#pragma unroll
+    for (int u = 0; u < kChunk; ++u) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) several[u][i] = sums[l + u][i];
+    }
+    write_float_chunk(p, origin, scales, consumer, rows, 0, token, several,
+                      staging + l / kChunk % 2 * kChunk * 2 * 1024);
   }
 }
 
@@ -274,6 +362,11 @@ __device__ __forceinline__ void share_tile(const W4A8Parameters& p, const Output
         write_share<false>(p, origin, scales, consumer, sums, exchange.staging());
       }
       return;
+    }
+  }
+  if constexpr (Config::kDepthGroups > 1 && Config::kFloatChunk > 0) {
+    if (p.split == 1 && p.output == OutputType::kFloat32 && !p.gated) {
+      return write_float_share(p, origin, scales, consumer, sums, exchange.staging());
     }
   }
   std::uint32_t staged = exchange.staging();

@@ -60,12 +60,12 @@ class DummyTensors final : public TensorSource {
   Result<std::span<const std::byte>> bytes(std::string_view name) const override {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
     const auto size = static_cast<std::size_t>(info->bytes);
-    std::unique_ptr<std::byte[]>& made = made_[info->name];
-    if (!made) {
-      made = std::make_unique_for_overwrite<std::byte[]>(size);
-      make(parts_[index_.find(name)->second], {made.get(), size});
+    Buffer& made = made_[info->name];
+    if (made.size == 0) {
+      made = take_buffer(size);
+      make(parts_[index_.find(name)->second], {made.bytes.get(), size});
     }
-    return std::span<const std::byte>(made.get(), size);
+    return std::span<const std::byte>(made.bytes.get(), size);
   }
   Status read_rows(std::string_view name, std::int64_t, std::int64_t count,
                    float* out) const override {
@@ -78,7 +78,13 @@ class DummyTensors final : public TensorSource {
     return ok_status();
   }
   void release(std::string_view name) const override {
-    if (const auto found = made_.find(name); found != made_.end()) made_.erase(found);
+    const auto found = made_.find(name);
+    if (found == made_.end()) return;
+    if (spare_bytes_ + found->second.size <= kMostSpareBytes) {
+      spare_bytes_ += found->second.size;
+      spare_.push_back(std::move(found->second));
+    }
+    made_.erase(found);
   }
 
   std::int64_t stored_bytes() const {
@@ -93,6 +99,26 @@ class DummyTensors final : public TensorSource {
     std::uint64_t key = 0;  // of the module: offsets ask for the steps of the same groups
     float scale = 0.0f;     // kScale
   };
+
+  struct Buffer {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size = 0;
+  };
+
+  // New memory costs about as much as filling it: what was released serves again.
+  static constexpr std::size_t kMostSpareBytes = std::size_t{256} << 20;
+
+  Buffer take_buffer(std::size_t size) const {
+    auto best = spare_.end();
+    for (auto at = spare_.begin(); at != spare_.end(); ++at) {
+      if (at->size >= size && (best == spare_.end() || at->size < best->size)) best = at;
+    }
+    if (best == spare_.end()) return {std::make_unique_for_overwrite<std::byte[]>(size), size};
+    Buffer buffer = std::move(*best);
+    spare_.erase(best);
+    spare_bytes_ -= buffer.size;
+    return buffer;
+  }
 
   void add(const std::string& module, const char* suffix, DType dtype, Shape shape, Content content,
            float scale = 0.0f) {
@@ -165,7 +191,9 @@ class DummyTensors final : public TensorSource {
   std::vector<TensorInfo> infos_;
   std::vector<Part> parts_;
   std::map<std::string, std::size_t, std::less<>> index_;
-  mutable std::map<std::string, std::unique_ptr<std::byte[]>, std::less<>> made_;
+  mutable std::map<std::string, Buffer, std::less<>> made_;
+  mutable std::vector<Buffer> spare_;
+  mutable std::size_t spare_bytes_ = 0;
 };
 
 }  // namespace

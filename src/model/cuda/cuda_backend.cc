@@ -1,5 +1,5 @@
-// A step on the GPU: its numbers to the device, the transformer's operations (cuda_operations.cc) as
-// launches on one stream or as a recorded graph, and the results back.
+// A step on the GPU: its numbers to the device, the transformer's operations (cuda_operations.cc)
+// as launches on one stream or as a recorded graph, and the results back.
 
 #include <algorithm>
 #include <limits>
@@ -171,8 +171,8 @@ Status CudaBackend::reserve_workspace(CudaLinear& linear, std::int64_t m) {
 Status CudaBackend::reserve_workspace(std::int64_t rows, std::int64_t logits_rows) {
   if (reserved_rows_.insert(rows).second) {
     for (LayerWeights& layer : layers_) {
-      for (CudaLinear* linear : {layer.qkv.get(), layer.output.get(), layer.gate_up.get(),
-                                 layer.down.get()}) {
+      for (CudaLinear* linear :
+           {layer.qkv.get(), layer.output.get(), layer.gate_up.get(), layer.down.get()}) {
         LIQUIDGEMM_RETURN_IF_ERROR(reserve_workspace(*linear, rows));
       }
     }

@@ -67,7 +67,7 @@ class CudaBackend final : public Backend {
     void* delta = nullptr;       // [rows][hidden], float, with FP16 weights f16
     float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
     float* attention = nullptr;  // [rows][q_width]
-    void* gated = nullptr;       // [rows][gate_up.width()], likewise
+    void* gate_up = nullptr;     // [rows][gates | ups], likewise
     void* q = nullptr;           // f16 [rows][heads][width]
     float* q_sum = nullptr;      // [rows][heads]
     // What linear layers read: quantised rows, or f16 ones.
@@ -90,8 +90,9 @@ class CudaBackend final : public Backend {
                                      std::int64_t width);
   Status load_tables(WeightLoader& weights);
   Status load_half_tables(WeightLoader& weights);
-  Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts, bool gated,
-                                                  CudaFloat output, WeightLoader& weights);
+  Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts,
+                                                  bool padded_parts, CudaFloat output,
+                                                  WeightLoader& weights);
   // Chooses the linear layers' kernels for the steps to come.
   Status tune();
   Status allocate();
@@ -102,6 +103,8 @@ class CudaBackend final : public Backend {
   bool half() const { return floats_ != nullptr; }
   void* buffer(RowBuffer name) const;
   CudaRows device_rows(const LinearInput& input) const;
+  // What was quantised into x8, scale and sum.
+  LinearInput quantized_input(std::int64_t rows, std::int64_t k, std::int64_t ld) const;
   // All of a step's rows, x [rows, k] without gaps, as linear layers read them.
   LinearInput rows_of(const float* x, std::int64_t k);
   LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows);

@@ -12,7 +12,7 @@ namespace {
 
 using cuda::DeviceBuffer;
 
-constexpr std::int64_t kAlignment = 8;  // elements: 16 bytes
+constexpr std::int64_t kAlignment = 8;   // elements: 16 bytes
 constexpr std::int64_t kChunkRows = 64;  // that a thread converts at a time
 constexpr std::int64_t kHalfBytes = 2;
 
@@ -21,12 +21,12 @@ std::int64_t padded(std::int64_t count) {
 }
 
 // Rows of the stack; first_row of each part.
-std::int64_t stacked_rows(std::span<const WeightView> parts, bool gated,
+std::int64_t stacked_rows(std::span<const WeightView> parts, bool padded_parts,
                           std::vector<std::int64_t>* first_row = nullptr) {
   std::int64_t n = 0;
   for (const WeightView& part : parts) {
     if (first_row != nullptr) first_row->push_back(n);
-    n += gated ? padded(part.n) : part.n;
+    n += padded_parts ? padded(part.n) : part.n;
   }
   return padded(n);
 }
@@ -85,9 +85,9 @@ Result<DeviceBuffer> upload_bias(std::span<const LoadedMatrix> parts,
     for (const float value : bias) half.push_back(float_to_f16(value));
     const void* from = output == CudaFloat::kFloat32 ? static_cast<const void*>(bias.data())
                                                      : static_cast<const void*>(half.data());
-    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
-        cudaMemcpy(buffer.bytes() + first_row[i] * bytes, from,
-                   bias.size() * static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice));
+    LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemcpy(buffer.bytes() + first_row[i] * bytes, from,
+                                               bias.size() * static_cast<std::size_t>(bytes),
+                                               cudaMemcpyHostToDevice));
   }
   return buffer;
 }
@@ -113,9 +113,9 @@ Result<std::size_t> CudaFloatLinear::workspace_bytes(std::int64_t m) {
 
 Status CudaFloatLinear::run(const CudaRows& x, void* y, void*, cudaStream_t stream) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const FloatProduct::Choice* choice, product_->choice(x.m));
-  return choice->product->launch(
-      choice->candidate, {.w = weights_.bytes(), .x = x.f16, .y = y, .bias = bias_.bytes()},
-      stream);
+  return choice->product->launch(choice->candidate,
+                                 {.w = weights_.bytes(), .x = x.f16, .y = y, .bias = bias_.bytes()},
+                                 stream);
 }
 
 Result<std::unique_ptr<CudaFloatLinears>> CudaFloatLinears::open() {
@@ -124,18 +124,18 @@ Result<std::unique_ptr<CudaFloatLinears>> CudaFloatLinears::open() {
   return linears;
 }
 
-std::size_t CudaFloatLinears::bytes_of(std::span<const WeightView> forms, bool gated) {
-  return static_cast<std::size_t>(stacked_rows(forms, gated) * padded(forms.front().k) *
+std::size_t CudaFloatLinears::bytes_of(std::span<const WeightView> forms, bool padded_parts) {
+  return static_cast<std::size_t>(stacked_rows(forms, padded_parts) * padded(forms.front().k) *
                                   kHalfBytes);
 }
 
 Result<std::unique_ptr<CudaFloatLinear>> CudaFloatLinears::make(std::span<const LoadedMatrix> parts,
-                                                                bool gated, CudaFloat output,
+                                                                bool padded_parts, CudaFloat output,
                                                                 ThreadPool& pool) {
   std::vector<WeightView> views;
   for (const LoadedMatrix& part : parts) views.push_back(part.view());
   std::vector<std::int64_t> first_row;
-  const std::int64_t n = stacked_rows(views, gated, &first_row);
+  const std::int64_t n = stacked_rows(views, padded_parts, &first_row);
   const std::int64_t k = padded(views.front().k);
   LIQUIDGEMM_ASSIGN_OR_RETURN(DeviceBuffer weights, allocate_zeros(n * k, kHalfBytes));
   for (std::size_t i = 0; i < views.size(); ++i) {

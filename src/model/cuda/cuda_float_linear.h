@@ -1,10 +1,10 @@
 // A group of linear layers with FP16 weights in device memory, run by cuBLASLt: the rival that W4A8
 // is measured against, in the same engine.
 //
-//   weights   f16 [N, K], the parts stacked along N; rows and columns of zeros pad N, for a gated
-//             group each part, and K to multiples of 8
+//   weights   f16 [N, K], the parts stacked along N; rows and columns of zeros pad N, or each part,
+//             and K to multiples of 8
 //   x         f16 [m, K]
-//   y         f16 or float [m, N]; of a gated group the gates, then the ups
+//   y         f16 or float [m, N]
 //
 // cuBLASLt sums in an order that depends on the number of rows: results depend on the batch.
 #pragma once
@@ -51,11 +51,12 @@ class CudaFloatLinears {
 
   std::string version() const { return library_->version(); }
 
-  // `parts` in float, stacked along N; `gated`: gate and up. A weight that f16 does not hold is an
-  // error. `output`: f16 or float.
-  Result<std::unique_ptr<CudaFloatLinear>> make(std::span<const LoadedMatrix> parts, bool gated,
-                                                CudaFloat output, ThreadPool& pool);
-  static std::size_t bytes_of(std::span<const WeightView> forms, bool gated);
+  // `parts` in float, stacked along N; `padded_parts` as CudaQuantizedLinear's. A weight that f16
+  // does not hold is an error. `output`: f16 or float.
+  Result<std::unique_ptr<CudaFloatLinear>> make(std::span<const LoadedMatrix> parts,
+                                                bool padded_parts, CudaFloat output,
+                                                ThreadPool& pool);
+  static std::size_t bytes_of(std::span<const WeightView> forms, bool padded_parts);
   // A matrix in f16 as the weights are, without padding of N.
   static Result<cuda::DeviceBuffer> upload(const LoadedMatrix& matrix, ThreadPool& pool);
 

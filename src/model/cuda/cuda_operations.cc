@@ -58,6 +58,16 @@ CudaRows CudaBackend::device_rows(const LinearInput& input) const {
           .f16 = buffers_.half};
 }
 
+LinearInput CudaBackend::quantized_input(std::int64_t rows, std::int64_t k, std::int64_t ld) const {
+  return {.rows = rows,
+          .quantized = {.m = rows,
+                        .k = k,
+                        .x8 = buffers_.x8,
+                        .ld = ld,
+                        .scale = buffers_.scale,
+                        .sum = buffers_.sum}};
+}
+
 LinearInput CudaBackend::rows_of(const float* x, std::int64_t k) {
   if (half()) {
     launched(cuda::half_rows({.x = x, .ld_x = k, .m = rows_, .k = k, .out = buffers_.half},
@@ -75,13 +85,7 @@ LinearInput CudaBackend::rows_of(const float* x, std::int64_t k) {
                           .scale = buffers_.scale,
                           .sum = buffers_.sum},
                          stream_.get()));
-  return {.rows = rows_,
-          .quantized = {.m = rows_,
-                        .k = k,
-                        .x8 = buffers_.x8,
-                        .ld = ld_x8,
-                        .scale = buffers_.scale,
-                        .sum = buffers_.sum}};
+  return quantized_input(rows_, k, ld_x8);
 }
 
 LinearInput CudaBackend::add_norm(const void* delta, float* residual, const float* norm,
@@ -116,13 +120,7 @@ LinearInput CudaBackend::add_norm(const void* delta, float* residual, const floa
   arguments.norm_weight = norm;
   arguments.epsilon = epsilon;
   launched(add_norm_quantize_rows(arguments, stream_.get()));
-  return {.rows = rows,
-          .quantized = {.m = rows,
-                        .k = hidden,
-                        .x8 = buffers_.x8,
-                        .ld = ld_x8,
-                        .scale = buffers_.scale,
-                        .sum = buffers_.sum}};
+  return quantized_input(rows, hidden, ld_x8);
 }
 
 LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attention, bool first) {
@@ -155,15 +153,25 @@ void CudaBackend::linear(std::size_t layer, const LinearGroup& group, const Line
 
 LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   CudaLinear& gate_up = *layers_[layer].gate_up;
-  run_linear(gate_up, input, buffers_.gated);
-  // The W4A8 kernel applies SiLU itself.
-  if (!half()) return rows_of(static_cast<const float*>(buffers_.gated), gate_up.width());
-  launched(cuda::silu_multiply_half_rows({.gate_up = buffers_.gated,
-                                          .m = rows_,
-                                          .k = gate_up.width() / 2,
-                                          .out = buffers_.half},
-                                         stream_.get()));
-  return {.rows = rows_, .quantized = {}};
+  run_linear(gate_up, input, buffers_.gate_up);
+  const std::int64_t inner = gate_up.width() / 2;
+  if (half()) {
+    launched(cuda::silu_multiply_half_rows(
+        {.gate_up = buffers_.gate_up, .m = rows_, .k = inner, .out = buffers_.half},
+        stream_.get()));
+    return {.rows = rows_, .quantized = {}};
+  }
+  const std::int64_t ld_x8 = (inner + 15) / 16 * 16;
+  launched(cuda::silu_multiply_quantize({.gate_up = static_cast<const float*>(buffers_.gate_up),
+                                         .ld = gate_up.width(),
+                                         .rows = rows_,
+                                         .width = inner,
+                                         .x8 = buffers_.x8,
+                                         .ld_x8 = ld_x8,
+                                         .scale = buffers_.scale,
+                                         .sum = buffers_.sum},
+                                        stream_.get()));
+  return quantized_input(rows_, inner, ld_x8);
 }
 
 // ---- Attention and the head

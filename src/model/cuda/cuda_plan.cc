@@ -90,12 +90,11 @@ CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
     take(bytes, count * element_bytes);
     field = bytes;
   };
-  const std::int64_t delta_bytes = half() ? 2 : 4;
-  take_either(buffers.delta, rows * config.hidden_size, delta_bytes);
+  const std::int64_t narrow_bytes = half() ? 2 : 4;
+  take_either(buffers.delta, rows * config.hidden_size, narrow_bytes);
   take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
   take(buffers.attention, rows * q_width);
-  // Floats, or gates and ups in f16.
-  take_either(buffers.gated, rows * inner, 4);
+  take_either(buffers.gate_up, rows * 2 * inner, narrow_bytes);
   take(q, rows * config.heads * shape_.width);
   buffers.q = q;
   take(buffers.q_sum, rows * config.heads);
@@ -109,7 +108,7 @@ CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
     take(buffers.sum, rows);
   }
   take(buffers.last_residual, last * config.hidden_size);
-  take_either(buffers.last_delta, last * config.hidden_size, delta_bytes);
+  take_either(buffers.last_delta, last * config.hidden_size, narrow_bytes);
   take(buffers.logits, last * ((config.vocab_size + 7) / 8 * 8));
   return buffers;
 }
@@ -202,24 +201,24 @@ Result<const float*> CudaBackend::upload_vector(WeightLoader& weights, const std
 }
 
 Result<std::unique_ptr<CudaLinear>> CudaBackend::make_linear(std::span<const LoadedMatrix> parts,
-                                                             bool gated, CudaFloat output,
+                                                             bool padded_parts, CudaFloat output,
                                                              WeightLoader& weights) {
   if (!half()) {
-    auto linear = CudaQuantizedLinear::make(parts, gated, device_, stream_.get());
+    auto linear = CudaQuantizedLinear::make(parts, padded_parts, device_, stream_.get());
     if (!linear.ok()) return linear.status().with_context(weights.where());
     return linear;
   }
-  auto linear = floats_->make(parts, gated, output, weights.pool());
+  auto linear = floats_->make(parts, padded_parts, output, weights.pool());
   if (!linear.ok()) return linear.status().with_context(weights.where());
   return std::unique_ptr<CudaLinear>(*std::move(linear));
 }
 
 Status CudaBackend::load_weights(WeightLoader& weights) {
   const ModelConfig& config = owned_graph_.config;
-  const auto load = [&](const LinearGroup& group, bool gated,
+  const auto load = [&](const LinearGroup& group, bool padded_parts,
                         CudaFloat output) -> Result<std::unique_ptr<CudaLinear>> {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> parts, weights.linear_group(group));
-    return make_linear(parts, gated, output, weights);
+    return make_linear(parts, padded_parts, output, weights);
   };
   // What is added to the residual or gated is f16 where the weights are.
   const CudaFloat narrow = half() ? CudaFloat::kFloat16 : CudaFloat::kFloat32;
@@ -345,7 +344,7 @@ Status CudaBackend::tune() {
   for (LayerWeights& layer : layers_) {
     LIQUIDGEMM_RETURN_IF_ERROR(layer.qkv->tune(of_layers, x, buffers_.qkv, stream));
     LIQUIDGEMM_RETURN_IF_ERROR(layer.output->tune(of_layers, x, buffers_.delta, stream));
-    LIQUIDGEMM_RETURN_IF_ERROR(layer.gate_up->tune(of_layers, x, buffers_.gated, stream));
+    LIQUIDGEMM_RETURN_IF_ERROR(layer.gate_up->tune(of_layers, x, buffers_.gate_up, stream));
     LIQUIDGEMM_RETURN_IF_ERROR(layer.down->tune(of_layers, x, buffers_.delta, stream));
   }
   return head_->tune(of_head, x, buffers_.logits, stream);

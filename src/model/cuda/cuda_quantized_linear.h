@@ -26,13 +26,15 @@ namespace liquidgemm {
 
 class CudaQuantizedLinear final : public CudaLinear {
  public:
-  // Uploads and packs `parts`, stacked along N; waits for the stream. `gated`: two parts, gate and
-  // up, of which SiLU(gate) * up is wanted; each is padded to a multiple of 8 channels.
-  static Result<std::unique_ptr<CudaLinear>> make(std::span<const LoadedMatrix> parts, bool gated,
-                                                  const CudaDevice& device, cudaStream_t stream);
+  // Uploads and packs `parts`, stacked along N; waits for the stream. `padded_parts`: each is
+  // padded to a multiple of 8 channels (gate and up, so that the halves of a row are as wide as
+  // each other and aligned); else the whole is.
+  static Result<std::unique_ptr<CudaLinear>> make(std::span<const LoadedMatrix> parts,
+                                                  bool padded_parts, const CudaDevice& device,
+                                                  cudaStream_t stream);
 
   // Device bytes that `forms`, stacked, will take.
-  static std::size_t bytes_of(std::span<const WeightView> forms, bool gated);
+  static std::size_t bytes_of(std::span<const WeightView> forms, bool padded_parts);
 
   std::size_t bytes() const override { return packed_.size() + bias_.size(); }
   std::string describe() const override;  // "liquid4 g64", "int8 as two nibbles"

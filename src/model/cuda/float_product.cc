@@ -11,11 +11,11 @@
 namespace liquidgemm {
 namespace {
 
-constexpr int kCandidates = 16;  // algorithms that are tried, those first that cuBLASLt advises
-constexpr int kReplays = 3;      // of each, the shortest counts
+constexpr int kCandidates = 16;    // algorithms that are tried, those first that cuBLASLt advises
+constexpr int kReplays = 3;        // of each, the shortest counts
 constexpr double kHopeless = 1.3;  // times as long as the best: replayed once only
 constexpr int kMostLaunches = 16;  // of one replay
-constexpr double kReplayBytes = 256e6;    // of weights, more than the L2 cache holds
+constexpr double kReplayBytes = 256e6;     // of weights, more than the L2 cache holds
 constexpr double kReplaySeconds = 200e-6;  // at least, within kMostLaunches
 // A first guess of the time, only to choose how many launches are timed together.
 constexpr double kGuessBytes = 4e12;
@@ -37,10 +37,10 @@ struct Clock {
 
 int launches_of(const cuda::CublasShape& shape) {
   const double weights = 2.0 * static_cast<double>(shape.n) * static_cast<double>(shape.k);
-  const double seconds = std::max(
-      weights / kGuessBytes, weights * static_cast<double>(shape.m) / kGuessOperations);
-  const double wanted = std::max(kReplaySeconds / seconds,
-                                 seconds < kReplaySeconds ? kReplayBytes / weights : 0.0);
+  const double seconds =
+      std::max(weights / kGuessBytes, weights * static_cast<double>(shape.m) / kGuessOperations);
+  const double wanted =
+      std::max(kReplaySeconds / seconds, seconds < kReplaySeconds ? kReplayBytes / weights : 0.0);
   return static_cast<int>(std::clamp(std::ceil(wanted), 2.0, double{kMostLaunches}));
 }
 

@@ -60,6 +60,8 @@ struct DecodeAttention {
   // ready for the next one. Launches of different layers may share it, one after the other.
   void* workspace = nullptr;
   int multiprocessors = 0;  // of CudaDevice
+  // Warps that share a unit: 1, 2 or 4, or 0 for what is best here. The bits do not depend on it.
+  int team = 0;
 };
 
 std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int slots,

@@ -23,9 +23,7 @@ using FloatFour = Chunk<CudaFloat::kFloat32, 4>;
 using HalfFour = Chunk<CudaFloat::kFloat16, 4>;
 
 // The chunk of a row that this thread has, in a grid of (rows, column blocks).
-__device__ int chunk_of_thread() {
-  return static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
-}
+__device__ int chunk_of_thread() { return static_cast<int>(blockIdx.y * kThreads + threadIdx.x); }
 
 // ---- Embedding ---------------------------------------------------------------------------------
 
@@ -69,8 +67,7 @@ __global__ __launch_bounds__(kThreads) void silu_kernel(SiluHalfArguments argume
   const std::int64_t row = blockIdx.x;
   const int chunk = chunk_of_thread();
   if (chunk >= arguments.k / kColumns) return;
-  const auto* gates =
-      static_cast<const std::uint16_t*>(arguments.gate_up) + row * 2 * arguments.k;
+  const auto* gates = static_cast<const std::uint16_t*>(arguments.gate_up) + row * 2 * arguments.k;
   HalfEight gate, up;
   gate.load(gates, chunk);
   up.load(gates + arguments.k, chunk);
@@ -185,7 +182,8 @@ Status embed_half_rows(const EmbedHalfArguments& arguments, CudaStream stream) {
   const RowChecks check("embed_half_rows");
   LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
   LIQUIDGEMM_RETURN_IF_ERROR(check.width("the hidden size", arguments.hidden, kColumns));
-  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the table", arguments.table, arguments.hidden, 2));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      check_matrix(check, "the table", arguments.table, arguments.hidden, 2));
   LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.hidden, 4));
   LIQUIDGEMM_RETURN_IF_ERROR(check.given("the tokens", arguments.tokens));
   launch_early(embed_kernel, grid_of(arguments.m, arguments.hidden), kThreads, 0, stream,
@@ -218,8 +216,8 @@ Status add_norm_half_rows(const AddNormHalfArguments& arguments, CudaStream stre
   // Not >= 0 for a NaN.
   if (!(arguments.epsilon >= 0.0f)) return check.refused("epsilon is negative or not a number");
   const auto launch = [&](auto adds, auto kept) {
-    launch_early(add_norm_kernel<adds.value, kept.value>,
-                 dim3(static_cast<unsigned>(arguments.m)), kNormThreads, 0, stream, arguments);
+    launch_early(add_norm_kernel<adds.value, kept.value>, dim3(static_cast<unsigned>(arguments.m)),
+                 kNormThreads, 0, stream, arguments);
   };
   const auto with_kept = [&](auto adds) {
     if (arguments.k <= 4 * numerics::kNormLanes) {

@@ -134,22 +134,36 @@ struct KeyChunk {
 };
 
 // The part of the values of a k step's four tokens that a lane reads at once: up to 16 bytes of its
-// eighth of each row, which serve kTiles tiles of dimensions.
-template <KvElement kElement, int kWidth>
+// eighth of each row, which serve kTiles tiles of dimensions. Of a warp that computes only one of
+// kParts parts of each eighth, a part of it.
+template <KvElement kElement, int kWidth, int kParts = 1>
 struct ValueChunk {
   static constexpr int kRowBytes = kv_row_bytes(kElement, kWidth);
-  static constexpr int kWords = kRowBytes >= 128 ? 4 : kRowBytes / 32;  // a token and lane
-  static constexpr int kChunks = kRowBytes / (32 * kWords);
-  static constexpr int kTiles = kWidth / 16 / kChunks;
+  static constexpr int kBytes = kRowBytes / (8 * kParts);  // a token and lane
+  static constexpr bool kHalfWord = kBytes == 2;
+  static constexpr int kWords = kBytes >= 16 ? 4 : kHalfWord ? 1 : kBytes / 4;
+  static constexpr int kChunks = kBytes > 16 ? kBytes / 16 : 1;
+  static constexpr int kTiles = kWidth / (16 * kParts * kChunks);
+  static_assert(kBytes >= 2 && (!kHalfWord || kElement == KvElement::kInt4));
 
   std::uint32_t words[4][kWords];
 
-  // Where chunk c of the g-th eighth of token 2 t + odd lies behind the page's values; the tokens
-  // + 8 and the k steps are whole multiples of eight rows on.
-  static __device__ __forceinline__ int offset(int g, int t, int odd, int c) {
+  // The part of its eighth that lane g of the warp's `part` has: which words lanes take is
+  // exchanged so that they lie in different banks.
+  static __device__ __forceinline__ int part_of(int g, int part) {
+    if constexpr (kParts == 1) return 0;
+    if constexpr (kRowBytes == 64) return part ^ (g >> 2 & 1) * (kParts / 2);
+    if constexpr (kRowBytes == 128) return part ^ (g >> 1 & (kParts - 1));
+    if constexpr (kRowBytes == 256 && kParts == 4) return part ^ (g >> 1 & 1);
+    return part;
+  }
+
+  // Where chunk c of the part of the g-th eighth of token 2 t + odd lies behind the page's values;
+  // the tokens + 8 and the k steps are whole multiples of eight rows on.
+  static __device__ __forceinline__ int offset(int g, int t, int odd, int c, int part_of_lane = 0) {
     const int token = 2 * t + odd;
-    const int byte = token * kRowBytes + g * (kRowBytes / 8) + c * 16;
-    return (byte / 16 ^ value_swizzle(kRowBytes, token)) * 16 + byte % 16;
+    const int byte = token * kRowBytes + g * (kRowBytes / 8) + part_of_lane * kBytes + c * 16;
+    return (byte / 16 ^ value_swizzle(kRowBytes, token)) * 16 + byte % 16 / 4 * 4;
   }
 
   __device__ __forceinline__ void load(const std::uint8_t* even, const std::uint8_t* odd) {
@@ -172,8 +186,9 @@ struct ValueChunk {
     }
   }
 
-  // Tile j (0 .. kTiles - 1) of the chunk. Unrolled by the caller: j is a constant.
-  __device__ __forceinline__ void fragment(int j, std::uint32_t (&a)[4]) const {
+  // Tile j (0 .. kTiles - 1) of the chunk. Unrolled by the caller: j is a constant. Of half words,
+  // the upper ones where `upper`.
+  __device__ __forceinline__ void fragment(int j, std::uint32_t (&a)[4], bool upper = false) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       if constexpr (kElement == KvElement::kF16) {
@@ -192,8 +207,12 @@ struct ValueChunk {
       } else {
         const std::uint32_t x = words[2 * half][j / 4];
         const std::uint32_t y = words[2 * half + 1][j / 4];
-        const std::uint32_t evens = ptx::permute_bytes<0x5410>(x, y);
-        const std::uint32_t odds = ptx::permute_bytes<0x7632>(x, y);
+        // The half words with the even dimensions of both tokens, and those with the odd ones. Of
+        // the upper half of each the upper bytes are brought down, and what lies above is not used.
+        const std::uint32_t evens = kHalfWord ? ptx::permute_bytes(x, y, upper ? 0x5511 : 0x5410)
+                                              : ptx::permute_bytes<0x5410>(x, y);
+        const std::uint32_t odds = kHalfWord ? ptx::permute_bytes(x, y, upper ? 0x7733 : 0x7632)
+                                             : ptx::permute_bytes<0x7632>(x, y);
         const int pair = j % 4;
         a[2 * half] = pair == 0   ? detail::int4_pair<0>(evens)
                       : pair == 1 ? detail::int4_pair<1>(evens)

@@ -114,6 +114,9 @@ __device__ __forceinline__ void store_shared(std::uint32_t address, const int (&
                "r"(value[1]), "r"(value[2]), "r"(value[3])
                : "memory");
 }
+__device__ __forceinline__ void store_shared(std::uint32_t address, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
 __device__ __forceinline__ void load_shared(std::uint32_t address, int (&value)[4]) {
   asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value[0]), "=r"(value[1]), "=r"(value[2]), "=r"(value[3])

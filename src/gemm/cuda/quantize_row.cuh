@@ -1,0 +1,69 @@
+// A row to INT8 by one thread block: its scale from the largest magnitude, four values to a word,
+// its sum (numerics.h, Activations).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "gemm/numerics.h"
+
+namespace liquidgemm::cuda {
+
+inline constexpr std::uint32_t kInfinityBits = 0x7F800000u;
+
+template <int kThreads>
+struct Reduction {
+  std::uint32_t largest[kThreads / 32];
+  std::int32_t sum[kThreads / 32];
+};
+
+__device__ __forceinline__ std::uint32_t magnitude_bits(float value) {
+  return __float_as_uint(value) & 0x7FFFFFFFu;
+}
+
+// The bits of non-negative floats are ordered like the floats; infinity and NaN lie above them all.
+template <int kThreads>
+__device__ __forceinline__ numerics::RowScale row_scale_of(std::uint32_t largest,
+                                                           Reduction<kThreads>& shared) {
+  largest = __reduce_max_sync(0xFFFFFFFFu, largest);
+  if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
+  __syncthreads();
+  constexpr int kWarps = kThreads / 32;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  largest = __reduce_max_sync(0xFFFFFFFFu, lane < kWarps ? shared.largest[lane] : 0u);
+  return numerics::row_scale(__uint_as_float(largest), largest < kInfinityBits);
+}
+
+template <int kThreads>
+__device__ __forceinline__ void write_scale_and_sum(std::int32_t sum, float scale, float* row_scale,
+                                                    std::int32_t* row_sum,
+                                                    Reduction<kThreads>& shared) {
+  sum = __reduce_add_sync(0xFFFFFFFFu, sum);
+  if (threadIdx.x % 32 == 0) shared.sum[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  constexpr int kWarps = kThreads / 32;
+  const int lane = static_cast<int>(threadIdx.x);
+  sum = __reduce_add_sync(0xFFFFFFFFu, lane < kWarps ? shared.sum[lane] : 0);
+  if (lane == 0) {
+    *row_scale = scale;
+    *row_sum = sum;
+  }
+}
+
+// Four values to one word of INT8; adds them to `sum`.
+__device__ __forceinline__ std::uint32_t quantize_four(const float (&values)[4], float reciprocal,
+                                                       std::int32_t& sum) {
+  std::uint32_t word = 0;
+  if (reciprocal == 0.0f) return word;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::int32_t x8 = numerics::quantize_value(values[i], reciprocal);
+    sum += x8;
+    word |= (static_cast<std::uint32_t>(x8) & 0xFFu) << (8 * i);
+  }
+  return word;
+}
+
+}  // namespace liquidgemm::cuda

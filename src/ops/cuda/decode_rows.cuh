@@ -1,0 +1,475 @@
+// The arithmetic of decode attention (decode_kernel.cuh): one warp's share of what a team computes.
+//
+// In a round each warp scores the tokens of its own page and turns them into probabilities; then
+// each computes its part of the dimensions of the outputs, over all pages of the round in order.
+#pragma once
+
+#include <cstdint>
+
+#include "gemm/cuda/ptx/barrier.h"
+#include "gemm/cuda/ptx/thread.h"
+#include "ops/cuda/attention_tile.cuh"
+#include "ops/cuda/decode_loader.cuh"
+
+namespace liquidgemm::cuda {
+
+// What the warps of a team tell each other in shared memory. kColumns = 1: rows are the query heads
+// at even places of a tile only, one a lane, where there are at most four.
+template <KvElement kElement, int kTiles, int kColumns, int kTeam>
+struct alignas(16) DecodeExchange {
+  static constexpr bool kZeros = kElement == KvElement::kInt4;
+
+  uint4 probabilities[kTeam][2 * kTiles][32];                   // k steps 2 v, 2 v + 1 of a lane
+  float sums[kTeam][kTiles * kColumns * (kZeros ? 2 : 1)][32];  // of p, then of p * zero
+  float largest[kTeam][kTiles * kColumns][4];                   // score of each row
+  std::uint32_t classes[kTeam];                                 // of the values' scales
+  std::uint32_t is_last;
+};
+
+// float4s of the partial result of a split and KV head: o [query head of the group][width], then
+// m, l [query head].
+__host__ __device__ constexpr int decode_partial_size(int width, int group) {
+  return group * (width / 4) + (group + 1) / 2;
+}
+
+template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
+class DecodeRows {
+ public:
+  using Exchange = DecodeExchange<kElement, kTiles, kColumns, kTeam>;
+  using Values = ValueChunk<kElement, kWidth, kTeam>;
+  static constexpr int kOutputTiles = kWidth / 16 / kTeam;  // of this warp
+  static constexpr int kDimensions = 2 * kOutputTiles;      // of a lane, next to each other
+  static_assert(kDimensions % 4 == 0);
+
+  __device__ __forceinline__ DecodeRows(const DecodeKernelArguments& arguments, Exchange& exchange,
+                                        int team, int member, int lane)
+      : arguments_(arguments),
+        exchange_(exchange),
+        team_(team),
+        member_(member),
+        lane_(lane),
+        g_(lane / 4),
+        t_(lane % 4),
+        part_(Values::part_of(lane / 4, member)) {}
+
+  __device__ __forceinline__ void barrier() const {
+    if constexpr (kTeam == 1) {
+      __syncwarp();
+    } else {
+      ptx::named_barrier(1 + team_, 32 * kTeam);
+    }
+  }
+
+  // A unit begins. The queries, in shared memory; rows past the group repeat its last.
+  __device__ __forceinline__ void start(const std::uint8_t* queries) {
+    state_.start();
+#pragma unroll
+    for (int j = 0; j < kOutputTiles; ++j) {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) o_[j][n][r] = 0.0f;
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+      const int head = kColumns == 1 ? g_ / 2 : 8 * n + g_;
+      const std::uint8_t* row = queries + min(head, arguments_.group - 1) * (kWidth * 2);
+#pragma unroll
+      for (int s = 0; s < kWidth / 16; ++s) {
+        const uint2 four =
+            *reinterpret_cast<const uint2*>(row + key_dimension<kElement, kWidth>(s, t_) * 2);
+        q_[s][n][0] = four.x;
+        q_[s][n][1] = four.y;
+      }
+    }
+    if constexpr (kElement == KvElement::kInt4) sum_queries<kWidth, kTiles>(q_, q_sum_);
+  }
+
+  // Scores of the warp's page, whose K half is at `keys`; the first `visible` tokens count.
+  __device__ __forceinline__ void score(const std::uint8_t* keys, int visible) {
+    page_dots<kElement, kWidth, kTiles>(keys, g_, t_, q_, scores_);
+    int rows[kTiles][2];
+    fill(rows, visible);
+    const auto* parameters =
+        reinterpret_cast<const std::uint32_t*>(keys + key_parameter_offset(kElement, kWidth, 0));
+    if (visible < kKvPageTokens) {
+      scale_dots<kElement, kTiles, true, kColumns>(scores_, parameters, g_,
+                                                   arguments_.softmax_scale, q_sum_, rows);
+    } else {
+      scale_dots<kElement, kTiles, false, kColumns>(scores_, parameters, g_,
+                                                    arguments_.softmax_scale, q_sum_, rows);
+    }
+  }
+
+  // Tells the team the page's largest scores and the class of its values, whose V half is at
+  // `values`. A page behind the end has none.
+  __device__ __forceinline__ void publish(const std::uint8_t* values, int visible) {
+    PerRow<kTiles> largest;
+    std::uint32_t bits = 0;
+    if (visible > 0) {
+      largest_scores<kTiles, kColumns>(scores_, largest);
+      if constexpr (kElement != KvElement::kF16) {
+        parameters_.load(value_parameters(values), g_);
+        bits = parameters_.template largest_scale<true>(g_, visible);
+        bits = __reduce_max_sync(kWholeWarp, bits);
+      }
+    } else {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) largest[n][0] = largest[n][1] = -__int_as_float(0x7F800000);
+    }
+    if (g_ == 0) {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+          exchange_.largest[member_][n * kColumns + c][t_] = largest[n][c];
+        }
+      }
+    }
+    if (lane_ == 0) exchange_.classes[member_] = exponent_class(bits);
+  }
+
+  // After all have published: moves m and E through the pages of the round, and gives the team the
+  // probabilities of the warp's own page.
+  __device__ __forceinline__ void weigh(int visible) {
+    const int page_of_lane = g_ % kTeam;
+    PerRow<kTiles> m_of_page;
+    std::uint32_t exponent_of_page = 0;
+    float power = 1.0f;
+    if constexpr (kElement != KvElement::kF16) {
+      std::uint32_t e = state_.exponent[0];
+#pragma unroll
+      for (int j = 0; j < kTeam; ++j) {
+        const std::uint32_t next = max(e, exchange_.classes[j]);
+        if (j == page_of_lane) power = power_between(e, next);
+        if (j == member_) exponent_of_page = next;
+        e = next;
+      }
+      state_.exponent[0] = e;
+    }
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        float m = state_.m[n][c];
+        float apart = 0.0f;
+#pragma unroll
+        for (int j = 0; j < kTeam; ++j) {
+          const float next = fmaxf(m, exchange_.largest[j][n * kColumns + c][t_]);
+          if (j == page_of_lane) apart = m - next;
+          if (j == member_) m_of_page[n][c] = next;
+          m = next;
+        }
+        state_.m[n][c] = m;
+        factor_[n][c] = exp_of_difference(apart);
+        factor_of_o_[n][c] = factor_[n][c] * power;
+      }
+    }
+    if (visible == 0) return;
+    if constexpr (kElement != KvElement::kF16) parameters_.divide_by_power(exponent_of_page);
+    if (visible < kKvPageTokens) {
+      weigh_masked<true>(m_of_page, visible);
+    } else {
+      weigh_masked<false>(m_of_page, visible);
+    }
+  }
+
+  // After all have weighed: the sums of the round's first `pages` pages.
+  __device__ __forceinline__ void add_sums(int pages) {
+#pragma unroll
+    for (int j = 0; j < kTeam; ++j) {
+      if (j >= pages) break;
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+          const float a = of_page(factor_[n][c], j);
+          const int i = n * kColumns + c;
+          state_.l[n][c] = state_.l[n][c] * a + exchange_.sums[j][i][lane_];
+          if constexpr (Exchange::kZeros) {
+            state_.z[n][c] = state_.z[n][c] * a + exchange_.sums[j][kTiles * kColumns + i][lane_];
+          }
+        }
+      }
+    }
+  }
+
+  // Adds this warp's part of the values of the round's page j, whose V half is at `values`.
+  __device__ __forceinline__ void add(const std::uint8_t* values, int j, int visible) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const float factor = of_page(factor_of_o_[n][c], j);
+#pragma unroll
+        for (int tile = 0; tile < kOutputTiles; ++tile) {
+          o_[tile][n][c] = o_[tile][n][c] * factor;
+          o_[tile][n][2 + c] = o_[tile][n][2 + c] * factor;
+        }
+      }
+    }
+    PageProbabilities<kTiles> probabilities;
+#pragma unroll
+    for (int v = 0; v < 2 * kTiles; ++v) {
+      const uint4 four = exchange_.probabilities[j][v][lane_];
+      constexpr int kSteps = kPageTiles / 2;
+      std::uint32_t(&even)[2] = probabilities[v % kSteps * 2][v / kSteps];
+      std::uint32_t(&odd)[2] = probabilities[v % kSteps * 2 + 1][v / kSteps];
+      even[0] = four.x;
+      even[1] = four.y;
+      odd[0] = four.z;
+      odd[1] = four.w;
+    }
+    if (kElement == KvElement::kF16 && visible < kKvPageTokens) {
+      add_values<true>(values, visible, probabilities);
+    } else {
+      add_values<false>(values, visible, probabilities);
+    }
+  }
+
+  // Ends the unit: writes the result, or leaves it for the team that comes last.
+  __device__ __forceinline__ void finish(const DecodeRecord& record) {
+    end();
+    const int splits = (record.length + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
+    if (splits == 1) {
+      write_own(record);
+      return;
+    }
+    const std::int64_t size = decode_partial_size(kWidth, arguments_.group);
+    const std::int64_t next = arguments_.kv_heads * size;
+    float4* partial = arguments_.partials + record.position * next + record.head * size;
+    leave(partial);
+    barrier();
+    if (member_ == 0 && lane_ == 0) {
+      unsigned* counter =
+          arguments_.counters + std::int64_t{record.slot} * arguments_.kv_heads + record.head;
+      const bool is_last =
+          ptx::add_acquire_release(counter, 1) == static_cast<unsigned>(splits - 1);
+      // The last one clears the counter for the next launch.
+      if (is_last) *counter = 0;
+      exchange_.is_last = is_last ? 1 : 0;
+    }
+    barrier();
+    if (exchange_.is_last != 0) combine(record, partial - record.split * next, next, splits);
+  }
+
+ private:
+  static __device__ __forceinline__ void fill(int (&rows)[kTiles][2], int visible) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) rows[n][0] = rows[n][1] = visible;
+  }
+  static __device__ __forceinline__ const std::uint32_t* value_parameters(
+      const std::uint8_t* values) {
+    return reinterpret_cast<const std::uint32_t*>(values +
+                                                  key_parameter_offset(kElement, kWidth, 0));
+  }
+  // Of a number that lanes g hold for page g of the round.
+  __device__ __forceinline__ float of_page(float value, int j) const {
+    return kTeam == 1 ? value : __shfl_sync(kWholeWarp, value, 4 * j + t_);
+  }
+  // The place in its group of row c of tile n.
+  __device__ __forceinline__ int head_of(int n, int c) const {
+    return kColumns == 1 ? t_ : 8 * n + 2 * t_ + c;
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void weigh_masked(const PerRow<kTiles>& m, int visible) {
+    int rows[kTiles][2];
+    fill(rows, visible);
+    PageProbabilities<kTiles> probabilities;
+    PerRow<kTiles> p_sum, z_sum;
+    weigh_tokens<kElement, kTiles, kMasked, kColumns>(scores_, parameters_, g_, rows, m, nullptr,
+                                                      p_sum, z_sum, probabilities);
+#pragma unroll
+    for (int v = 0; v < 2 * kTiles; ++v) {
+      constexpr int kSteps = kPageTiles / 2;
+      const std::uint32_t(&even)[2] = probabilities[v % kSteps * 2][v / kSteps];
+      const std::uint32_t(&odd)[2] = probabilities[v % kSteps * 2 + 1][v / kSteps];
+      exchange_.probabilities[member_][v][lane_] = make_uint4(even[0], even[1], odd[0], odd[1]);
+    }
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const int i = n * kColumns + c;
+        exchange_.sums[member_][i][lane_] = p_sum[n][c];
+        if constexpr (Exchange::kZeros) {
+          exchange_.sums[member_][kTiles * kColumns + i][lane_] = z_sum[n][c];
+        }
+      }
+    }
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void add_values(const std::uint8_t* values, int visible,
+                                             const PageProbabilities<kTiles>& probabilities) {
+    const bool upper = part_ % 2 != 0;
+#pragma unroll
+    for (int c = 0; c < Values::kChunks; ++c) {
+      const std::uint8_t* even = values + Values::offset(g_, t_, 0, c, part_);
+      const std::uint8_t* odd = values + Values::offset(g_, t_, 1, c, part_);
+#pragma unroll
+      for (int u = 0; u < kPageTiles; ++u) {
+        Values chunk;
+        chunk.load(even + u * 16 * Values::kRowBytes, odd + u * 16 * Values::kRowBytes);
+        if constexpr (kMasked) chunk.clear_from(visible, 16 * u + 2 * t_);
+#pragma unroll
+        for (int tile = 0; tile < Values::kTiles; ++tile) {
+          std::uint32_t a[4];
+          chunk.fragment(tile, a, upper);
+#pragma unroll
+          for (int n = 0; n < kTiles; ++n) {
+            ptx::mma_f16(o_[c * Values::kTiles + tile][n], a, probabilities[u][n]);
+          }
+        }
+      }
+    }
+  }
+
+  // l and o in true units.
+  __device__ __forceinline__ void end() {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        state_.l[n][c] = sum_over_tokens(state_.l[n][c]);
+        if constexpr (kElement == KvElement::kF16) continue;
+        const float unit = power_of(state_.exponent[0]);
+        const float z = Exchange::kZeros ? sum_over_tokens(state_.z[n][c]) : 0.0f;
+#pragma unroll
+        for (int tile = 0; tile < kOutputTiles; ++tile) {
+#pragma unroll
+          for (int r = c; r < 4; r += 2) {
+            o_[tile][n][r] = o_[tile][n][r] * unit;
+            if constexpr (Exchange::kZeros) o_[tile][n][r] = o_[tile][n][r] + z;
+          }
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ int first_dimension() const {
+    return g_ * (kWidth / 8) + part_ * kDimensions;
+  }
+  // Dimensions 4 i .. 4 i + 3 of the lane's.
+  __device__ __forceinline__ float4 four_outputs(int i, int n, int c) const {
+    return make_float4(o_[2 * i][n][c], o_[2 * i][n][2 + c], o_[2 * i + 1][n][c],
+                       o_[2 * i + 1][n][2 + c]);
+  }
+
+  // Calls do(n, c, query head of the group) for each row of this lane.
+  template <typename Do>
+  __device__ __forceinline__ void for_each_row(const Do& function) const {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const int head = head_of(n, c);
+        if (head < arguments_.group) function(n, c, head);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void leave(float4* partial) const {
+    for_each_row([&](int n, int c, int head) {
+#pragma unroll
+      for (int i = 0; i < kDimensions / 4; ++i) {
+        __stcg(partial + head * (kWidth / 4) + first_dimension() / 4 + i, four_outputs(i, n, c));
+      }
+      if (member_ == 0 && g_ == 0) {
+        auto* sums = reinterpret_cast<float2*>(partial + arguments_.group * (kWidth / 4));
+        __stcg(sums + head, make_float2(state_.m[n][c], state_.l[n][c]));
+      }
+    });
+  }
+
+  __device__ __forceinline__ void write_own(const DecodeRecord& record) const {
+    for_each_row([&](int n, int c, int head) {
+      const float l = state_.l[n][c];
+#pragma unroll
+      for (int i = 0; i < kDimensions / 4; ++i) {
+        const float4 o = four_outputs(i, n, c);
+        write(record, head, first_dimension() + 4 * i,
+              make_float4(o.x / l, o.y / l, o.z / l, o.w / l));
+      }
+    });
+  }
+
+  // Dimensions d .. d + 3 of the result of a query head.
+  __device__ __forceinline__ void write(const DecodeRecord& record, int head, int d,
+                                        const float4& four) const {
+    float* row = arguments_.out + record.row * arguments_.ld_out +
+                 (record.head * arguments_.group + head) * std::int64_t{arguments_.head_dim};
+    const int dimensions = arguments_.head_dim;
+    if (arguments_.aligned && d + 4 <= dimensions) {
+      *reinterpret_cast<float4*>(row + d) = four;
+    } else {
+      if (d < dimensions) row[d] = four.x;
+      if (d + 1 < dimensions) row[d + 1] = four.y;
+      if (d + 2 < dimensions) row[d + 2] = four.z;
+      if (d + 3 < dimensions) row[d + 3] = four.w;
+    }
+  }
+
+  // The splits' partial results, the first at `first`, to the result: each lane of the team takes
+  // four dimensions of a query head at a time.
+  __device__ __forceinline__ void combine(const DecodeRecord& record, const float4* first,
+                                          std::int64_t next, int splits) const {
+    constexpr int kFours = kWidth / 4;
+    constexpr int kAhead = 5;
+    const int fours = arguments_.group * kFours;
+#pragma unroll 1
+    for (int item = member_ * 32 + lane_; item < fours; item += 32 * kTeam) {
+      const int head = item / kFours;
+      float m = 0.0f, l = 0.0f;
+      float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 1
+      for (int begin = 0; begin < splits; begin += kAhead) {
+        float4 outputs[kAhead];
+        float2 sums[kAhead];
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+          const float4* partial = first + min(begin + i, splits - 1) * next;
+          outputs[i] = __ldcg(partial + item);
+          sums[i] = __ldcg(reinterpret_cast<const float2*>(partial + fours) + head);
+        }
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+          if (begin + i >= splits) break;
+          if (begin + i == 0) {
+            o = outputs[0];
+            m = sums[0].x;
+            l = sums[0].y;
+            continue;
+          }
+          const float largest = fmaxf(m, sums[i].x);
+          const float x = exp_of_difference(m - largest);
+          const float y = exp_of_difference(sums[i].x - largest);
+          m = largest;
+          l = l * x + sums[i].y * y;
+          o.x = o.x * x + outputs[i].x * y;
+          o.y = o.y * x + outputs[i].y * y;
+          o.z = o.z * x + outputs[i].z * y;
+          o.w = o.w * x + outputs[i].w * y;
+        }
+      }
+      write(record, head, item % kFours * 4, make_float4(o.x / l, o.y / l, o.z / l, o.w / l));
+    }
+  }
+
+  const DecodeKernelArguments& arguments_;
+  Exchange& exchange_;
+  const int team_, member_, lane_, g_, t_, part_;
+  Queries<kWidth, kTiles> q_;
+  PerRow<kTiles> q_sum_;
+  SplitState<kTiles, true> state_;
+  PageScores<kTiles> scores_;
+  ValueParameters<kElement> parameters_;
+  // Lanes g: of the page g of the round, a of the canonical sequence, and what o is to be
+  // multiplied with before the page.
+  PerRow<kTiles> factor_, factor_of_o_;
+  float o_[kOutputTiles][kTiles][4];
+};
+
+}  // namespace liquidgemm::cuda
