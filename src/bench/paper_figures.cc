@@ -30,8 +30,7 @@ std::optional<PaperComparison> compare_with_paper(const ModelGraph& graph, std::
   const auto requests = static_cast<double>(batch);
   const StepLoad load{.batch = batch,
                       .context_tokens = requests * (kPaperInput + 0.5 * kPaperOutput),
-                      .kv_token_bytes = int8_kv_token_bytes(graph.config),
-                      .half_weights = false};
+                      .kv_token_bytes = int8_kv_token_bytes(graph.config)};
   return PaperComparison{*figure, requests / floor_seconds(step_floor(graph, load, kH800))};
 }
 

@@ -125,5 +125,29 @@ TEST(PaperFigures, BelongToPresetsAndStayBelowTheirFloor) {
   EXPECT_FALSE(paper_figure("", 256));
 }
 
+TEST(StepFloor, HalfWeightsAreTwoBytesAtHalfTheRate) {
+  const std::uint64_t seed = fresh_seed();
+  std::mt19937_64 random(seed);
+  const ModelSource source = dummy_source("dummy", random_config(random), 64, seed);
+  const ModelGraph graph = build_graph(source.config);
+  StepLoad load{.batch = 7, .context_tokens = 0.0, .kv_token_bytes = 0.0, .half_weights = true};
+  double weights = static_cast<double>(source.config.vocab_size * source.config.hidden_size);
+  double biases = 0.0;
+  for (const DecoderLayer& layer : graph.layers) {
+    for (const LinearGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      weights += static_cast<double>(group->n * group->k);
+      for (const LinearName& part : group->parts) {
+        if (part.bias) biases += 4.0 * static_cast<double>(part.n);
+      }
+    }
+  }
+  EXPECT_NEAR(step_bytes(graph, load), 2.0 * weights + biases, 1e-9 * weights);
+  // Bytes for nothing: operations alone.
+  const Ceilings operations{kNever, 1.0};
+  const double half = floor_seconds(step_floor(graph, load, operations));
+  load.half_weights = false;
+  EXPECT_NEAR(half, 2.0 * floor_seconds(step_floor(graph, load, operations)), 1e-9 * half);
+}
+
 }  // namespace
 }  // namespace liquidgemm::bench

@@ -206,6 +206,17 @@ def test_what_cannot_be_measured_is_refused(liquid, benchmark):
         naming=["--input-len 9000", "8192", "preset 1b"],
     )
     liquid.fails("bench", benchmark, "nowhere", naming=["nowhere"])
+    liquid.fails(
+        *("bench", benchmark, "--preset", "smollm2-135m", "--precision", "fp16", "--device", "cpu"),
+        naming=["precision fp16 is for a GPU", "--device cuda"],
+    )
+
+
+def test_the_baseline_needs_a_gpu_and_another_precision(liquid, quantized):
+    baseline = ("bench", "latency", quantized, "--baseline", "fp16")
+    liquid.fails(*baseline, "--device", "cpu", naming=["--baseline fp16", "GPU"])
+    outcome = liquid(*baseline, "--precision", "fp16")
+    assert outcome.code == 2 and "--baseline" in outcome.stderr, outcome.stderr
 
 
 def test_ctrl_c_keeps_the_cells_that_were_measured(liquid, quantized):

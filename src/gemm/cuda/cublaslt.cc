@@ -119,6 +119,8 @@ class Product final : public CublasProduct {
     if (shape.bias) {
       LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS));
       LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type.output));
+      // The heuristic wants one; each launch brings its own.
+      LIQUIDGEMM_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, workspace_));
     }
     LIQUIDGEMM_RETURN_IF_ERROR(layout(w_, type.operand, shape.k, shape.n));
     LIQUIDGEMM_RETURN_IF_ERROR(layout(x_, type.operand, shape.k, shape.m));
