@@ -186,11 +186,11 @@ Status measure(const Options& options) {
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<bench::LatencyCell> cells = cells_of(options);
   LIQUIDGEMM_ASSIGN_OR_RETURN(BenchModel bench, open_bench_model(options.model));
-  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
   const bool compared = !options.baseline.empty();
   if (compared && !bench.gpu) {
     return invalid_argument("--baseline " + options.baseline + ": it runs on a GPU alone");
   }
+  LIQUIDGEMM_RETURN_IF_ERROR(set_limits(cells, bench));
   LatencyReport report;
   if (bench.gpu) {
     // While its memory is free.
