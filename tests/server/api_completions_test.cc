@@ -392,6 +392,58 @@ TEST(ApiCompletions, AClientThatGoesFreesItsPages) {
   }
 }
 
+// By a clock that stands still until the test moves it, and slows the engine down: it is asked in
+// every step, and no answer may come to its own end meanwhile.
+TEST(ApiCompletions, ARequestThatTakesTooLongIsEnded) {
+  std::atomic<std::int64_t> seconds = 0;
+  OpenAiOptions options;
+  options.limits.request_time = std::chrono::seconds(10);
+  Api api(options, 1024, "smollm2", [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return TimePoint{} + std::chrono::seconds(seconds.load());
+  });
+  const auto expect_error = [](const json::Object& body) {
+    const json::Object& error = body.at("error").as_object();
+    EXPECT_EQ(error.at("code").as_string(), "deadline_exceeded");
+    EXPECT_EQ(error.at("type").as_string(), "timeout_error");
+    EXPECT_TRUE(error.at("param").is_null());
+    const std::string message(error.at("message").as_string());
+    EXPECT_NE(message.find("10 s here (--request-timeout)"), std::string::npos) << message;
+  };
+  const std::string endless = R"({"prompt":"a","max_tokens":600,"ignore_eos":true,"n":16)";
+  const std::string chat = R"({"messages":[{"role":"user","content":"a"}],"max_tokens":500,
+                               "ignore_eos":true,"n":16,"stream":true})";
+
+  auto stream = api.begin("/v1/completions", endless + ",\"stream\":true}");
+  auto chat_stream = api.begin("/v1/chat/completions", chat);
+  ASSERT_TRUE(stream->wait_chunks(1) && chat_stream->wait_chunks(1));
+  seconds = 9;  // they have a second left, the next one ten
+  auto whole = api.begin("/v1/completions", endless + "}");
+  seconds = 10;
+  for (const auto& reply : {stream, chat_stream}) {
+    ASSERT_TRUE(reply->wait_end());
+    const auto events = reply->events();
+    ASSERT_GE(events.size(), 3u);
+    EXPECT_EQ(events.back(), "[DONE]");
+    const auto error = json::parse(events[events.size() - 2], "event");
+    ASSERT_TRUE(error.ok());
+    expect_error(error->as_object());
+  }
+  EXPECT_FALSE(whole->ended());
+  seconds = 19;
+  ASSERT_TRUE(whole->wait_end());
+  EXPECT_EQ(whole->status(), 504);
+  expect_error(whole->object());
+  EXPECT_EQ(whole->headers(), (Headers{{"X-Should-Retry", "false"}}));
+  EXPECT_TRUE(api.idle());
+  EXPECT_EQ(api.engine_thread.metrics().pages_used, 0);
+  const auto ends = api.ends.all();
+  ASSERT_EQ(ends.size(), 48u);
+  for (const Ends::End& end : ends) EXPECT_EQ(end.finish, FinishReason::kTimeout);
+  // And what comes then has its own ten seconds.
+  EXPECT_EQ(api.call("/v1/completions", R"({"prompt":"a","max_tokens":2})")->status(), 200);
+}
+
 TEST(ApiCompletions, TokenizeAndDetokenizeAreInverse) {
   Api api;
   const json::Object tokens =

@@ -96,6 +96,7 @@ TEST(OpenApi, Paths) {
       EXPECT_EQ(operation.as_object().contains("security"), is_public) << path.key();
       EXPECT_TRUE(responses.contains("200") && responses.contains("405")) << path.key();
       if (method != "post") continue;
+      EXPECT_EQ(responses.contains("504"), path.key().starts_with("/v1/")) << path.key();
       for (const char* status : {"400", "404", "413", "415", "429", "503"}) {
         EXPECT_TRUE(responses.contains(status)) << path.key() << " " << status;
       }

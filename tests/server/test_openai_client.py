@@ -10,9 +10,12 @@ import enum
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 
 import pytest
 
@@ -285,6 +288,28 @@ def test_too_many_requests(folder):
             client.completions.create(model="tiny-w4a8", prompt="the", n=8, max_tokens=64)
         assert caught.value.response.headers["Retry-After"] == "1"
         assert client.completions.create(model="tiny-w4a8", prompt="the", max_tokens=1).choices
+
+
+def test_a_request_that_takes_too_long_is_not_asked_again(folder):
+    with serving(folder, "--request-timeout", "0.001", "--max-num-seqs", "1") as url:
+        with make_client(url) as client, pytest.raises(openai.InternalServerError) as caught:
+            client.with_options(max_retries=5).completions.create(
+                model="tiny-w4a8", prompt="the", n=8, max_tokens=200, extra_body={"ignore_eos": True}
+            )
+        assert caught.value.status_code == 504
+        assert caught.value.code == "deadline_exceeded"
+        request = urllib.request.Request(
+            url.removesuffix("/v1") + "/metrics", headers={"Authorization": f"Bearer {KEY}"}
+        )
+        # All eight are counted, a moment after the first of them has been told.
+        timeouts = re.compile(r'request_success_total{[^}]*finished_reason="timeout"} 8\b')
+        for _ in range(100):
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+                page = reply.read().decode()
+            if timeouts.search(page):
+                break
+            time.sleep(0.05)
+        assert timeouts.search(page), page
 
 
 def test_the_asynchronous_client(url, model):
