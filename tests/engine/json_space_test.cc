@@ -52,7 +52,7 @@ TEST(JsonSpace, ForbidsWhatMakesTooMuchAndNothingElse) {
   int refused = 0;
   int taken = 0;
   int deep = 0;
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 30; ++round) {
     const std::vector<std::string> texts = random_vocabulary(random);
     const JsonSpace space(texts);
     JsonSpace::Place place = JsonSpace::kBeginning;
@@ -85,7 +85,7 @@ TEST(JsonSpace, ForbidsWhatMakesTooMuchAndNothingElse) {
       place = space.after(place, static_cast<TokenId>(token));
       if (place > JsonSpace::kMaxIndent / 2 && place <= JsonSpace::kMaxIndent) ++deep;
       // The whole text is looked at each time.
-      if (text.size() > 400) {
+      if (text.size() > 150) {
         text.clear();
         place = JsonSpace::kBeginning;
       }
