@@ -24,6 +24,9 @@ REASONS = [
     rf"^{GRAMMAR}\S*: expected a JSON schema, found string",
     r"with tool_choice required, \$ref may only point to",
     r"expected an object that agrees with those of the other tools",
+    # Two of them, or one beside tools: what describes that makes the description too large for
+    # Schemathesis.
+    rf"^{GRAMMAR}\S*: not accepted together with {GRAMMAR}",
     # JSON as text.
     r"arguments: expected a JSON object as a string",
     # Names within the request.
