@@ -98,7 +98,8 @@ check() {  # check NAME FUNCTION
 
 # Whatever the API's description allows and forbids, every path and every answer.
 schemathesis() {
-  (cd "$folder" && "$tools/bin/schemathesis" --config-file "$root/scripts/schemathesis.toml" run \
+  (cd "$folder" && SCHEMATHESIS_HOOKS=$root/scripts/schemathesis_hooks.py \
+    "$tools/bin/schemathesis" --config-file "$root/scripts/schemathesis.toml" run \
     "$url/openapi.json" --continue-on-failure --generation-database none \
     --max-examples "$examples" --request-timeout 120) >&2
 }

@@ -45,14 +45,14 @@ CLI::Validator seconds(double low) {
 }
 
 void add_seconds(CLI::App& verb, const std::string& name, std::chrono::milliseconds& value,
-                 const std::string& help) {
+                 const std::string& help, double low = 0.001) {
   verb.add_option_function<double>(
           name,
           [&value](const double& seconds) {
             value = std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * seconds));
           },
           help)
-      ->check(seconds(0.001))
+      ->check(seconds(low))
       ->type_name("SECONDS")
       ->default_str(fmt::format("{}", 1e-3 * static_cast<double>(value.count())));
 }
@@ -150,6 +150,8 @@ void add_api_options(CLI::App& verb, ServeOptions& options) {
            1000, std::int64_t{1} << 32);
   add_size(verb, "--max-template-ms", chat.milliseconds,
            "Of a chat template's execution (default: 100)", 1, 60'000);
+  add_seconds(verb, "--request-timeout", api.request_time,
+              "From a request's arrival to its answer's end, waiting included; 0: any time", 0.0);
 }
 
 std::string environment_name(std::string name) {

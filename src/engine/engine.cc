@@ -61,6 +61,7 @@ std::string_view finish_reason_name(FinishReason reason) {
     case FinishReason::kNone: return "none";
     case FinishReason::kStop: return "stop";
     case FinishReason::kLength: return "length";
+    case FinishReason::kTimeout: return "timeout";
     case FinishReason::kError: return "error";
   }
   return "?";
@@ -176,14 +177,31 @@ void Engine::add(RequestId id, Request request, TimePoint arrival) {
   }
   sequence->biases.insert(sequence->biases.end(), sequence->request.logit_bias.begin(),
                           sequence->request.logit_bias.end());
+  if (sequence->request.deadline) deadlines_.emplace(*sequence->request.deadline, id);
   scheduler_.add(std::move(sequence));
 }
 
 std::optional<RequestRecord> Engine::cancel(RequestId id) {
-  const std::unique_ptr<Sequence> sequence = scheduler_.remove(id);
+  const std::unique_ptr<Sequence> sequence = take_out(id);
   if (!sequence) return std::nullopt;
   sequence->record.finished = clock_();
   return sequence->record;
+}
+
+std::unique_ptr<Sequence> Engine::take_out(RequestId id) {
+  std::unique_ptr<Sequence> sequence = scheduler_.remove(id);
+  if (sequence && sequence->request.deadline) {
+    deadlines_.erase({*sequence->request.deadline, id});
+  }
+  return sequence;
+}
+
+void Engine::end_late(TimePoint now) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    Sequence& sequence = *scheduler_.find(deadlines_.begin()->second);
+    end(sequence,
+        late_.emplace_back(Update{.request = sequence.id, .finish = FinishReason::kTimeout}), now);
+  }
 }
 
 void Engine::build_step(const std::vector<Scheduler::Work>& work) {
@@ -305,15 +323,17 @@ Update Engine::take_token(Sequence& sequence, const SampledToken& sampled, TimeP
 }
 
 Result<std::vector<Update>> Engine::step() {
-  std::vector<Update> updates;
-  if (idle()) return updates;
-  build_step(scheduler_.schedule(clock_()));
+  const TimePoint began = clock_();
+  end_late(began);
+  if (idle()) return std::exchange(late_, {});
+  build_step(scheduler_.schedule(began));
   LIQUIDGEMM_RETURN_IF_ERROR(backend_.step({.tokens = step_tokens_,
                                             .sequences = step_sequences_,
                                             .logits_rows = step_logits_rows_,
                                             .samples = step_samples_,
                                             .scores = step_scores_}));
   scheduler_.complete();
+  std::vector<Update> updates = std::exchange(late_, {});
   const TimePoint now = clock_();
   take_prompt_scores(updates, now);
   const std::span<const SampledToken> sampled = backend_.sampled();
@@ -351,11 +371,11 @@ void Engine::take_prompt_scores(std::vector<Update>& updates, TimePoint now) {
 void Engine::end(Sequence& sequence, Update& update, TimePoint now) {
   sequence.record.finished = now;
   update.record = sequence.record;
-  scheduler_.remove(sequence.id);
+  take_out(sequence.id);
 }
 
 std::vector<Update> Engine::abandon_step() {
-  std::vector<Update> updates;
+  std::vector<Update> updates = std::exchange(late_, {});
   const TimePoint now = clock_();
   for (const RequestId id : step_held_) {
     Sequence* sequence = scheduler_.find(id);

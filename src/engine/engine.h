@@ -8,7 +8,9 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/request.h"
@@ -52,8 +54,9 @@ class Engine {
   std::int64_t max_sequences() const { return scheduler_.options().max_sequences; }
   const Scheduler& scheduler() const { return scheduler_; }
 
-  // Decides what runs, runs one backend step, reports what happened, each sampled token in the
-  // order of the rows. Nothing to do: no updates. After an error the requests are as they were.
+  // Ends what is past its deadline, decides what runs, runs one backend step, reports what
+  // happened, each sampled token in the order of the rows. Nothing to do: no updates. After an
+  // error the other requests are as they were; the updates of those that ended come next time.
   Result<std::vector<Update>> step();
   // After a step that failed: ends the requests that it held with kError.
   std::vector<Update> abandon_step();
@@ -61,6 +64,8 @@ class Engine {
  private:
   std::int64_t longest(const Request& request) const;
   Status check_tokens(const Request& request) const;
+  void end_late(TimePoint now);
+  std::unique_ptr<Sequence> take_out(RequestId id);
   void build_step(const std::vector<Scheduler::Work>& work);
   void add_prompt_scores(Sequence& sequence, std::int64_t rows, std::int32_t first_row);
   void add_sample(Sequence& sequence, std::int32_t row);
@@ -73,6 +78,8 @@ class Engine {
   std::function<TimePoint()> clock_;
   Scheduler scheduler_;
   RequestId next_id_ = 1;
+  std::set<std::pair<TimePoint, RequestId>> deadlines_;  // of those that have one
+  std::vector<Update> late_;  // that have ended so; taken by the next step that goes well
 
   // The step being built.
   std::vector<TokenId> step_tokens_;

@@ -298,6 +298,8 @@ void EngineThread::cancel(const std::vector<RequestId>& ids,
   state_->cancel(ids, counts_as);
 }
 
+TimePoint EngineThread::now() const { return state_->engine.now(); }
+
 EngineMetrics EngineThread::metrics() const {
   const std::lock_guard lock(state_->mutex);
   EngineMetrics metrics = state_->metrics;

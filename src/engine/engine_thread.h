@@ -51,6 +51,7 @@ class EngineThread {
   // `counts_as`: what the observer is told, where this is a good end, as at a stop string.
   void cancel(const std::vector<RequestId>& ids, std::optional<FinishReason> counts_as = {});
 
+  TimePoint now() const;  // of the engine's clock, which deadlines go by
   // As of the end of the last step.
   EngineMetrics metrics() const;
   // How long the step now running has taken; zero between steps. The watchdog's measure.

@@ -19,6 +19,7 @@
 
 #include "base/status_macros.h"
 #include "engine/grammar.h"
+#include "engine/grammar/json_space.h"
 #include "engine/grammar/spec_grammar.h"
 
 namespace liquidgemm {
@@ -34,10 +35,13 @@ void set_bit(std::span<std::uint32_t> mask, TokenId token) {
 
 class XgrammarConstraint : public TokenConstraint {
  public:
+  // `space`: null where the answer is not JSON.
   XgrammarConstraint(const xgrammar::CompiledGrammar& grammar,
-                     std::shared_ptr<const std::vector<TokenId>> end_tokens, int vocabulary)
+                     std::shared_ptr<const std::vector<TokenId>> end_tokens,
+                     std::shared_ptr<const JsonSpace> space, int vocabulary)
       : matcher_(grammar),
         end_tokens_(std::move(end_tokens)),
+        space_(std::move(space)),
         words_(static_cast<std::size_t>(xgrammar::GetBitmaskSize(vocabulary))),
         vocabulary_(vocabulary) {}
 
@@ -58,6 +62,7 @@ class XgrammarConstraint : public TokenConstraint {
     if (token < 0 || token >= vocabulary_ || ended_) return false;
     const bool is_end =
         std::find(end_tokens_->begin(), end_tokens_->end(), token) != end_tokens_->end();
+    if (space_ && space_->forbids(place_, token)) return false;
     try {
       // An answer that cannot go on ends, though the grammar has not come to its end.
       if (!matcher_.AcceptToken(token) && !(stuck_ && is_end)) return false;
@@ -65,6 +70,7 @@ class XgrammarConstraint : public TokenConstraint {
       return false;
     }
     ended_ = is_end;
+    if (space_) place_ = space_->after(place_, token);
     return true;
   }
 
@@ -90,11 +96,14 @@ class XgrammarConstraint : public TokenConstraint {
     }
     // It leaves the last word's bits beyond the vocabulary set.
     if (vocabulary_ % 32 != 0) words_.back() &= (1u << (vocabulary_ % 32)) - 1;
+    if (space_) space_->clear_forbidden(place_, words_);
     return true;
   }
 
   xgrammar::GrammarMatcher matcher_;
   std::shared_ptr<const std::vector<TokenId>> end_tokens_;
+  std::shared_ptr<const JsonSpace> space_;
+  JsonSpace::Place place_ = JsonSpace::kBeginning;
   std::vector<std::uint32_t> words_;
   int vocabulary_;
   bool ended_ = false;
@@ -125,14 +134,23 @@ std::string key_of(const GrammarSpec& spec) {
 }  // namespace
 
 struct GrammarCompiler::State {
-  State(const Tokenizer& tokenizer, std::vector<TokenId> ends, TokenId size,
+  State(const std::vector<std::string>& texts, std::vector<TokenId> ends,
         const GrammarLimits& the_limits)
       : limits(the_limits),
-        vocabulary(size),
+        vocabulary(static_cast<TokenId>(texts.size())),
         end_tokens(std::make_shared<const std::vector<TokenId>>(ends)),
-        compiler(xgrammar::TokenizerInfo(vocabulary_of(tokenizer, size), xgrammar::VocabType::RAW,
-                                         size, std::move(ends)),
-                 /*max_threads=*/1, /*cache_enabled=*/false) {}
+        space(std::make_shared<const JsonSpace>(texts)),
+        compiler(
+            xgrammar::TokenizerInfo(texts, xgrammar::VocabType::RAW, vocabulary, std::move(ends)),
+            /*max_threads=*/1, /*cache_enabled=*/false) {}
+
+  std::shared_ptr<XgrammarConstraint> constraint(const xgrammar::CompiledGrammar& grammar,
+                                                 GrammarSpec::Kind kind) const {
+    const bool is_json =
+        kind == GrammarSpec::Kind::kJsonObject || kind == GrammarSpec::Kind::kJsonSchema;
+    return std::make_shared<XgrammarConstraint>(grammar, end_tokens, is_json ? space : nullptr,
+                                                vocabulary);
+  }
 
   struct Entry {
     std::string key;
@@ -166,6 +184,7 @@ struct GrammarCompiler::State {
   const GrammarLimits limits;
   const TokenId vocabulary;
   const std::shared_ptr<const std::vector<TokenId>> end_tokens;
+  const std::shared_ptr<const JsonSpace> space;
 
   std::mutex compile_mutex;  // one at a time: compiling takes a core and some memory
   xgrammar::GrammarCompiler compiler;
@@ -195,7 +214,7 @@ Result<std::unique_ptr<GrammarCompiler>> GrammarCompiler::create(const Tokenizer
       std::max(static_cast<TokenId>(tokenizer.vocabulary_size()), end_tokens.back() + 1);
   try {
     return std::unique_ptr<GrammarCompiler>(new GrammarCompiler(
-        std::make_unique<State>(tokenizer, std::move(end_tokens), size, limits)));
+        std::make_unique<State>(vocabulary_of(tokenizer, size), std::move(end_tokens), limits)));
   } catch (const std::exception& error) {
     return internal_error(fmt::format("structured output: {}", error.what()));
   }
@@ -211,14 +230,13 @@ Result<std::shared_ptr<TokenConstraint>> GrammarCompiler::compile(const GrammarS
       grammar = state_->find(key);  // another request may have compiled it in the meantime
       if (!grammar) {
         grammar = state_->compiler.CompileGrammar(text, "root");
-        if (!XgrammarConstraint(*grammar, state_->end_tokens, state_->vocabulary).can_begin()) {
+        if (!state_->constraint(*grammar, spec.kind)->can_begin()) {
           return invalid_argument("no token of the model's vocabulary can begin such an answer");
         }
         state_->keep(std::move(key), *grammar);
       }
     }
-    return std::shared_ptr<TokenConstraint>(
-        std::make_shared<XgrammarConstraint>(*grammar, state_->end_tokens, state_->vocabulary));
+    return std::shared_ptr<TokenConstraint>(state_->constraint(*grammar, spec.kind));
   } catch (const std::exception& error) {
     return internal_error(fmt::format("the grammar could not be compiled: {}",
                                       std::string(error.what()).substr(0, 400)));

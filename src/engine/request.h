@@ -53,15 +53,19 @@ struct Request {
   // Only requests of the same salt share cached prefixes, so that nobody can learn from the time
   // an answer takes what somebody else has asked.
   std::string cache_salt;
+  // Of the engine's clock: from then on no step works on the request any more; it ends with
+  // kTimeout, waiting or running.
+  std::optional<TimePoint> deadline = {};
 };
 
 enum class FinishReason {
-  kNone,    // still running
-  kStop,    // a stop token
-  kLength,  // max_tokens, or the longest sequence the backend takes
-  kError,   // the logits were not finite, the constraint let nothing come, or a step failed
+  kNone,     // still running
+  kStop,     // a stop token
+  kLength,   // max_tokens, or the longest sequence the backend takes
+  kTimeout,  // its deadline
+  kError,    // the logits were not finite, the constraint let nothing come, or a step failed
 };
-std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "error"
+std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", ...
 
 // What became of one request so far.
 struct RequestRecord {

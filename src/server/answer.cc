@@ -58,6 +58,10 @@ void Answer::update(std::size_t index, const Update& update) {
         server_error("the model's output is not a finite number, or a step of the engine "
                      "failed; the server's log says more"));
   }
+  if (update.finish == FinishReason::kTimeout) {
+    choice.done = true;
+    return fail(request_too_slow(options_.time_limit));
+  }
   if (update.token < 0 && update.finish == FinishReason::kNone) return;
   if (!std::exchange(choice.began, true)) {
     choice.characters = first_offset(index);

@@ -5,6 +5,7 @@
 // have in common is here; how each writes its JSON is completion_answer.cc's and chat_answer.cc's.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -27,6 +28,7 @@ struct AnswerOptions {
   std::int64_t created = 0;
   std::vector<std::int64_t> prompt_tokens;  // of each prompt
   bool drop_answer = false;                 // max_tokens was 0: the answer's one token is not shown
+  std::chrono::milliseconds time_limit{0};  // behind the requests' deadline, for the error
 };
 
 class Answer : public std::enable_shared_from_this<Answer> {

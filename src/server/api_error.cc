@@ -1,5 +1,7 @@
 #include "server/api_error.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "model/checkpoint/printable.h"
@@ -54,6 +56,18 @@ ApiError server_stopping(std::string message) {
           .retry_after_seconds = kRetryAfterSeconds};
 }
 
+// Whoever asks the same again would wait as long for the same.
+ApiError request_too_slow(std::chrono::milliseconds limit) {
+  return {.status = 504,
+          .message = fmt::format("the request was ended: waiting and answering may take {} s here "
+                                 "(--request-timeout); ask for less (max_tokens), or when there "
+                                 "is less to do",
+                                 1e-3 * static_cast<double>(limit.count())),
+          .type = "timeout_error",
+          .code = "deadline_exceeded",
+          .no_retry = true};
+}
+
 ApiError from_status(const Status& status, std::string param) {
   switch (status.code()) {
     case StatusCode::kResourceExhausted: return server_busy(status.message());
@@ -83,6 +97,8 @@ void send_error(HttpReply& reply, const ApiError& error) {
   if (error.retry_after_seconds > 0) {
     headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
   }
+  // OpenAI's clients ask again after most errors unless they are told otherwise.
+  if (error.no_retry) headers.emplace_back("X-Should-Retry", "false");
   reply.send(error.status, "application/json", json::dump(error_body(error)), std::move(headers));
 }
 

@@ -2,6 +2,7 @@
 // these before anything is allocated for it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,6 +27,8 @@ struct ApiLimits {
   std::size_t tools = 128;
   std::size_t tool_calls = 128;  // of one message
   std::size_t template_variables = 64;
+  // From a completion's or chat's arrival to its end. Zero: any time.
+  std::chrono::milliseconds request_time = std::chrono::hours(1);
   // Requests that wait for being read (parsed, rendered, tokenized), and their bodies together.
   std::size_t waiting_requests = 1024;
   std::size_t waiting_bytes = 64u << 20;

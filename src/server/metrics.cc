@@ -8,13 +8,14 @@
 namespace liquidgemm::server {
 namespace {
 
-constexpr std::array kReasons{"stop", "length", "error", "abort"};
+constexpr std::array kReasons{"stop", "length", "error", "abort", "timeout"};
 
 std::size_t reason_index(std::optional<FinishReason> finish) {
   if (!finish) return 3;
   switch (*finish) {
     case FinishReason::kStop: return 0;
     case FinishReason::kLength: return 1;
+    case FinishReason::kTimeout: return 4;
     case FinishReason::kNone:
     case FinishReason::kError: break;
   }
@@ -103,7 +104,7 @@ void ServerMetrics::write_requests(PrometheusText& out, const std::string& prefi
   write("generation_tokens_total", "counter", "Tokens of the answers of requests that have ended.",
         all_answer_tokens_);
   out.metric(prefix + "request_success_total", "counter",
-             "Requests that have ended, by reason; abort: cancelled.");
+             "Requests that have ended, by reason; abort: cancelled; timeout: they took too long.");
   for (std::size_t i = 0; i < ends_.size(); ++i) {
     out.value(static_cast<double>(ends_[i]), Label{"finished_reason", kReasons[i]});
   }

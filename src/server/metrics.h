@@ -40,7 +40,7 @@ class ServerMetrics final : public EngineObserver {
   Histogram queue_;
   Histogram prompt_tokens_;
   Histogram answer_tokens_;
-  std::array<std::uint64_t, 4> ends_{};  // as kReasons in metrics.cc
+  std::array<std::uint64_t, 5> ends_{};  // as kReasons in metrics.cc
   double all_prompt_tokens_ = 0.0;
   double all_answer_tokens_ = 0.0;
 };

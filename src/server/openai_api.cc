@@ -80,20 +80,27 @@ struct OpenAiApi::State {
         created(seconds_since_epoch()),
         workers(options.workers, options.limits.waiting_requests, options.limits.waiting_bytes) {}
 
-  using Endpoint = void (State::*)(const json::Object&, const Reply&);
+  // One request on a worker thread.
+  struct Call {
+    json::Object body;
+    Reply reply;
+    std::optional<TimePoint> deadline;
+  };
+  using Endpoint = void (State::*)(const Call&);
 
   Handler post(Endpoint endpoint);
-  void run(Endpoint endpoint, const std::string& body, const Reply& reply);
-  void completions(const json::Object& body, const Reply& reply);
-  void chat(const json::Object& body, const Reply& reply);
-  void tokenize(const json::Object& body, const Reply& reply);
-  void detokenize(const json::Object& body, const Reply& reply);
+  void run(Endpoint endpoint, const std::string& body, Call call);
+  void completions(const Call& call);
+  void chat(const Call& call);
+  void tokenize(const Call& call);
+  void detokenize(const Call& call);
 
   std::optional<ApiError> check_model(const std::optional<std::string>& name) const;
   Result<std::vector<TokenId>> render(const ChatPrompt& prompt, bool add_special_tokens) const;
   std::optional<ApiError> make_requests(const GenerationParams& generation,
                                         const std::vector<std::vector<TokenId>>& prompts,
                                         bool prompt_logprobs, std::vector<Request>& requests);
+  std::optional<TimePoint> deadline_from_now() const;
   ToolParserFactory tool_parser(const ChatRequest& request) const;
   AnswerOptions answer_options(std::string_view prefix, const GenerationParams& generation,
                                const std::vector<std::vector<TokenId>>& prompts) const;
@@ -127,17 +134,25 @@ Handler OpenAiApi::State::post(Endpoint endpoint) {
     }
     const std::size_t bytes = request.body.size();
     auto body = std::make_shared<const std::string>(std::move(request.body));
-    if (!workers.push(bytes, [this, endpoint, body, reply] { run(endpoint, *body, reply); })) {
+    Call call{.body = {}, .reply = reply, .deadline = deadline_from_now()};
+    if (!workers.push(bytes, [this, endpoint, body, call] { run(endpoint, *body, call); })) {
       send_error(*reply, server_busy("too many requests wait to be read: try again later"));
     }
   };
 }
 
-void OpenAiApi::State::run(Endpoint endpoint, const std::string& body, const Reply& reply) {
+std::optional<TimePoint> OpenAiApi::State::deadline_from_now() const {
+  if (options.limits.request_time.count() == 0) return std::nullopt;
+  return engine.now() + options.limits.request_time;
+}
+
+void OpenAiApi::State::run(Endpoint endpoint, const std::string& body, Call call) {
+  const Reply& reply = call.reply;
   try {
-    json::Object object;
-    if (auto error = parse_body(body, options.limits, object)) return send_error(*reply, *error);
-    (this->*endpoint)(object, reply);
+    if (auto error = parse_body(body, options.limits, call.body)) {
+      return send_error(*reply, *error);
+    }
+    (this->*endpoint)(call);
   } catch (const std::bad_alloc&) {
     send_error(*reply, server_stopping("not enough memory for this request"));
   } catch (const std::exception& error) {
@@ -223,12 +238,14 @@ AnswerOptions OpenAiApi::State::answer_options(
     answer.prompt_tokens.push_back(static_cast<std::int64_t>(prompt.size()));
   }
   answer.drop_answer = generation.max_tokens == 0;
+  answer.time_limit = options.limits.request_time;
   return answer;
 }
 
-void OpenAiApi::State::completions(const json::Object& body, const Reply& reply) {
+void OpenAiApi::State::completions(const Call& call) {
+  const Reply& reply = call.reply;
   CompletionRequest request;
-  auto error = parse_completion(body, rules, request);
+  auto error = parse_completion(call.body, rules, request);
   if (!error) error = check_model(request.model);
   if (error) return send_error(*reply, *error);
   log_unknown(request.unknown);
@@ -242,6 +259,7 @@ void OpenAiApi::State::completions(const json::Object& body, const Reply& reply)
   error = make_requests(request.generation, prompts,
                         request.echo && request.generation.logprobs >= 0, requests);
   if (error) return send_error(*reply, *error);
+  for (Request& one : requests) one.deadline = call.deadline;
   AnswerOptions answer = answer_options("cmpl-", request.generation, prompts);
   make_completion_answer(tokenizer, engine, reply, request, std::move(answer), std::move(prompts))
       ->start(std::move(requests));
@@ -274,9 +292,10 @@ ToolParserFactory OpenAiApi::State::tool_parser(const ChatRequest& request) cons
   return {};
 }
 
-void OpenAiApi::State::chat(const json::Object& body, const Reply& reply) {
+void OpenAiApi::State::chat(const Call& call) {
+  const Reply& reply = call.reply;
   ChatRequest request;
-  auto error = parse_chat(body, rules, request);
+  auto error = parse_chat(call.body, rules, request);
   if (!error) error = check_model(request.model);
   if (error) return send_error(*reply, *error);
   log_unknown(request.unknown);
@@ -294,6 +313,7 @@ void OpenAiApi::State::chat(const json::Object& body, const Reply& reply) {
     if (error->param == "prompt") error->param = "messages";
     return send_error(*reply, *error);
   }
+  for (Request& one : requests) one.deadline = call.deadline;
   make_chat_answer(tokenizer, engine, reply, request,
                    answer_options("chatcmpl-", request.generation, prompts), tool_parser(request))
       ->start(std::move(requests));
@@ -301,9 +321,10 @@ void OpenAiApi::State::chat(const json::Object& body, const Reply& reply) {
 
 // ---- The others --------------------------------------------------------------------------------
 
-void OpenAiApi::State::tokenize(const json::Object& body, const Reply& reply) {
+void OpenAiApi::State::tokenize(const Call& call) {
+  const Reply& reply = call.reply;
   TokenizeRequest request;
-  auto error = parse_tokenize(body, rules, request);
+  auto error = parse_tokenize(call.body, rules, request);
   if (!error) error = check_model(request.model);
   if (error) return send_error(*reply, *error);
   log_unknown(request.unknown);
@@ -328,9 +349,10 @@ void OpenAiApi::State::tokenize(const json::Object& body, const Reply& reply) {
   reply->send(200, "application/json", json::dump(answer));
 }
 
-void OpenAiApi::State::detokenize(const json::Object& body, const Reply& reply) {
+void OpenAiApi::State::detokenize(const Call& call) {
+  const Reply& reply = call.reply;
   DetokenizeRequest request;
-  auto error = parse_detokenize(body, rules, request);
+  auto error = parse_detokenize(call.body, rules, request);
   if (!error) error = check_model(request.model);
   if (error) return send_error(*reply, *error);
   log_unknown(request.unknown);

@@ -1,5 +1,7 @@
 #include "server/openapi.h"
 
+#include <fmt/format.h>
+
 #include <cassert>
 #include <string_view>
 #include <utility>
@@ -24,6 +26,23 @@ void replace(json::Value& document, std::string_view pointer, json::Value value)
 
 }  // namespace
 
+std::string pattern_of_numbers(std::int64_t most) {
+  const std::string digits = std::to_string(most);
+  std::string choices = "0";
+  // Fewer digits, then as many: the same beginning, a smaller digit, any others.
+  if (digits.size() > 1) choices += fmt::format("|[1-9][0-9]{{0,{}}}", digits.size() - 2);
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    const char least = i == 0 ? '1' : '0';
+    if (digits[i] <= least) continue;
+    choices +=
+        fmt::format("|{}[{}-{}]", digits.substr(0, i), least, static_cast<char>(digits[i] - 1));
+    const std::size_t others = digits.size() - i - 1;
+    if (others > 0) choices += fmt::format("[0-9]{{{}}}", others);
+  }
+  if (most > 0) choices += "|" + digits;
+  return "^(" + choices + ")$";
+}
+
 std::string openapi_document(const OpenApiFacts& facts) {
   auto parsed = json::parse(kOpenApiJson, "openapi.json");
   assert(parsed.ok());
@@ -45,6 +64,7 @@ std::string openapi_document(const OpenApiFacts& facts) {
     return names;
   }());
   schema("TokenId/maximum", facts.vocabulary - 1);
+  schema("LogitBias/propertyNames/pattern", json::Value(pattern_of_numbers(facts.vocabulary - 1)));
   schema("MaxTokens/maximum", most_tokens);
   schema("AnswerTokens/maximum", most_tokens);
 

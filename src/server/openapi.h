@@ -21,6 +21,9 @@ struct OpenApiFacts {
   ApiLimits limits = {};
 };
 
+// A regular expression for 0 to `most` in decimal digits, without leading zeros.
+std::string pattern_of_numbers(std::int64_t most);
+
 std::string openapi_document(const OpenApiFacts& facts);
 Route openapi_route(const OpenApiFacts& facts);
 

@@ -189,6 +189,7 @@ def test_flags_that_cannot_work(liquid, quantized, arguments, naming):
         ["--idle-timeout", "nan"],
         ["--shutdown-timeout", "inf"],
         ["--watchdog-timeout", "-1"],
+        ["--request-timeout", "-1"],
         ["--config", "missing.toml"],
     ],
 )

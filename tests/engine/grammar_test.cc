@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/grammar/json_space.h"
 #include "fresh_seed.h"
 #include "grammar_walk.h"
 #include "schema_conforms.h"
@@ -216,6 +217,66 @@ TEST_F(Grammars, TakesWhatPeopleWrite) {
   }
   for (const char* answer : {"1.01", "-0.1", "2", "1e0", "01", "."}) {
     EXPECT_FALSE(accepts(*compiler, small(), number, answer)) << answer;
+  }
+}
+
+TEST_F(Grammars, WhiteSpaceIsWhatPrintersWrite) {
+  const auto compiler = make_compiler(small());
+  const GrammarSpec list = schema_spec(
+      R"({"type":"array","items":{"type":"object","properties":{"a":{"type":"string"}}}})");
+  const GrammarSpec object = {GrammarSpec::Kind::kJsonObject, "", {}};
+  const std::string indent(JsonSpace::kMaxIndent, ' ');
+  for (const std::string& answer :
+       {std::string(R"([{"a":"x"},{}])"), std::string(R"([ { "a" : "x" } , { } ])"),
+        std::string("[\n  {\n    \"a\": \"x\"\n  },\n  {}\n]"),
+        std::string("[\n\t{\n\t\t\"a\": \"x\"\n\t}\n]"),
+        std::string("[{\"a\":\"x     \\n\\n   \\\"      y\"}]"), "[\n" + indent + "]"}) {
+    EXPECT_TRUE(accepts(*compiler, small(), list, answer)) << answer;
+    EXPECT_TRUE(accepts(*compiler, small(), object, "{\"list\": " + answer + "}")) << answer;
+  }
+  for (const std::string& answer :
+       {std::string("[  ]"), std::string("[\n\n]"), std::string("[ \n]"), std::string("[\t]"),
+        std::string(R"([{"a":"x"},  {}])"), std::string(R"([{"a"  :"x"}])"),
+        std::string(R"([{"a":"x \\"  }])"), "[\n" + indent + " ]"}) {
+    EXPECT_FALSE(accepts(*compiler, small(), list, answer)) << answer;
+    EXPECT_FALSE(accepts(*compiler, small(), object, "{\"list\": " + answer + "}")) << answer;
+  }
+  // A choice or an expression may be white space as it likes.
+  EXPECT_TRUE(accepts(*compiler, small(), regex_spec("a {40}b"), "a" + indent + "        b"));
+}
+
+// Whoever likes white space best takes it wherever it may come.
+TEST_F(Grammars, AnswersOfSomebodyWhoLikesWhiteSpaceBestEnd) {
+  const GrammarSpec spec = schema_spec(
+      R"({"type":"object","properties":{"a":{"type":"array","items":{"type":"null"},"maxItems":2},
+          "b":{"type":"boolean"},"c":{"enum":["x"]}},"required":["a","b","c"]})");
+  for (const auto& vocabulary : vocabularies_) {
+    const auto compiler = make_compiler(*vocabulary);
+    auto constraint = compiler->compile(spec);
+    ASSERT_TRUE(constraint.ok()) << constraint.status().to_string();
+    const Tokenizer& tokenizer = vocabulary->tokenizer;
+    std::vector<std::uint32_t> mask(tokenizer.vocabulary_size() / 32 + 1);
+    std::string text;
+    TokenId chosen = -1;
+    for (int step = 0; step < 2000 && chosen != vocabulary->ends[0]; ++step) {
+      ASSERT_TRUE((*constraint)->allowed(mask));
+      chosen = -1;
+      std::size_t most = 0;
+      for (TokenId token = 0; token < static_cast<TokenId>(tokenizer.vocabulary_size()); ++token) {
+        if ((mask[static_cast<std::size_t>(token) / 32] >> token % 32 & 1) == 0) continue;
+        const std::string_view bytes = tokenizer.token_bytes(token);
+        const auto space = static_cast<std::size_t>(std::count_if(
+            bytes.begin(), bytes.end(), [](char c) { return c == ' ' || c == '\n'; }));
+        if (chosen >= 0 && space <= most) continue;
+        chosen = token;
+        most = space;
+      }
+      ASSERT_GE(chosen, 0) << text;
+      ASSERT_TRUE((*constraint)->accept(chosen)) << text;
+      if (chosen != vocabulary->ends[0]) text += tokenizer.token_bytes(chosen);
+    }
+    EXPECT_EQ(chosen, vocabulary->ends[0]) << text;
+    EXPECT_TRUE(parse_answer(text).has_value());
   }
 }
 

@@ -129,7 +129,7 @@ struct Totals {
   std::int64_t events = 0, finished = 0, cancelled = 0, refused = 0;
   std::int64_t preemptions = 0, hits = 0, shared = 0, evictions = 0;
   std::int64_t logprobs = 0, prompt_logprobs = 0, constrained = 0, errors = 0;
-  std::int64_t scored_and_preempted = 0;
+  std::int64_t scored_and_preempted = 0, late = 0;
 };
 
 class RandomRun {
@@ -249,6 +249,9 @@ class RandomRun {
     if (random_.chance(0.2)) {
       request.logit_bias = {{static_cast<TokenId>(random_.number(0, kVocabulary - 1)), 3.0f}};
     }
+    if (random_.chance(0.1)) {
+      request.deadline = now_ + std::chrono::microseconds(random_.number(0, 5000));
+    }
     std::optional<Grammar> grammar;
     if (random_.chance(long_answers_ ? 0.02 : 0.2)) {
       grammar = Grammar{.seed = random_.bits(),
@@ -302,8 +305,11 @@ class RandomRun {
     const bool plenty =
         scheduler.pool().available() >= pages_for(scheduler.options().max_batched_tokens) +
                                             static_cast<std::int64_t>(before.size());
-    const bool idle = engine_->idle();
-    const RequestId earliest = idle ? 0 : live_.begin()->first;
+    // Of those that this step does not end because they are late.
+    const auto first = std::find_if(live_.begin(), live_.end(),
+                                    [&](const auto& one) { return !is_late(one.second); });
+    const bool idle = first == live_.end();
+    const RequestId earliest = idle ? 0 : first->first;
     const std::int64_t rows = backend_.rows();
     const EngineMetrics metrics = engine_->metrics();
     const auto updates = engine_->step();
@@ -317,6 +323,7 @@ class RandomRun {
       ASSERT_EQ(++tokens[update.request], 1);
       ASSERT_NO_FATAL_FAILURE(take(update));
     }
+    for (const auto& [id, expected] : live_) ASSERT_FALSE(is_late(expected)) << id;
     if (idle) return;
     // The earliest request always moves on. Where pages are not short, so do all that lack one
     // token and the earliest prompt.
@@ -336,10 +343,23 @@ class RandomRun {
     ASSERT_TRUE(earliest_moved) << "request " << earliest << " starves";
   }
 
+  bool is_late(const Expected& expected) const {
+    return expected.request.deadline && *expected.request.deadline <= now_;
+  }
+
   void take(const Update& update) {
     const auto found = live_.find(update.request);
     ASSERT_NE(found, live_.end()) << "an update of a request that is gone";
     Expected& expected = found->second;
+    ASSERT_EQ(update.finish == FinishReason::kTimeout, is_late(expected));
+    if (update.finish == FinishReason::kTimeout) {
+      ASSERT_EQ(update.token, -1);
+      ASSERT_TRUE(update.record && update.record->finished == now_);
+      ASSERT_EQ(update.record->answer_tokens, static_cast<std::int64_t>(expected.seen));
+      live_.erase(found);
+      ++totals_.late;
+      return;
+    }
     ASSERT_NO_FATAL_FAILURE(take_logprobs(update, expected));
     if (update.token >= 0) {
       ASSERT_LT(expected.seen, expected.answer.size());
@@ -463,16 +483,18 @@ TEST(Engine, AMillionRandomEventsLeakNothingAndChangeNoToken) {
     if (HasFatalFailure()) return;
   }
   std::printf(
-      "%lld events: %lld requests ended, %lld cancelled, %lld refused; %lld preemptions, %lld "
-      "prefix tokens found, %lld looks at a shared page, %lld cached pages evicted\n",
+      "%lld events: %lld requests ended, %lld cancelled, %lld late, %lld refused; %lld "
+      "preemptions, %lld prefix tokens found, %lld looks at a shared page, %lld cached pages "
+      "evicted\n",
       static_cast<long long>(totals.events), static_cast<long long>(totals.finished),
-      static_cast<long long>(totals.cancelled), static_cast<long long>(totals.refused),
-      static_cast<long long>(totals.preemptions), static_cast<long long>(totals.hits),
-      static_cast<long long>(totals.shared), static_cast<long long>(totals.evictions));
+      static_cast<long long>(totals.cancelled), static_cast<long long>(totals.late),
+      static_cast<long long>(totals.refused), static_cast<long long>(totals.preemptions),
+      static_cast<long long>(totals.hits), static_cast<long long>(totals.shared),
+      static_cast<long long>(totals.evictions));
   for (const std::int64_t seen :
        {totals.finished, totals.cancelled, totals.refused, totals.preemptions, totals.hits,
         totals.shared, totals.evictions, totals.logprobs, totals.prompt_logprobs,
-        totals.constrained, totals.errors, totals.scored_and_preempted}) {
+        totals.constrained, totals.errors, totals.scored_and_preempted, totals.late}) {
     EXPECT_GT(seen, 0);
   }
 }

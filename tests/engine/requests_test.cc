@@ -91,6 +91,76 @@ TEST(Requests, RecordsTellTheTimesOfTheClock) {
   EXPECT_EQ(engine.metrics().pages_used, 0);
 }
 
+// One that runs and one that waits end at their deadlines, whatever the backend says; who has none,
+// or a later one, goes on.
+TEST(Requests, EndAtTheirDeadlines) {
+  FakeBackend backend(kLimits, 100);
+  TimePoint now{};
+  const auto at = [](int seconds) { return TimePoint{} + std::chrono::seconds(seconds); };
+  Engine engine(backend, {.max_sequences = 2, .clock = [&] { return now; }});
+  std::map<RequestId, std::vector<Update>> updates;
+  const auto step = [&](int second, bool failing = false) {
+    now = at(second);
+    backend.set_failing(failing);
+    auto some = engine.step();
+    EXPECT_EQ(some.ok(), !failing);
+    if (!some.ok()) return;
+    for (Update& update : *some) updates[update.request].push_back(std::move(update));
+  };
+  const auto submit = [&](int deadline) {
+    Request request = request_of(70, 40);
+    if (deadline > 0) request.deadline = at(deadline);
+    const auto id = engine.submit(std::move(request));
+    EXPECT_TRUE(id.ok());
+    return id.ok() ? *id : 0;
+  };
+  const RequestId runs = submit(10);
+  const RequestId goes_on = submit(0);
+  const RequestId waits = submit(10);
+  const RequestId cancelled = submit(10);
+  const RequestId later = submit(1000);
+  for (int second = 1; second < 10; ++second) step(second);
+  EXPECT_EQ(engine.metrics().waiting, 3);
+  EXPECT_TRUE(engine.cancel(cancelled));
+  const std::size_t tokens = updates[runs].size();
+  EXPECT_GT(tokens, 0u);
+  EXPECT_EQ(updates.count(waits), 0u);
+
+  // The backend's errors delay what is told of it and nothing else.
+  step(10, /*failing=*/true);
+  EXPECT_EQ(engine.metrics().running, 2);  // the later one has taken the place
+  EXPECT_EQ(engine.metrics().waiting, 0);
+  step(11);
+  ASSERT_EQ(updates[runs].size(), tokens + 1);
+  ASSERT_EQ(updates[waits].size(), 1u);
+  for (const RequestId id : {runs, waits}) {
+    const Update& end = updates[id].back();
+    EXPECT_EQ(end.finish, FinishReason::kTimeout);
+    EXPECT_EQ(end.token, -1);
+    ASSERT_TRUE(end.record);
+    EXPECT_EQ(end.record->finished, at(10));
+    EXPECT_EQ(end.record->first_scheduled.has_value(), id == runs);
+    EXPECT_EQ(end.record->answer_tokens, static_cast<std::int64_t>(id == runs ? tokens : 0));
+  }
+  for (int second = 12; second < 100 && !engine.idle(); ++second) step(second);
+  EXPECT_EQ(updates.count(cancelled), 0u);
+  for (const RequestId id : {goes_on, later}) {
+    EXPECT_EQ(updates[id].size(), 40u);
+    EXPECT_EQ(updates[id].back().finish, FinishReason::kLength);
+  }
+  EXPECT_EQ(engine.metrics().pages_used, 0);
+
+  // Too late from the beginning, and nothing else to do: no step is run.
+  const std::int64_t rows = backend.rows();
+  const RequestId late = submit(1);
+  step(200);
+  EXPECT_TRUE(engine.idle());
+  ASSERT_EQ(updates[late].size(), 1u);
+  EXPECT_EQ(updates[late][0].finish, FinishReason::kTimeout);
+  EXPECT_EQ(backend.rows(), rows);
+  EXPECT_EQ(backend.error(), "");
+}
+
 // A backend that refuses some of its steps.
 TEST(Requests, AStepThatFailsChangesNoAnswer) {
   FakeBackend backend(kLimits, 100);

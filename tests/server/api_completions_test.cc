@@ -338,18 +338,11 @@ TEST(ApiCompletions, AnswersFollowTheirGrammar) {
       EXPECT_EQ(finish_at(answer, i), "stop");
     }
   }
-  // A random model would write white space for ever.
-  std::string bias;
-  for (TokenId token = 0; token < api.model.tokenizer->vocabulary_size(); ++token) {
-    const std::string_view bytes = api.model.tokenizer->token_bytes(token);
-    if (bytes.find_first_not_of(" \t\r\n") != std::string_view::npos) continue;
-    bias += (bias.empty() ? "\"" : ",\"") + std::to_string(token) + "\":-100";
-  }
   const json::Object chat = api.answer("/v1/chat/completions", R"({
-      "messages":[{"role":"user","content":"Call"}],"max_tokens":200,"tool_choice":"required",
+      "messages":[{"role":"user","content":"Call"}],"max_tokens":450,"tool_choice":"required",
       "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object",
         "properties":{"x":{"enum":["a","b"]}},"required":["x"],"additionalProperties":false}}}],
-      "parallel_tool_calls":false,"logit_bias":{)" + bias + "}}");
+      "parallel_tool_calls":false})");
   const json::Object& message = chat.at("choices").at(0).at("message").as_object();
   ASSERT_TRUE(message.contains("tool_calls")) << json::dump(chat);
   const json::Object& call = message.at("tool_calls").at(0).as_object();
@@ -390,6 +383,58 @@ TEST(ApiCompletions, AClientThatGoesFreesItsPages) {
     EXPECT_FALSE(end.finish);
     EXPECT_LT(end.record.answer_tokens, 600);
   }
+}
+
+// By a clock that stands still until the test moves it, and slows the engine down: it is asked in
+// every step, and no answer may come to its own end meanwhile.
+TEST(ApiCompletions, ARequestThatTakesTooLongIsEnded) {
+  std::atomic<std::int64_t> seconds = 0;
+  OpenAiOptions options;
+  options.limits.request_time = std::chrono::seconds(10);
+  Api api(options, 1024, "smollm2", [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return TimePoint{} + std::chrono::seconds(seconds.load());
+  });
+  const auto expect_error = [](const json::Object& body) {
+    const json::Object& error = body.at("error").as_object();
+    EXPECT_EQ(error.at("code").as_string(), "deadline_exceeded");
+    EXPECT_EQ(error.at("type").as_string(), "timeout_error");
+    EXPECT_TRUE(error.at("param").is_null());
+    const std::string message(error.at("message").as_string());
+    EXPECT_NE(message.find("10 s here (--request-timeout)"), std::string::npos) << message;
+  };
+  const std::string endless = R"("max_tokens":500,"ignore_eos":true)";
+  const std::string prompt = R"({"prompt":"a",)" + endless;
+  const std::string chat = R"({"messages":[{"role":"user","content":"a"}],)" + endless;
+
+  auto stream = api.begin("/v1/completions", prompt + R"(,"n":2,"stream":true})");
+  auto chat_stream = api.begin("/v1/chat/completions", chat + R"(,"n":2,"stream":true})");
+  ASSERT_TRUE(stream->wait_chunks(1) && chat_stream->wait_chunks(1));
+  seconds = 9;  // they have a second left, the next one ten
+  auto whole = api.begin("/v1/completions", prompt + R"(,"n":16})");
+  seconds = 10;
+  for (const auto& reply : {stream, chat_stream}) {
+    ASSERT_TRUE(reply->wait_end());
+    const auto events = reply->events();
+    ASSERT_GE(events.size(), 3u);
+    EXPECT_EQ(events.back(), "[DONE]");
+    const auto error = json::parse(events[events.size() - 2], "event");
+    ASSERT_TRUE(error.ok());
+    expect_error(error->as_object());
+  }
+  EXPECT_FALSE(whole->ended());
+  seconds = 19;
+  ASSERT_TRUE(whole->wait_end());
+  EXPECT_EQ(whole->status(), 504);
+  expect_error(whole->object());
+  EXPECT_EQ(whole->headers(), (Headers{{"X-Should-Retry", "false"}}));
+  EXPECT_TRUE(api.idle());
+  EXPECT_EQ(api.engine_thread.metrics().pages_used, 0);
+  const auto ends = api.ends.all();
+  ASSERT_EQ(ends.size(), 20u);
+  for (const Ends::End& end : ends) EXPECT_EQ(end.finish, FinishReason::kTimeout);
+  // And what comes then has its own ten seconds.
+  EXPECT_EQ(api.call("/v1/completions", R"({"prompt":"a","max_tokens":2})")->status(), 200);
 }
 
 TEST(ApiCompletions, TokenizeAndDetokenizeAreInverse) {

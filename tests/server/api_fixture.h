@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -40,9 +41,9 @@ class Ends final : public EngineObserver {
 class Api {
  public:
   explicit Api(OpenAiOptions options = {}, std::int64_t max_waiting = 1024,
-               const std::string& model_name = "smollm2")
+               const std::string& model_name = "smollm2", std::function<TimePoint()> clock = {})
       : model(load_test_model(model_name, {})),
-        engine(*model.backend, {.model = "test"}),
+        engine(*model.backend, {.model = "test", .clock = std::move(clock)}),
         engine_thread(engine, {.max_waiting = max_waiting, .observer = &ends}) {
     if (options.served_names.empty()) options.served_names = {"tiny", "alias"};
     // Null where the build has no structured output.

@@ -112,6 +112,7 @@ TEST(ServerMetrics, TellsWhatItWasFed) {
   metrics.ended(record_of(2, 30, 500, 100, 7), FinishReason::kStop);
   metrics.ended(record_of(2000, 3000, 9000, 50, 3), FinishReason::kLength);
   metrics.ended(record_of(1, 5, 6, 9, 0), FinishReason::kError);
+  metrics.ended(record_of(1, 5, 100, 13, 4), FinishReason::kTimeout);
   RequestRecord waiting;  // cancelled before it ran
   waiting.prompt_tokens = 1000;
   waiting.finished = waiting.arrival;
@@ -139,15 +140,15 @@ TEST(ServerMetrics, TellsWhatItWasFed) {
     EXPECT_EQ(value("prefix_cache_queries_total"), 1000);
     EXPECT_EQ(value("prefix_cache_hits_total"), 640);
     EXPECT_EQ(value("num_preemptions_total"), 5);
-    EXPECT_EQ(value("prompt_tokens_total"), 170);
-    EXPECT_EQ(value("generation_tokens_total"), 12);
-    EXPECT_EQ(value("time_to_first_token_seconds_count"), 4);
-    EXPECT_NEAR(value("time_to_first_token_seconds_sum"), 3.04, 1e-9);
-    EXPECT_EQ(value("request_queue_time_seconds_count"), 4);
-    EXPECT_EQ(value("e2e_request_latency_seconds_count"), 3);
-    EXPECT_NEAR(value("e2e_request_latency_seconds_sum"), 9.506, 1e-9);
-    EXPECT_EQ(value("request_prompt_tokens_sum"), 159);
-    EXPECT_EQ(value("request_generation_tokens_sum"), 10);
+    EXPECT_EQ(value("prompt_tokens_total"), 183);
+    EXPECT_EQ(value("generation_tokens_total"), 16);
+    EXPECT_EQ(value("time_to_first_token_seconds_count"), 5);
+    EXPECT_NEAR(value("time_to_first_token_seconds_sum"), 3.045, 1e-9);
+    EXPECT_EQ(value("request_queue_time_seconds_count"), 5);
+    EXPECT_EQ(value("e2e_request_latency_seconds_count"), 4);
+    EXPECT_NEAR(value("e2e_request_latency_seconds_sum"), 9.606, 1e-9);
+    EXPECT_EQ(value("request_prompt_tokens_sum"), 172);
+    EXPECT_EQ(value("request_generation_tokens_sum"), 14);
     const auto bucket = [&](const std::string& name, const std::string& le) {
       return page.at(p + name + "_bucket{model_name=\"m\",le=\"" + le + "\"}");
     };
@@ -163,6 +164,7 @@ TEST(ServerMetrics, TellsWhatItWasFed) {
     EXPECT_EQ(ended("stop"), 1);
     EXPECT_EQ(ended("length"), 1);
     EXPECT_EQ(ended("error"), 1);
+    EXPECT_EQ(ended("timeout"), 1);
     EXPECT_EQ(ended("abort"), 2);
     EXPECT_EQ(page.at(p + "cache_config_info{model_name=\"m\",block_size=\"64\","
                           "num_gpu_blocks=\"80\"}"),

@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <random>
+#include <regex>
 #include <string>
 
+#include "../fresh_seed.h"
 #include "base/json.h"
 #include "server/embedded.h"
 
@@ -96,6 +99,7 @@ TEST(OpenApi, Paths) {
       EXPECT_EQ(operation.as_object().contains("security"), is_public) << path.key();
       EXPECT_TRUE(responses.contains("200") && responses.contains("405")) << path.key();
       if (method != "post") continue;
+      EXPECT_EQ(responses.contains("504"), path.key().starts_with("/v1/")) << path.key();
       for (const char* status : {"400", "404", "413", "415", "429", "503"}) {
         EXPECT_TRUE(responses.contains(status)) << path.key() << " " << status;
       }
@@ -119,6 +123,28 @@ TEST(OpenApi, HasThisServersNumbers) {
   OpenApiFacts open = facts();
   open.has_keys = false;
   EXPECT_FALSE(document_of(open).as_object().contains("security"));
+}
+
+TEST(OpenApi, NamesOfTokensGoToTheLastOne) {
+  std::mt19937_64 random(testing::fresh_seed());
+  for (int i = 0; i < 60; ++i) {
+    std::int64_t most = i;
+    if (i >= 12) most = static_cast<std::int64_t>(random() >> (33 + random() % 25));
+    const std::regex pattern(pattern_of_numbers(most));
+    const auto matches = [&](std::int64_t number) {
+      return std::regex_match(std::to_string(number), pattern);
+    };
+    for (int j = 0; j < 50; ++j) {
+      const auto below = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most + 1));
+      EXPECT_TRUE(matches(below)) << below << " of " << most;
+      const std::int64_t above =
+          most + 1 + static_cast<std::int64_t>(random() >> (random() % 60 + 2));
+      EXPECT_FALSE(matches(above)) << above << " of " << most;
+      EXPECT_FALSE(std::regex_match("0" + std::to_string(below), pattern)) << below;
+    }
+    EXPECT_TRUE(matches(0) && matches(most) && !matches(most + 1) && !matches(-1)) << most;
+    EXPECT_FALSE(std::regex_match("", pattern) || std::regex_match("1.0", pattern));
+  }
 }
 
 // The file's own numbers are the defaults: nothing but the facts of a model changes.

@@ -10,9 +10,12 @@ import enum
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 
 import pytest
 
@@ -29,8 +32,6 @@ BINARY = os.environ.get("LIQUID_BINARY", str(ROOT / "build/release/bin/liquid"))
 TIMEOUT = 600 if os.environ.get("LIQUIDGEMM_SANITIZE") else 60
 KEY = "a-key-of-this-test"
 HELLO = [{"role": "user", "content": "Hello"}]
-# White space may stand between JSON's parts, and a random model may like it best for ever.
-NO_SPACE = {str(len(checkpoints.SPECIAL) + byte): -100 for byte in b" \t\n"}
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def check_call(call):
 )
 def test_tools_there_and_back(client, model, choice):
     settings = {"model": model, "tools": [WEATHER], "parallel_tool_calls": False}
-    settings |= {"max_tokens": 300, "logit_bias": NO_SPACE}
+    settings |= {"max_tokens": 300}
     answer = client.chat.completions.create(messages=HELLO, tool_choice=choice, **settings)
     message = answer.choices[0].message
     assert len(message.tool_calls) == 1 and not message.content
@@ -210,7 +211,7 @@ def test_tools_there_and_back(client, model, choice):
 def test_tools_streamed(client, model):
     with client.chat.completions.stream(
         model=model, messages=HELLO, tools=[WEATHER], tool_choice="required",
-        parallel_tool_calls=False, max_tokens=300, logit_bias=NO_SPACE,
+        parallel_tool_calls=False, max_tokens=300,
     ) as events:  # fmt: skip
         final = events.get_final_completion()
     assert final.choices[0].finish_reason in ("tool_calls", "stop")
@@ -238,13 +239,13 @@ def test_structured_output(client, model):
     }
     form = {"type": "json_schema", "json_schema": {"name": "r", "strict": True, "schema": schema}}
     answer = client.chat.completions.create(
-        model=model, messages=HELLO, max_tokens=300, response_format=form, logit_bias=NO_SPACE
+        model=model, messages=HELLO, max_tokens=300, response_format=form
     )
     found = json.loads(answer.choices[0].message.content)
     assert found["mood"] in ("good", "bad") and found["rain"] in (True, False)
 
     parsed = client.chat.completions.parse(
-        model=model, messages=HELLO, max_tokens=400, response_format=Report, logit_bias=NO_SPACE
+        model=model, messages=HELLO, max_tokens=400, response_format=Report
     )
     assert isinstance(parsed.choices[0].message.parsed, Report)
 
@@ -285,6 +286,28 @@ def test_too_many_requests(folder):
             client.completions.create(model="tiny-w4a8", prompt="the", n=8, max_tokens=64)
         assert caught.value.response.headers["Retry-After"] == "1"
         assert client.completions.create(model="tiny-w4a8", prompt="the", max_tokens=1).choices
+
+
+def test_a_request_that_takes_too_long_is_not_asked_again(folder):
+    with serving(folder, "--request-timeout", "0.001", "--max-num-seqs", "1") as url:
+        with make_client(url) as client, pytest.raises(openai.InternalServerError) as caught:
+            client.with_options(max_retries=5).completions.create(
+                model="tiny-w4a8", prompt="the", n=8, max_tokens=200, extra_body={"ignore_eos": True}
+            )
+        assert caught.value.status_code == 504
+        assert caught.value.code == "deadline_exceeded"
+        request = urllib.request.Request(
+            url.removesuffix("/v1") + "/metrics", headers={"Authorization": f"Bearer {KEY}"}
+        )
+        # All eight are counted, a moment after the first of them has been told.
+        timeouts = re.compile(r'request_success_total{[^}]*finished_reason="timeout"} 8\b')
+        for _ in range(100):
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+                page = reply.read().decode()
+            if timeouts.search(page):
+                break
+            time.sleep(0.05)
+        assert timeouts.search(page), page
 
 
 def test_the_asynchronous_client(url, model):

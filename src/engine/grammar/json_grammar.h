@@ -18,7 +18,7 @@ class JsonGrammar {
  public:
   explicit JsonGrammar(GrammarText& grammar) : grammar_(grammar) {}
 
-  static std::string space();                          // white space, or none
+  static std::string space();                          // white space: any, see json_space.h
   static std::string separator();                      // a comma between spaces
   static std::string name(std::string_view property);  // quoted, with its colon
 
