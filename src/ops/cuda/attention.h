@@ -60,7 +60,10 @@ struct DecodeAttention {
   // ready for the next one. Launches of different layers may share it, one after the other.
   void* workspace = nullptr;
   int multiprocessors = 0;  // of CudaDevice
-  // Warps that share a unit: 1, 2 or 4, or 0 for what is best here. The bits do not depend on it.
+  // At most how many sequences the units are of, as far as is known at the call; 0 is `slots`.
+  int sequences = 0;
+  // Warps that share a unit: 1, 2 or 4, or 0 for what is best with that many sequences. The bits
+  // do not depend on it.
   int team = 0;
 };
 

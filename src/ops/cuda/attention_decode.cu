@@ -19,7 +19,13 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
   return decode_launch_int4(width, group, team);
 }
 
-constexpr int kDefaultTeam = 4;
+// Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
+// a team spends on its exchange is lost.
+int best_team(const DecodeAttention& arguments) {
+  const int sequences = arguments.sequences != 0 ? arguments.sequences : arguments.slots;
+  const auto rows = std::int64_t{sequences} * arguments.tensors.shape.kv_heads;
+  return rows >= 256 ? 1 : rows >= 64 ? 2 : 4;
+}
 
 // The counters come first, then the partial results.
 std::size_t counter_bytes(int kv_heads, int slots) {
@@ -44,7 +50,7 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
   if (arguments.max_units == 0) return ok_status();
   const int group = tensors.heads / shape.kv_heads;
-  const int team = arguments.team != 0 ? arguments.team : kDefaultTeam;
+  const int team = arguments.team != 0 ? arguments.team : best_team(arguments);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const DecodeLaunch launch,
                               decode_launch(shape.element, shape.width, group, team));
   DecodeKernelArguments kernel{};
