@@ -68,7 +68,7 @@ struct LatencyOptions {
   double budget_seconds = 0.0;
   bool breakdown = false;  // one repetition more, in which operations are timed
   // Of the GPU that the model is on: rows then have a floor.
-  std::optional<Ceilings> ceilings;
+  std::optional<Ceilings> ceilings = {};
   bool half_weights = false;  // the model runs with FP16 weights: for the floor
   std::uint64_t seed = 0;
 };

@@ -322,8 +322,7 @@ void add_bench_throughput(CLI::App& bench, Action& action) {
       "Examples:\n"
       "  liquid bench throughput --preset smollm2-135m\n"
       "  liquid bench throughput --preset 1b --num-prompts 32 --random-range-ratio 0.5 --seed 1\n"
-      "  liquid bench throughput --preset llama3-8b --device cuda --kv-cache-dtype int8 \\\n"
-      "    --input-len 1024 --output-len 512\n"
+      "  liquid bench throughput --preset llama3-8b --input-len 1024 --output-len 512\n"
       "  liquid bench throughput --preset llama3-8b --device cuda --precision fp16\n"
       "  liquid bench throughput ~/models/qwen-w4a8 --max-num-seqs 1,8,32 --record rows.json\n"
       "  liquid bench plot rows.json -o rows.svg --kind speed");
