@@ -257,7 +257,7 @@ void add_bench_latency(CLI::App& bench, Action& action) {
       "  liquid bench latency --preset 1b --breakdown\n"
       "  liquid bench latency ~/models/qwen-w4a8 --input-len 128,1024 --batch-size 1,8\n"
       "  liquid bench latency --preset smollm2-135m --full --record latency.json\n"
-      "  liquid bench latency --preset llama3-8b --protocol decode --batch-size 64 --baseline fp16\n"
+      "  liquid bench latency --preset llama3-8b --protocol decode --baseline fp16\n"
       "  liquid bench plot latency.json -o latency.svg --kind speed");
   verb->callback([options, verb, &action] {
     check_bench_model_options(*verb, options->model);
