@@ -60,7 +60,9 @@ TEST_F(CudaGated, RowsAreThoseOfTheCpu) {
           reference_quantize_row(product.data(), width, expected.data(), &row_scale, &row_sum);
       const auto at = static_cast<std::size_t>(row);
       EXPECT_EQ(std::isnan(scales[at]), !finite);
-      if (finite) EXPECT_EQ(std::bit_cast<int>(scales[at]), std::bit_cast<int>(row_scale));
+      if (finite) {
+        EXPECT_EQ(std::bit_cast<int>(scales[at]), std::bit_cast<int>(row_scale));
+      }
       EXPECT_EQ(sums[at], row_sum);
       for (std::int64_t i = 0; i < ld_x8; ++i) {
         const std::int8_t want =
