@@ -119,8 +119,12 @@ Status summary(const SummaryOptions& options, const std::string& command) {
     row["generated_tokens_per_second"] = speed.generation;
     results.push_back(row);
   }
-  const std::string machine =
+  std::string machine =
       cpu_name() + ", " + std::to_string(evaluation.models[0].pool->threads()) + " threads";
+  for (const LoadedModel& model : evaluation.models) {
+    if (!model.on_gpu) continue;
+    machine += "; " + std::string(precision_name(model.precision)) + " on a GPU";
+  }
   const std::string caption =
       file_name(evaluation.source.path) + " on " + machine + ". Perplexity over " +
       setting_line(options.evaluation, rows[0]) + "; agreement with the first row's best token; " +
