@@ -1,7 +1,6 @@
 #include "cli/bench_model.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <filesystem>
 
@@ -29,14 +28,27 @@ CLI::Validator preset_name() {
     name = preset_of_alias(name);
     return std::string();
   };
-  return CLI::Validator(check, fmt::format("{{{}}}", fmt::join(preset_names(), ",")));
+  return CLI::Validator(check, "");
+}
+
+// With the names in lines that fit beside the options.
+std::string preset_help() {
+  std::string text = "Random weights in the shape of a known model:";
+  std::size_t line = 0;  // where it begins; the first is full
+  for (const std::string& name : preset_names()) {
+    const bool breaks = line == 0 || text.size() - line + name.size() > 60;
+    if (breaks) line = text.size() + 1;
+    text += (breaks ? "\n" : " ") + name + ",";
+  }
+  text.pop_back();
+  return text;
 }
 
 }  // namespace
 
 void add_bench_model_options(CLI::App& verb, BenchModelOptions& options) {
   CLI::Option* model = add_model_argument(verb, options.model);
-  verb.add_option("--preset", options.preset, "Random weights in the shape of a known model")
+  verb.add_option("--preset", options.preset, preset_help())
       ->transform(preset_name())
       ->excludes(model);
   add_backend_options(verb, options.model);
