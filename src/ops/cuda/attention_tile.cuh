@@ -30,6 +30,7 @@
 // Codes c are stored as c + 8 or c + 128 (kv_page.h), and tensor cores multiply them as they are
 // stored. The start of dot, the zero of k and z take back what is too much: 8 or 128 times the sum
 // of the other operand, q or w as it is rounded.
+//
 // Splits combine as gemm/numerics.h says, with exp2_contract.
 #pragma once
 
@@ -127,37 +128,6 @@ __device__ __forceinline__ void page_dots(const std::uint8_t* keys, int g, int t
     for (int tile = 0; tile < kTogether; ++tile) {
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) end_dots(chains[tile][n], scores[i + tile][n]);
-    }
-  }
-}
-
-// Adds the page's values behind `values` (shared memory). Where kMasked, tokens from `end` on are
-// taken as zeros.
-template <KvElement kElement, int kWidth, int kTiles, bool kMasked>
-__device__ __forceinline__ void add_page_values(const std::uint8_t* values, int g, int t, int end,
-                                                const PageProbabilities<kTiles>& probabilities,
-                                                Outputs<kWidth, kTiles>& o) {
-  using Chunk = ValueChunk<kElement, kWidth>;
-#pragma unroll
-  for (int c = 0; c < Chunk::kChunks; ++c) {
-    const std::uint8_t* even = values + Chunk::offset(g, t, 0, c);
-    const std::uint8_t* odd = values + Chunk::offset(g, t, 1, c);
-#pragma unroll
-    for (int u = 0; u < kPageTiles; ++u) {
-      // Keeps the assembler from loading more than registers can hold.
-      if constexpr (kTiles == 2 && Chunk::kChunks == 2) __syncwarp();
-      Chunk chunk;
-      chunk.load(even + u * 16 * Chunk::kRowBytes, odd + u * 16 * Chunk::kRowBytes);
-      if constexpr (kMasked) chunk.clear_from(end, 16 * u + 2 * t);
-#pragma unroll
-      for (int j = 0; j < Chunk::kTiles; ++j) {
-        std::uint32_t a[4];
-        chunk.fragment(j, a);
-#pragma unroll
-        for (int n = 0; n < kTiles; ++n) {
-          ptx::mma_f16(o[c * Chunk::kTiles + j][n], a, probabilities[u][n]);
-        }
-      }
     }
   }
 }
