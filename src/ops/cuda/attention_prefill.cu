@@ -82,15 +82,11 @@ class WarpRows {
               arguments_.group +
           row % arguments_.group;
       const std::uint8_t* from = arguments_.q + vector * (kWidth * 2);
-#pragma unroll
-      for (int s = 0; s < kSteps; ++s) {
-        const uint2 four =
-            *reinterpret_cast<const uint2*>(from + key_dimension<kElement, kWidth>(s, t_) * 2);
-        q_[s][n][0] = four.x;
-        q_[s][n][1] = four.y;
-      }
+      load_query<kElement, kWidth>(from, t_, [&](int s) { return q_[s][n]; });
     }
-    if constexpr (kElement == KvElement::kInt4) sum_queries<kWidth, kRowTiles>(q_, q_sum_);
+    if constexpr (kElement != KvElement::kF16) {
+      sum_queries<kElement, kWidth, kRowTiles>(q_, q_sum_);
+    }
   }
 
   // Adds the page of the tokens from `begin` on, which one row at least sees. For a row that sees
@@ -167,25 +163,35 @@ class WarpRows {
     }
   }
 
-  // The products of all eight tiles of (tokens, rows) take turns: none waits for its own last one.
+  // The products of eight chains take turns: none waits for its own last one.
   __device__ __forceinline__ void dots(const std::uint8_t* keys,
                                        PageScores<kRowTiles>& scores) const {
+    constexpr int kChains = kDotChains<kElement>;
+    constexpr int kTogether = kPageTiles / kChains;
 #pragma unroll
-    for (int i = 0; i < kPageTiles; ++i) {
+    for (int first = 0; first < kPageTiles; first += kTogether) {
+      float chains[kTogether][kRowTiles][kChains][4];
 #pragma unroll
-      for (int n = 0; n < kRowTiles; ++n) {
+      for (int i = 0; i < kTogether; ++i) {
 #pragma unroll
-        for (int r = 0; r < 4; ++r) scores[i][n][r] = 0.0f;
+        for (int n = 0; n < kRowTiles; ++n) start_dots<kElement>(q_sum_[n], chains[i][n]);
       }
-    }
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
+      for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
-      for (int i = 0; i < kPageTiles; ++i) {
-        std::uint32_t a[4];
-        load_fragment(keys, i * kSteps + s, a);
+        for (int i = 0; i < kTogether; ++i) {
+          std::uint32_t a[4];
+          load_fragment(keys, (first + i) * kSteps + s, a);
 #pragma unroll
-        for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(scores[i][n], a, q_[s][n]);
+          for (int n = 0; n < kRowTiles; ++n) {
+            ptx::mma_f16(chains[i][n][s % kChains], a, q_[s][n]);
+          }
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+#pragma unroll
+        for (int n = 0; n < kRowTiles; ++n) end_dots(chains[i][n], scores[first + i][n]);
       }
     }
   }

@@ -10,7 +10,8 @@
 
 namespace liquidgemm::cuda {
 
-// Dots to scores, with the parameters of the page's keys (shared memory). Where kMasked, tokens
+// Dots in units of kKeyUnit to scores, with the parameters of the page's keys (shared memory). A
+// power of two in a factor changes no bits of the product. Where kMasked, tokens
 // from visible[n][c] on are -inf.
 template <KvElement kElement, int kTiles, bool kMasked, int kColumns = 2>
 __device__ __forceinline__ void scale_dots(PageScores<kTiles>& scores,
@@ -18,19 +19,29 @@ __device__ __forceinline__ void scale_dots(PageScores<kTiles>& scores,
                                            float softmax_scale, const PerRow<kTiles>& q_sum,
                                            const int (&visible)[kTiles][2]) {
   const float factor = softmax_scale * numerics::kLog2E;
+  const float factor_of_dot = factor * (1.0f / kKeyUnit<kElement>);
+  PerRow<kTiles> of_zero;
+  if constexpr (kElement == KvElement::kInt4) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) of_zero[n][c] = q_sum[n][c] * factor;
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kPageTiles; ++i) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int token = 16 * i + 8 * half + g;
-      float scale = factor;
+      float scale = factor_of_dot;
       float zero = 0.0f;
       if constexpr (kElement == KvElement::kInt8) {
-        scale = __uint_as_float(parameters[token]) * factor;
+        scale = __uint_as_float(parameters[token]) * factor_of_dot;
       } else if constexpr (kElement == KvElement::kInt4) {
         const std::uint32_t pair = parameters[token];
-        scale = low_half(pair) * factor;
-        zero = high_half(pair) * factor;
+        scale = low_half(pair);
+        zero = fmaf(-kStoredZero<kElement>, scale, high_half(pair));
+        scale = scale * factor_of_dot;
       }
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
@@ -38,7 +49,7 @@ __device__ __forceinline__ void scale_dots(PageScores<kTiles>& scores,
         for (int c = 0; c < kColumns; ++c) {
           float& score = scores[i][n][2 * half + c];
           if constexpr (kElement == KvElement::kInt4) {
-            score = fmaf(score, scale, q_sum[n][c] * zero);
+            score = fmaf(score, scale, of_zero[n][c] * zero);
           } else {
             score = score * scale;
           }
@@ -70,65 +81,63 @@ __device__ __forceinline__ void largest_scores(const PageScores<kTiles>& scores,
 // The parameters of the values of a lane's tokens 16 i + 8 half + g.
 template <KvElement kElement>
 struct ValueParameters {
-  float scale[kPageTiles][2];
-  float zero[kPageTiles][2];  // int4
+  std::uint32_t words[kPageTiles][2];
 
   __device__ __forceinline__ void load(const std::uint32_t* parameters, int g) {
+    if constexpr (kElement != KvElement::kF16) {
 #pragma unroll
-    for (int i = 0; i < kPageTiles; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int token = 16 * i + 8 * half + g;
-        if constexpr (kElement == KvElement::kInt8) {
-          scale[i][half] = __uint_as_float(parameters[token]);
-        } else if constexpr (kElement == KvElement::kInt4) {
-          const std::uint32_t pair = parameters[token];
-          scale[i][half] = low_half(pair);
-          zero[i][half] = high_half(pair);
-        }
+      for (int i = 0; i < kPageTiles; ++i) {
+        words[i][0] = parameters[16 * i + g];
+        words[i][1] = parameters[16 * i + 8 + g];
       }
     }
   }
 
-  // The largest scale of a token before `visible`, of this lane's, as bits.
+  __device__ __forceinline__ float scale(int i, int half) const {
+    return kElement == KvElement::kInt4 ? low_half(words[i][half])
+                                        : __uint_as_float(words[i][half]);
+  }
+  __device__ __forceinline__ float zero(int i, int half) const {  // int4
+    return high_half(words[i][half]);
+  }
+
+  // The largest scale of a token before `visible`, of this lane's, as bits of a float.
   template <bool kMasked>
   __device__ __forceinline__ std::uint32_t largest_scale(int g, int visible) const {
-    std::uint32_t bits = 0;
+    std::uint32_t largest = 0;
 #pragma unroll
     for (int i = 0; i < kPageTiles; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const bool seen = !kMasked || 16 * i + 8 * half + g < visible;
-        bits = max(bits, seen ? __float_as_uint(scale[i][half]) : 0u);
+        const std::uint32_t word = seen ? words[i][half] : 0u;
+        // Of int4 that of each half; as floats they would be in the same order.
+        largest = kElement == KvElement::kInt4 ? __vmaxu2(largest, word) : max(largest, word);
       }
     }
-    return bits;
-  }
-
-  // Scales in units of 2^E.
-  __device__ __forceinline__ void divide_by_power(std::uint32_t e) {
-    const float inverse = inverse_power_of(e);
-#pragma unroll
-    for (int i = 0; i < kPageTiles; ++i) {
-      scale[i][0] = scale[i][0] * inverse;
-      scale[i][1] = scale[i][1] * inverse;
-    }
+    return kElement == KvElement::kInt4 ? __float_as_uint(low_half(largest)) : largest;
   }
 };
 
-// Scores to probabilities, with each row's m', and their sums over a lane's tokens. Rows are in
-// units of their own `inverse`, where it is given, or `parameters` are in units of the page's.
+// Of each row: E' as kept in SplitState.
+template <int kTiles>
+using Exponents = std::uint32_t[kTiles][2];
+
+// Scores to probabilities, with each row's m' and E', and what a lane's tokens add to l and z.
 template <KvElement kElement, int kTiles, bool kMasked, int kColumns = 2>
-__device__ __forceinline__ void weigh_tokens(const PageScores<kTiles>& scores,
-                                             const ValueParameters<kElement>& parameters, int g,
-                                             const int (&visible)[kTiles][2],
-                                             const PerRow<kTiles>& m, const float* inverse,
-                                             PerRow<kTiles>& p_sum, PerRow<kTiles>& z_sum,
-                                             PageProbabilities<kTiles>& probabilities) {
+__device__ __forceinline__ void weigh_tokens(
+    const PageScores<kTiles>& scores, const ValueParameters<kElement>& parameters, int g,
+    const int (&visible)[kTiles][2], const PerRow<kTiles>& m, const Exponents<kTiles>& exponents,
+    PerRow<kTiles>& p_sum, PerRow<kTiles>& z_sum, PageProbabilities<kTiles>& probabilities) {
+  PerRow<kTiles> inverse, stored_zero;
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
-    for (int c = 0; c < 2; ++c) p_sum[n][c] = z_sum[n][c] = 0.0f;
+    for (int c = 0; c < 2; ++c) {
+      p_sum[n][c] = z_sum[n][c] = 0.0f;
+      inverse[n][c] = inverse_power_of(exponents[n][c]);
+      stored_zero[n][c] = power_of(exponents[n][c]) * -kStoredZero<kElement>;
+    }
   }
 #pragma unroll
   for (int i = 0; i < kPageTiles; ++i) {
@@ -145,15 +154,18 @@ __device__ __forceinline__ void weigh_tokens(const PageScores<kTiles>& scores,
           p_sum[n][c] = p_sum[n][c] + p;
           weight[c] = p;
           if constexpr (kElement == KvElement::kInt4) {
-            if (seen) z_sum[n][c] = fmaf(p, parameters.zero[i][half], z_sum[n][c]);
+            if (seen) z_sum[n][c] = fmaf(p, parameters.zero(i, half), z_sum[n][c]);
           }
           if constexpr (kElement != KvElement::kF16) {
-            const float scale = inverse == nullptr ? parameters.scale[i][half]
-                                                   : parameters.scale[i][half] * inverse[2 * n + c];
-            weight[c] = seen ? p * scale : 0.0f;
+            weight[c] = seen ? p * (parameters.scale(i, half) * inverse[n][c]) : 0.0f;
           }
         }
         const __half2 pair = __floats2half2_rn(weight[0], weight[1]);
+        if constexpr (kElement != KvElement::kF16) {
+          const float2 rounded = __half22float2(pair);
+          z_sum[n][0] = fmaf(rounded.x, stored_zero[n][0], z_sum[n][0]);
+          if (kColumns == 2) z_sum[n][1] = fmaf(rounded.y, stored_zero[n][1], z_sum[n][1]);
+        }
         probabilities[i][n][half] =
             ptx::transpose_8x8(*reinterpret_cast<const std::uint32_t*>(&pair));
       }
@@ -186,12 +198,12 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
       factor[n][c] = exp_of_difference(state.m[n][c] - m);
       state.m[n][c] = m;
       state.l[n][c] = state.l[n][c] * factor[n][c];
-      if constexpr (kElement == KvElement::kInt4) state.z[n][c] = state.z[n][c] * factor[n][c];
+      if constexpr (kScaled) state.z[n][c] = state.z[n][c] * factor[n][c];
     }
   }
 
   // The exponents, and factors with them.
-  float inverse[2 * kTiles];
+  Exponents<kTiles> exponents{};
   if constexpr (kScaled && kOneExponent) {
     const std::uint32_t bits = value.template largest_scale<kMasked>(g, visible[0][0]);
     const std::uint32_t before = state.exponent[0];
@@ -201,10 +213,10 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
     for (int n = 0; n < kTiles; ++n) {
       factor[n][0] = factor[n][0] * power;
       factor[n][1] = factor[n][1] * power;
+      exponents[n][0] = exponents[n][1] = after;
     }
 #pragma unroll
     for (std::uint32_t& e : state.exponent) e = after;
-    value.divide_by_power(after);
   } else if constexpr (kScaled) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
@@ -214,22 +226,20 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
         const std::uint32_t before = state.exponent_of(n, c);
         const std::uint32_t after = max(before, exponent_class(max_over_tokens(bits)));
         factor[n][c] = factor[n][c] * power_between(before, after);
-        state.exponent_of(n, c) = after;
-        inverse[2 * n + c] = inverse_power_of(after);
+        state.exponent_of(n, c) = exponents[n][c] = after;
       }
     }
   }
 
   PerRow<kTiles> p_sum, z_sum;
-  weigh_tokens<kElement, kTiles, kMasked>(scores, value, g, visible, state.m,
-                                          kScaled && !kOneExponent ? inverse : nullptr, p_sum,
+  weigh_tokens<kElement, kTiles, kMasked>(scores, value, g, visible, state.m, exponents, p_sum,
                                           z_sum, probabilities);
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       state.l[n][c] = state.l[n][c] + p_sum[n][c];
-      if constexpr (kElement == KvElement::kInt4) state.z[n][c] = state.z[n][c] + z_sum[n][c];
+      if constexpr (kScaled) state.z[n][c] = state.z[n][c] + z_sum[n][c];
     }
   }
 }

@@ -32,8 +32,9 @@ __device__ __forceinline__ float exp_of_difference(float x) {
 // ---- Powers of two for the values' scales ------------------------------------------------------
 
 // Scales are classed by their biased exponent e, at most kLargestExponent: 2^E = 2^(e - 126) is
-// above every scale of the class, and both 2^E and 2^-E are normal.
-inline constexpr std::uint32_t kLargestExponent = 252;
+// above every scale of the class; 2^E times a stored zero is finite and 2^-E is normal. (Scales
+// above the largest class only come out larger than others.)
+inline constexpr std::uint32_t kLargestExponent = 246;
 
 __device__ __forceinline__ std::uint32_t exponent_class(std::uint32_t scale_bits) {
   return min(scale_bits >> 23, kLargestExponent);

@@ -5,22 +5,32 @@
 // The context is cut at multiples of 256 tokens (numerics::kAttentionSplit). A split is up to four
 // pages of 64 tokens, in ascending order, from m = -inf, l = z = 0, o = 0, E = the smallest:
 //
-//   dot     q . k by tensor cores, f32 sums; q and the codes of k are exact in f16
+//   dot     q . (codes of k, as they are stored) by tensor cores, f32 sums; with q_sum = the sum of
+//           q's elements by tensor cores
+//           int8  from -128 * q_sum
+//           int4  the sum of two, of the dimensions d with d mod 4 < 2 and of the others
 //   score   in units of ln 2, with c = softmax_scale * log2(e):
 //           f16   dot * c
 //           int8  dot * (k scale * c)
-//           int4  fmaf(dot, k scale * c, q_sum * (k zero * c)),
-//                 q_sum = the sum of q's elements by tensor cores
+//           int4  fmaf(dot, k scale * c, (q_sum * c) * fmaf(-8, k scale, k zero))
 //           and -inf for tokens behind the row's position, whatever the page holds there
 //   m'      max(m, the page's largest score);  a = exp2_contract(m - m')
 //   p_t     exp2_contract(score_t - m'), 0 behind the row's position
 //   E'      max(E, the page's largest exponent of a visible v scale); none with f16
-//   l       l * a + sum of p_t;  int4: z = z * a + sum of p_t * (v zero), each step an fmaf
-//   o       o * (a * 2^(E - E')), then += f16(p_t * (v scale * 2^-E')) * code by tensor cores
+//   w_t     f16(p_t * (v scale * 2^-E'))
+//   l       l * a + sum of p_t
+//   z       int4  z * a + sum of p_t * (v zero) and w_t * (-8 * 2^E'), token after token
+//           int8  z * a + sum of w_t * (-128 * 2^E'), each step an fmaf as with int4
+//   o       o * (a * 2^(E - E')), then += w_t * (code as it is stored) by tensor cores
 //
 // l and z are kept in eight parts: part g has the tokens t with t mod 8 = g, in ascending order.
-// The split ends with the parts folded (g with g xor 1, 2, 4), o = o * 2^E and, for int4, o + z.
+// The split ends with the parts folded (g with g xor 1, 2, 4), o = o * 2^E and o + z.
 // o counts in units of 2^E so that what is rounded to f16 lies near 1 whatever the scales are.
+//
+// Codes c are stored as c + 8 or c + 128 (kv_page.h), and tensor cores multiply them as they are
+// stored. The start of dot, the zero of k and z take back what is too much: 8 or 128 times the sum
+// of the other operand, q or w as it is rounded.
+//
 // Splits combine as gemm/numerics.h says, with exp2_contract.
 #pragma once
 
@@ -33,8 +43,8 @@
 
 namespace liquidgemm::cuda {
 
-// The sum of each row's q.
-template <int kWidth, int kTiles>
+// The sum of each row's q; with int8 as what its dot products start from.
+template <KvElement kElement, int kWidth, int kTiles>
 __device__ __forceinline__ void sum_queries(const Queries<kWidth, kTiles>& q,
                                             PerRow<kTiles>& q_sum) {
   const std::uint32_t ones[4] = {0x3C003C00u, 0x3C003C00u, 0x3C003C00u, 0x3C003C00u};
@@ -43,28 +53,55 @@ __device__ __forceinline__ void sum_queries(const Queries<kWidth, kTiles>& q,
     float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int s = 0; s < kWidth / 16; ++s) ptx::mma_f16(sums, ones, q[s][n]);
-    q_sum[n][0] = sums[0];
-    q_sum[n][1] = sums[1];
+    constexpr float kStart = -kStoredZero<kElement> * kKeyUnit<kElement>;
+    constexpr float kFactor = kElement == KvElement::kInt8 ? kStart : 1.0f;
+    q_sum[n][0] = sums[0] * kFactor;
+    q_sum[n][1] = sums[1] * kFactor;
   }
 }
 
-// The page's keys behind `keys` (shared memory): dot products of all tokens and rows.
+// A dot product is summed in one chain of k steps, or two that take turns: of int4 the odd steps
+// are sixteen times as large.
+template <KvElement kElement>
+inline constexpr int kDotChains = kElement == KvElement::kInt4 ? 2 : 1;
+
+// Of a tile of dot products, in units of kKeyUnit.
+template <KvElement kElement, int kChains>
+__device__ __forceinline__ void start_dots(const float (&q_sum)[2], float (&chains)[kChains][4]) {
+#pragma unroll
+  for (auto& chain : chains) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      chain[r] = kElement == KvElement::kInt8 ? q_sum[r % 2] : 0.0f;
+    }
+  }
+}
+template <int kChains>
+__device__ __forceinline__ void end_dots(const float (&chains)[kChains][4], float (&dots)[4]) {
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    dots[r] = chains[0][r];
+    if constexpr (kChains == 2) dots[r] = fmaf(chains[1][r], 0.0625f, dots[r]);
+  }
+}
+
+// The page's keys behind `keys` (shared memory): dot products of all tokens and rows, in units of
+// kKeyUnit.
 template <KvElement kElement, int kWidth, int kTiles>
 __device__ __forceinline__ void page_dots(const std::uint8_t* keys, int g, int t,
                                           const Queries<kWidth, kTiles>& q,
-                                          PageScores<kTiles>& scores) {
+                                          const PerRow<kTiles>& q_sum, PageScores<kTiles>& scores) {
   using Chunk = KeyChunk<kElement, kWidth>;
-  // Tiles whose products take turns, so that none waits for its own last one.
-  constexpr int kTogether = kTiles == 1 && kElement != KvElement::kF16 ? 4 : kTiles == 1 ? 2 : 1;
+  // Tiles, and chains of each, whose products take turns, so that none waits for its own last one.
+  constexpr int kChains = kDotChains<kElement>;
+  constexpr int kTogether = kTiles == 2 ? 1 : kElement == KvElement::kInt8 ? 4 : 2;
 #pragma unroll
   for (int i = 0; i < kPageTiles; i += kTogether) {
+    float chains[kTogether][kTiles][kChains][4];
 #pragma unroll
     for (int tile = 0; tile < kTogether; ++tile) {
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-        for (int r = 0; r < 4; ++r) scores[i + tile][n][r] = 0.0f;
-      }
+      for (int n = 0; n < kTiles; ++n) start_dots<kElement>(q_sum[n], chains[tile][n]);
     }
 #pragma unroll
     for (int c = 0; c < Chunk::kChunks; ++c) {
@@ -82,41 +119,15 @@ __device__ __forceinline__ void page_dots(const std::uint8_t* keys, int g, int t
           chunks[tile].fragment(s, a);
 #pragma unroll
           for (int n = 0; n < kTiles; ++n) {
-            ptx::mma_f16(scores[i + tile][n], a, q[c * Chunk::kSteps + s][n]);
+            ptx::mma_f16(chains[tile][n][s % kChains], a, q[c * Chunk::kSteps + s][n]);
           }
         }
       }
     }
-  }
-}
-
-// Adds the page's values behind `values` (shared memory). Where kMasked, tokens from `end` on are
-// taken as zeros.
-template <KvElement kElement, int kWidth, int kTiles, bool kMasked>
-__device__ __forceinline__ void add_page_values(const std::uint8_t* values, int g, int t, int end,
-                                                const PageProbabilities<kTiles>& probabilities,
-                                                Outputs<kWidth, kTiles>& o) {
-  using Chunk = ValueChunk<kElement, kWidth>;
 #pragma unroll
-  for (int c = 0; c < Chunk::kChunks; ++c) {
-    const std::uint8_t* even = values + Chunk::offset(g, t, 0, c);
-    const std::uint8_t* odd = values + Chunk::offset(g, t, 1, c);
+    for (int tile = 0; tile < kTogether; ++tile) {
 #pragma unroll
-    for (int u = 0; u < kPageTiles; ++u) {
-      // Keeps the assembler from loading more than registers can hold.
-      if constexpr (kTiles == 2 && Chunk::kChunks == 2) __syncwarp();
-      Chunk chunk;
-      chunk.load(even + u * 16 * Chunk::kRowBytes, odd + u * 16 * Chunk::kRowBytes);
-      if constexpr (kMasked) chunk.clear_from(end, 16 * u + 2 * t);
-#pragma unroll
-      for (int j = 0; j < Chunk::kTiles; ++j) {
-        std::uint32_t a[4];
-        chunk.fragment(j, a);
-#pragma unroll
-        for (int n = 0; n < kTiles; ++n) {
-          ptx::mma_f16(o[c * Chunk::kTiles + j][n], a, probabilities[u][n]);
-        }
-      }
+      for (int n = 0; n < kTiles; ++n) end_dots(chains[tile][n], scores[i + tile][n]);
     }
   }
 }
@@ -132,13 +143,12 @@ __device__ __forceinline__ void end_split(SplitState<kTiles, kUniform>& state,
       state.l[n][c] = sum_over_tokens(state.l[n][c]);
       if constexpr (kElement == KvElement::kF16) continue;
       const float unit = power_of(state.exponent_of(n, c));
-      const float z = kElement == KvElement::kInt4 ? sum_over_tokens(state.z[n][c]) : 0.0f;
+      const float z = sum_over_tokens(state.z[n][c]);
 #pragma unroll
       for (int j = 0; j < kWidth / 16; ++j) {
 #pragma unroll
         for (int r = c; r < 4; r += 2) {
-          o[j][n][r] = o[j][n][r] * unit;
-          if constexpr (kElement == KvElement::kInt4) o[j][n][r] = o[j][n][r] + z;
+          o[j][n][r] = o[j][n][r] * value_unit<kElement>(j) * unit + z;
         }
       }
     }

@@ -17,10 +17,10 @@ namespace liquidgemm::cuda {
 // at even places of a tile only, one a lane, where there are at most four.
 template <KvElement kElement, int kTiles, int kColumns, int kTeam>
 struct alignas(16) DecodeExchange {
-  static constexpr bool kZeros = kElement == KvElement::kInt4;
+  static constexpr bool kZeros = kElement != KvElement::kF16;
 
   uint4 probabilities[kTeam][2 * kTiles][32];                   // k steps 2 v, 2 v + 1 of a lane
-  float sums[kTeam][kTiles * kColumns * (kZeros ? 2 : 1)][32];  // of p, then of p * zero
+  float sums[kTeam][kTiles * kColumns * (kZeros ? 2 : 1)][32];  // what it adds to l, then to z
   float largest[kTeam][kTiles * kColumns][4];                   // score of each row
   std::uint32_t classes[kTeam];                                 // of the values' scales
   std::uint32_t is_last;
@@ -75,20 +75,14 @@ class DecodeRows {
     for (int n = 0; n < kTiles; ++n) {
       const int head = kColumns == 1 ? g_ / 2 : 8 * n + g_;
       const std::uint8_t* row = queries + min(head, arguments_.group - 1) * (kWidth * 2);
-#pragma unroll
-      for (int s = 0; s < kWidth / 16; ++s) {
-        const uint2 four =
-            *reinterpret_cast<const uint2*>(row + key_dimension<kElement, kWidth>(s, t_) * 2);
-        q_[s][n][0] = four.x;
-        q_[s][n][1] = four.y;
-      }
+      load_query<kElement, kWidth>(row, t_, [&](int s) { return q_[s][n]; });
     }
-    if constexpr (kElement == KvElement::kInt4) sum_queries<kWidth, kTiles>(q_, q_sum_);
+    if constexpr (Exchange::kZeros) sum_queries<kElement, kWidth, kTiles>(q_, q_sum_);
   }
 
   // Scores of the warp's page, whose K half is at `keys`; the first `visible` tokens count.
   __device__ __forceinline__ void score(const std::uint8_t* keys, int visible) {
-    page_dots<kElement, kWidth, kTiles>(keys, g_, t_, q_, scores_);
+    page_dots<kElement, kWidth, kTiles>(keys, g_, t_, q_, q_sum_, scores_);
     int rows[kTiles][2];
     fill(rows, visible);
     const auto* parameters =
@@ -167,11 +161,10 @@ class DecodeRows {
       }
     }
     if (visible == 0) return;
-    if constexpr (kElement != KvElement::kF16) parameters_.divide_by_power(exponent_of_page);
     if (visible < kKvPageTokens) {
-      weigh_masked<true>(m_of_page, visible);
+      weigh_masked<true>(m_of_page, exponent_of_page, visible);
     } else {
-      weigh_masked<false>(m_of_page, visible);
+      weigh_masked<false>(m_of_page, exponent_of_page, visible);
     }
   }
 
@@ -274,12 +267,16 @@ class DecodeRows {
   }
 
   template <bool kMasked>
-  __device__ __forceinline__ void weigh_masked(const PerRow<kTiles>& m, int visible) {
+  __device__ __forceinline__ void weigh_masked(const PerRow<kTiles>& m, std::uint32_t exponent,
+                                               int visible) {
     int rows[kTiles][2];
     fill(rows, visible);
+    Exponents<kTiles> exponents;
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) exponents[n][0] = exponents[n][1] = exponent;
     PageProbabilities<kTiles> probabilities;
     PerRow<kTiles> p_sum, z_sum;
-    weigh_tokens<kElement, kTiles, kMasked, kColumns>(scores_, parameters_, g_, rows, m, nullptr,
+    weigh_tokens<kElement, kTiles, kMasked, kColumns>(scores_, parameters_, g_, rows, m, exponents,
                                                       p_sum, z_sum, probabilities);
 #pragma unroll
     for (int v = 0; v < 2 * kTiles; ++v) {
@@ -336,13 +333,12 @@ class DecodeRows {
         state_.l[n][c] = sum_over_tokens(state_.l[n][c]);
         if constexpr (kElement == KvElement::kF16) continue;
         const float unit = power_of(state_.exponent[0]);
-        const float z = Exchange::kZeros ? sum_over_tokens(state_.z[n][c]) : 0.0f;
+        const float z = sum_over_tokens(state_.z[n][c]);
 #pragma unroll
         for (int tile = 0; tile < kOutputTiles; ++tile) {
 #pragma unroll
           for (int r = c; r < 4; r += 2) {
-            o_[tile][n][r] = o_[tile][n][r] * unit;
-            if constexpr (Exchange::kZeros) o_[tile][n][r] = o_[tile][n][r] + z;
+            o_[tile][n][r] = o_[tile][n][r] * value_unit<kElement>(tile) * unit + z;
           }
         }
       }

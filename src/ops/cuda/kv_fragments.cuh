@@ -5,13 +5,21 @@
 // t = lane % 4 and eighths of a row counted in dimensions (8 or 16 of them):
 //
 //   scores   S^T[tokens, heads] = K q^T   rows of tile i: tokens 16 i + g, 16 i + 8 + g
-//                                         k step s: four dimensions of lane t (key_dimension)
+//                                         k step s: four dimensions of lane t (load_query)
 //   output   O^T[dims, heads] = V^T P^T   rows of tile j: dimensions 2 j, 2 j + 1 of the g-th
 //   eighth
 //                                         k step u: tokens 16 u + 2 t, + 1, + 8, + 9
 //
 // Which dimension is which k of the first product is ours to choose, as long as q follows: lane t
 // takes what it reads in whole 16-byte chunks.
+//
+// Codes of int8 and int4 become operands as they are stored, as a number n = code + 128 or
+// code + 8: the bits of n in sixteen are the f16 number 2^-24 n, a subnormal one, and tensor cores
+// multiply those exactly. Of int4 every other pair of codes stays where it lies in the word, four
+// bits higher, and reads 2^-20 n: the first product has k steps of one kind and of the other, in
+// turns, which are summed apart; the second one has tiles of outputs of either kind (value_unit).
+// What the products have too much, 128 or 8 times the sum of the other operand, attention_tile.cuh
+// takes back.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -23,46 +31,29 @@
 
 namespace liquidgemm::cuda {
 
-// The first of the four dimensions that lane t contributes to k step s.
-template <KvElement kElement, int kWidth>
-__host__ __device__ constexpr int key_dimension(int s, int t) {
-  if (kElement == KvElement::kF16) return s / 2 * 32 + t * 8 + s % 2 * 4;
-  if (kElement == KvElement::kInt8) return s / 4 * 64 + t * 16 + s % 4 * 4;
-  return t * (kWidth / 4) + s * 4;
+// What code 0 is stored as.
+template <KvElement kElement>
+inline constexpr float kStoredZero = kElement == KvElement::kInt8   ? 128.0f
+                                     : kElement == KvElement::kInt4 ? 8.0f
+                                                                    : 0.0f;
+// What the number 1 reads as in the first product; in the odd k steps of int4, sixteen times that.
+template <KvElement kElement>
+inline constexpr float kKeyUnit = kElement == KvElement::kF16 ? 1.0f : 0x1p-24f;
+
+// What the outputs of tile j of an eighth are to be multiplied with.
+template <KvElement kElement>
+__host__ __device__ constexpr float value_unit(int j) {
+  if (kElement == KvElement::kF16) return 1.0f;
+  return kElement == KvElement::kInt4 && j % 2 != 0 ? 0x1p20f : 0x1p24f;
 }
 
 namespace detail {
 
-// f16 1024 + n has the bits 0x6400 + n.
-inline constexpr std::uint32_t kMagic = 0x64006400u;
-
-__device__ __forceinline__ std::uint32_t subtract(std::uint32_t pair, std::uint32_t from_pair) {
-  const __half2 result = __hsub2(*reinterpret_cast<const __half2*>(&pair),
-                                 *reinterpret_cast<const __half2*>(&from_pair));
-  return *reinterpret_cast<const std::uint32_t*>(&result);
-}
-
-// Two bytes 1024 + (code + 128) as f16, to codes.
-__device__ __forceinline__ std::uint32_t int8_pair(std::uint32_t pair) {
-  return subtract(pair, 0x64806480u);
-}
-
-// The nibbles `kPair` and `kPair` + 4 of a word of code + 8, to a pair of codes.
+// The nibbles `kPair` and `kPair` + 4 of a word, as they are or, of an odd pair, 16 times that.
 template <int kPair>
 __device__ __forceinline__ std::uint32_t int4_pair(std::uint32_t word) {
   if constexpr (kPair >= 2) word >>= 8;
-  if constexpr (kPair % 2 == 0) {
-    return subtract((word & 0x000F000Fu) | kMagic, 0x64086408u);
-  } else {
-    // 1024 + 16 n, to n - 8: times 1/16, minus 72. Exact.
-    const std::uint32_t bits = (word & 0x00F000F0u) | kMagic;
-    const std::uint32_t sixteenth = 0x2C002C00u;
-    const std::uint32_t offset = 0xD480D480u;
-    const __half2 result = __hfma2(*reinterpret_cast<const __half2*>(&bits),
-                                   *reinterpret_cast<const __half2*>(&sixteenth),
-                                   *reinterpret_cast<const __half2*>(&offset));
-    return *reinterpret_cast<const std::uint32_t*>(&result);
-  }
+  return word & (kPair % 2 == 0 ? 0x000F000Fu : 0x00F000F0u);
 }
 
 template <int kWords>
@@ -117,21 +108,50 @@ struct KeyChunk {
         a[half + 2] = words[half][2 * s + 1];
       } else if constexpr (kElement == KvElement::kInt8) {
         const std::uint32_t word = words[half][s];
-        a[half] = detail::int8_pair(ptx::permute_bytes<0x4140>(word, detail::kMagic >> 8));
-        a[half + 2] = detail::int8_pair(ptx::permute_bytes<0x4342>(word, detail::kMagic >> 8));
+        a[half] = ptx::permute_bytes<0x4140>(word, 0);
+        a[half + 2] = ptx::permute_bytes<0x4342>(word, 0);
       } else {
         const std::uint32_t word = words[half][s / 2];
         if (s % 2 == 0) {
           a[half] = detail::int4_pair<0>(word);
-          a[half + 2] = detail::int4_pair<1>(word);
+          a[half + 2] = detail::int4_pair<2>(word);
         } else {
-          a[half] = detail::int4_pair<2>(word);
+          a[half] = detail::int4_pair<1>(word);
           a[half + 2] = detail::int4_pair<3>(word);
         }
       }
     }
   }
 };
+
+// A row of q as operands that fit the steps of KeyChunk: q[s] for step s.
+template <KvElement kElement, int kWidth, typename Operands>
+__device__ __forceinline__ void load_query(const std::uint8_t* row, int t, const Operands& q) {
+  static_assert(KeyChunk<kElement, kWidth>::kSteps % 2 == 0);
+#pragma unroll
+  for (int s = 0; s < kWidth / 16; s += 2) {
+    // Two steps have eight dimensions of this lane next to each other.
+    const int dimension = kElement == KvElement::kF16    ? s / 2 * 32 + t * 8
+                          : kElement == KvElement::kInt8 ? s / 4 * 64 + t * 16 + s % 4 * 4
+                                                         : t * (kWidth / 4) + s * 4;
+    if constexpr (kElement == KvElement::kInt4) {
+      // Word by word: parts of one load that do not lie side by side in an operand would be copied
+      // for every product.
+      const auto* eight = reinterpret_cast<const volatile std::uint32_t*>(row + dimension * 2);
+      q(s)[0] = eight[0];
+      q(s)[1] = eight[2];
+      q(s + 1)[0] = eight[1];
+      q(s + 1)[1] = eight[3];
+    } else {
+      std::uint32_t eight[4];
+      detail::load_words(row + dimension * 2, eight);
+      q(s)[0] = eight[0];
+      q(s)[1] = eight[1];
+      q(s + 1)[0] = eight[2];
+      q(s + 1)[1] = eight[3];
+    }
+  }
+}
 
 // The part of the values of a k step's four tokens that a lane reads at once: up to 16 bytes of its
 // eighth of each row, which serve kTiles tiles of dimensions. Of a warp that computes only one of
@@ -202,8 +222,8 @@ struct ValueChunk {
         // Two dimensions of one token, then of the next.
         const std::uint32_t four =
             j % 2 == 0 ? ptx::permute_bytes<0x5410>(x, y) : ptx::permute_bytes<0x7632>(x, y);
-        a[2 * half] = detail::int8_pair((four & 0x00FF00FFu) | detail::kMagic);
-        a[2 * half + 1] = detail::int8_pair(ptx::permute_bytes<0x4341>(four, detail::kMagic >> 8));
+        a[2 * half] = four & 0x00FF00FFu;
+        a[2 * half + 1] = ptx::permute_bytes<0x4341>(four, 0);
       } else {
         const std::uint32_t x = words[2 * half][j / 4];
         const std::uint32_t y = words[2 * half + 1][j / 4];
