@@ -246,7 +246,7 @@ void add_bench_latency(CLI::App& bench, Action& action) {
                    "(--input-len 1024 --output-len 513 --num-iters 1)")
       ->check(CLI::IsMember({kDecode}));
   verb->add_option("--baseline", options->baseline,
-                   "fp16: the same with FP16 weights (cuBLASLt) afterwards, beside it; on a GPU")
+                   "fp16: the same with FP16 weights (cuBLASLt) afterwards, beside it;\non a GPU")
       ->check(CLI::IsMember({"fp16"}));
   verb->add_flag("--breakdown", options->breakdown,
                  "One repetition more, timed inside: where the time goes");

@@ -79,7 +79,6 @@ __device__ __forceinline__ void write_tile_words(const W4A8Parameters& p,
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     const int row_block = chunk * kChunk / Config::kTokenUnits;
     const int token = chunk * kChunk % Config::kTokenUnits * 8 + 2 * t;
-    if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
     int sums[kChunk][4];
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
