@@ -79,6 +79,11 @@ __device__ __forceinline__ void write_tile_words(const W4A8Parameters& p,
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     const int row_block = chunk * kChunk / Config::kTokenUnits;
     const int token = chunk * kChunk % Config::kTokenUnits * 8 + 2 * t;
+    // Stores are guarded by themselves. In a tile of one unit this test would make the assembler
+    // move the main loop's addresses between registers in every round.
+    if constexpr (kChunks > 1) {
+      if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+    }
     int sums[kChunk][4];
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
