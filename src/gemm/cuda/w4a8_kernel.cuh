@@ -63,6 +63,19 @@ __device__ __forceinline__ void add_partial(Consumer<Config>& consumer,
   ptx::store_word(partial.flag, 0, consumer.thread == 0);
 }
 
+// Units chunk * kChunk and those behind it, for a loop that is not unrolled: registers cannot be
+// indexed, so it is a choice among all.
+template <class Config, int kChunk>
+__device__ __forceinline__ void get_chunk(const Consumer<Config>& consumer, int chunk,
+                                          int (&sums)[kChunk][4]) {
+#pragma unroll
+  for (int i = 0; i < Config::kUnits / kChunk; ++i) {
+    if (chunk != i) continue;
+#pragma unroll
+    for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
+  }
+}
+
 // A tile's outputs of four bytes. In a loop that chooses the registers, as gated ones in
 // write_tile.
 template <class Config, class Scales>
@@ -85,12 +98,7 @@ __device__ __forceinline__ void write_tile_words(const W4A8Parameters& p,
       if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
     }
     int sums[kChunk][4];
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      if (chunk != i) continue;
-#pragma unroll
-      for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
-    }
+    get_chunk(consumer, chunk, sums);
     RowScales rows;
     rows.load(p, scales, row_block * kBlockRows + warp * 16 + g);
     const int row = (origin.row_block + row_block) * kBlockRows + warp * 16 + g;
@@ -162,12 +170,7 @@ __device__ __forceinline__ void write_tile_floats(const W4A8Parameters& p,
     const int token = chunk * kChunk % Config::kTokenUnits * 8;
     if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
     int sums[kChunk][4];
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      if (chunk != i) continue;
-#pragma unroll
-      for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
-    }
+    get_chunk(consumer, chunk, sums);
     RowScales rows;
     rows.load(p, scales, row_block * kBlockRows + warp * 16 + lane / 4);
     const int place = consumer.row_group * kOutputBuffers + buffer;
@@ -207,12 +210,7 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
       const int token = chunk * kChunk % Config::kTokenUnits * 8;
       if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
       int sums[kChunk][4];
-#pragma unroll
-      for (int i = 0; i < kChunks; ++i) {
-        if (chunk != i) continue;
-#pragma unroll
-        for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
-      }
+      get_chunk(consumer, chunk, sums);
       RowScales rows[1];
       rows[0].load(p, scales, row_block * kBlockRows + warp * 16 + g);
       write_chunk<true, true>(p, origin, scales, consumer, rows, row_block, token, sums, staged());
