@@ -126,8 +126,7 @@ class CudaGemmPlan {
   std::unique_ptr<State> state_;
 };
 
-// ---- Activations
-// ---------------------------------------------------------------------------------
+// ---- Activations -------------------------------------------------------------------------------
 
 enum class CudaFloat { kFloat16, kBFloat16, kFloat32 };
 

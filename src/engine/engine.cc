@@ -13,11 +13,6 @@
 namespace liquidgemm {
 namespace {
 
-bool has_penalty(const SamplingParams& sampling) {
-  return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
-         sampling.frequency_penalty != 0.0f;
-}
-
 void count_token(Sequence& sequence, TokenId token, bool in_prompt) {
   const auto [found, added] = sequence.count_index.try_emplace(token, sequence.counts.size());
   if (added) sequence.counts.push_back({.token = token});
@@ -166,7 +161,7 @@ void Engine::add(RequestId id, Request request, TimePoint arrival) {
   sequence->tokens = sequence->request.prompt;
   sequence->record.arrival = arrival;
   sequence->record.prompt_tokens = sequence->length();
-  if (has_penalty(sequence->request.sampling)) {
+  if (has_penalties(sequence->request.sampling)) {
     for (const TokenId token : sequence->tokens) count_token(*sequence, token, true);
   }
   if (sequence->request.min_tokens > 0) {
@@ -314,7 +309,7 @@ Update Engine::take_token(Sequence& sequence, const SampledToken& sampled, TimeP
   }
   sequence.last_token = now;
   ++record.answer_tokens;
-  if (has_penalty(sequence.request.sampling)) count_token(sequence, sampled.token, false);
+  if (has_penalties(sequence.request.sampling)) count_token(sequence, sampled.token, false);
   if (record.answer_tokens >= sequence.request.max_tokens ||
       sequence.length() > backend_.limits().max_position) {
     update.finish = FinishReason::kLength;

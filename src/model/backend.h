@@ -110,8 +110,7 @@ class Backend {
   // Which kernel serves which kind of layer: "qkv: liquid4 g64 avx512-vnni (30 layers)".
   virtual std::vector<std::string> describe() const = 0;
 
-  // ---- Operations, in the order transformer.cc calls them. Shapes are those of the graph.
-  // --------
+  // ---- Operations, in the order transformer.cc calls them. Shapes are those of the graph. ------
   virtual void begin(const StepInput& input) = 0;
   virtual void embed(RowBuffer out) = 0;
   // residual += delta (unless `first`: nothing to add yet), then RMSNorm, then quantise.

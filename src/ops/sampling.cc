@@ -66,11 +66,6 @@ Scan scan_logits(std::span<const float> x) {
   return {true, static_cast<std::int32_t>(i), x[i]};
 }
 
-bool has_penalties(const SamplingParams& params) {
-  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
-         params.frequency_penalty != 0.0f;
-}
-
 // A huge change must not make an infinity, which has a meaning of its own.
 float finite(float value) {
   if (value > FLT_MAX) return FLT_MAX;
@@ -297,6 +292,11 @@ Status field_error(const char* field, double value, const char* expected) {
 }
 
 }  // namespace
+
+bool has_penalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+         params.frequency_penalty != 0.0f;
+}
 
 Status check_sampling(const SamplingParams& params) {
   // Written so that a NaN fails every test.

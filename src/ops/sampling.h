@@ -23,6 +23,9 @@ struct SamplingParams {
   std::uint64_t seed = 0;
 };
 
+// Whether the tokens so far change the logits.
+bool has_penalties(const SamplingParams& params);
+
 // Every field finite and in range; the message names the field.
 Status check_sampling(const SamplingParams& params);
 

@@ -17,6 +17,12 @@ Result<DeviceBuffer> DeviceBuffer::allocate(std::size_t bytes, const std::string
   return buffer;
 }
 
+Result<PinnedMemory> allocate_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMallocHost(&memory, std::max<std::size_t>(bytes, 1)));
+  return PinnedMemory(memory);
+}
+
 Result<Stream> make_stream() {
   cudaStream_t stream = nullptr;
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

@@ -55,6 +55,10 @@ class DeviceBuffer {
   std::size_t size_ = 0;
 };
 
+// Host memory that the GPU copies from and to by itself.
+using PinnedMemory = Owned<void*, cudaFreeHost>;
+Result<PinnedMemory> allocate_pinned(std::size_t bytes);
+
 Result<Stream> make_stream();
 Result<Event> make_event();
 

@@ -3,23 +3,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "base/status_macros.h"
-#include "gemm/numerics.h"
 #include "model/cuda/cuda_backend_impl.h"
 #include "model/transformer.h"
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm {
-namespace {
-
-constexpr std::int64_t kSplit = numerics::kAttentionSplit;
-
-std::int64_t splits_of(std::int64_t length) { return (length + kSplit - 1) / kSplit; }
-
-}  // namespace
-
 CudaBackend::~CudaBackend() {
   if (stream_.get() != nullptr) static_cast<void>(cudaStreamSynchronize(stream_.get()));
 }
@@ -53,8 +43,7 @@ double CudaBackend::seconds_between(std::size_t first, std::size_t last) const {
   return 1e-3 * static_cast<double>(milliseconds);
 }
 
-// ---- The step's numbers
-// --------------------------------------------------------------------------
+// ---- The step's numbers ------------------------------------------------------------------------
 
 void CudaBackend::fill(const StepInput& input) {
   const StepBuffers::Fields& to = step_.host();
@@ -96,7 +85,7 @@ void CudaBackend::fill_attention(const StepInput& input) {
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
     const auto slot = static_cast<std::int32_t>(s);
-    const std::int64_t splits = splits_of(std::int64_t{sequence.context} + 1);
+    const std::int64_t splits = cuda::attention_splits(std::int64_t{sequence.context} + 1);
     if (sequence.rows == 1 && units_ + splits <= step_.sizes().units) {
       for (std::int32_t split = 0; split < splits; ++split) to.units[units_++] = {slot, split};
       continue;
@@ -126,8 +115,6 @@ void CudaBackend::begin(const StepInput& input) {
   rows_ = std::max(rows_, static_cast<std::int64_t>(input.tokens.size()));
   logits_rows_ = std::max(logits_rows_, static_cast<std::int64_t>(input.logits_rows.size()));
   launched(reserve_workspace(rows_, logits_rows_));
-  // A step that failed may have left a copy behind that still reads the buffers.
-  wait();
   fill(input);
   fill_attention(input);
   launched(step_.upload(static_cast<std::int64_t>(input.sequences.size()), stream_.get()));
@@ -181,15 +168,14 @@ Status CudaBackend::reserve_workspace(std::int64_t rows, std::int64_t logits_row
   return reserve_workspace(*head_, logits_rows);
 }
 
-// ---- Recorded steps
-// ------------------------------------------------------------------------------
+// ---- Recorded steps ----------------------------------------------------------------------------
 
 bool CudaBackend::is_decode(const StepInput& input) const {
   if (input.logits_rows.size() != input.tokens.size()) return false;
   std::int64_t units = 0;
   for (const SequenceRows& sequence : input.sequences) {
     if (sequence.rows != 1) return false;
-    units += splits_of(std::int64_t{sequence.context} + 1);
+    units += cuda::attention_splits(std::int64_t{sequence.context} + 1);
   }
   return units <= step_.sizes().units;
 }

@@ -96,7 +96,7 @@ class CudaBackend final : public Backend {
   // Chooses the linear layers' kernels for the steps to come.
   Status tune();
   Status allocate();
-  Buffers lay_out(char* base, std::size_t& used) const;
+  Buffers lay_out(void* base, std::size_t& used) const;
   StepBuffers::Sizes step_sizes() const;
 
   // ---- operations (cuda_operations.cc)
@@ -104,7 +104,7 @@ class CudaBackend final : public Backend {
   void* buffer(RowBuffer name) const;
   CudaRows device_rows(const LinearInput& input) const;
   // What was quantised into x8, scale and sum.
-  LinearInput quantized_input(std::int64_t rows, std::int64_t k, std::int64_t ld) const;
+  LinearInput quantized_input(std::int64_t rows, std::int64_t k) const;
   // All of a step's rows, x [rows, k] without gaps, as linear layers read them.
   LinearInput rows_of(const float* x, std::int64_t k);
   LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows);

@@ -42,8 +42,7 @@ void CudaBackend::embed(RowBuffer) {
                             stream_.get()));
 }
 
-// ---- The rows that linear layers read
-// ------------------------------------------------------------
+// ---- The rows that linear layers read ---------------------------------------------------------
 
 // All rows lie in one place, where the next linear layers look for them: f16 ones in buffers_.half,
 // which needs no more words.
@@ -58,12 +57,12 @@ CudaRows CudaBackend::device_rows(const LinearInput& input) const {
           .f16 = buffers_.half};
 }
 
-LinearInput CudaBackend::quantized_input(std::int64_t rows, std::int64_t k, std::int64_t ld) const {
+LinearInput CudaBackend::quantized_input(std::int64_t rows, std::int64_t k) const {
   return {.rows = rows,
           .quantized = {.m = rows,
                         .k = k,
                         .x8 = buffers_.x8,
-                        .ld = ld,
+                        .ld = (k + 15) / 16 * 16,
                         .scale = buffers_.scale,
                         .sum = buffers_.sum}};
 }
@@ -74,18 +73,18 @@ LinearInput CudaBackend::rows_of(const float* x, std::int64_t k) {
                              stream_.get()));
     return {.rows = rows_, .quantized = {}};
   }
-  const std::int64_t ld_x8 = (k + 15) / 16 * 16;
+  const LinearInput input = quantized_input(rows_, k);
   launched(quantize_rows({.x = x,
                           .ld_x = k,
                           .type = CudaFloat::kFloat32,
                           .m = rows_,
                           .k = k,
                           .x8 = buffers_.x8,
-                          .ld_x8 = ld_x8,
+                          .ld_x8 = input.quantized.ld,
                           .scale = buffers_.scale,
                           .sum = buffers_.sum},
                          stream_.get()));
-  return quantized_input(rows_, k, ld_x8);
+  return input;
 }
 
 LinearInput CudaBackend::add_norm(const void* delta, float* residual, const float* norm,
@@ -103,7 +102,7 @@ LinearInput CudaBackend::add_norm(const void* delta, float* residual, const floa
                                       stream_.get()));
     return {.rows = rows, .quantized = {}};
   }
-  const std::int64_t ld_x8 = (hidden + 15) / 16 * 16;
+  const LinearInput input = quantized_input(rows, hidden);
   CudaAddNormQuantizeArguments arguments;
   arguments.rows = {.x = delta,
                     .ld_x = hidden,
@@ -111,7 +110,7 @@ LinearInput CudaBackend::add_norm(const void* delta, float* residual, const floa
                     .m = rows,
                     .k = hidden,
                     .x8 = buffers_.x8,
-                    .ld_x8 = ld_x8,
+                    .ld_x8 = input.quantized.ld,
                     .scale = buffers_.scale,
                     .sum = buffers_.sum};
   arguments.residual = residual;
@@ -120,7 +119,7 @@ LinearInput CudaBackend::add_norm(const void* delta, float* residual, const floa
   arguments.norm_weight = norm;
   arguments.epsilon = epsilon;
   launched(add_norm_quantize_rows(arguments, stream_.get()));
-  return quantized_input(rows, hidden, ld_x8);
+  return input;
 }
 
 LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attention, bool first) {
@@ -133,8 +132,7 @@ LinearInput CudaBackend::quantize(RowBuffer) {
   return rows_of(buffers_.attention, owned_graph_.q_width());
 }
 
-// ---- Linear layers
-// --------------------------------------------------------------------------------
+// ---- Linear layers ----------------------------------------------------------------------------
 
 void CudaBackend::run_linear(CudaLinear& linear, const LinearInput& input, void* out) {
   void* workspace = workspaces_.empty() ? nullptr : workspaces_.back().bytes();
@@ -161,21 +159,20 @@ LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearIn
         stream_.get()));
     return {.rows = rows_, .quantized = {}};
   }
-  const std::int64_t ld_x8 = (inner + 15) / 16 * 16;
+  const LinearInput quantized = quantized_input(rows_, inner);
   launched(cuda::silu_multiply_quantize({.gate_up = static_cast<const float*>(buffers_.gate_up),
                                          .ld = gate_up.width(),
                                          .rows = rows_,
                                          .width = inner,
                                          .x8 = buffers_.x8,
-                                         .ld_x8 = ld_x8,
+                                         .ld_x8 = quantized.quantized.ld,
                                          .scale = buffers_.scale,
                                          .sum = buffers_.sum},
                                         stream_.get()));
-  return quantized_input(rows_, inner, ld_x8);
+  return quantized;
 }
 
-// ---- Attention and the head
-// -----------------------------------------------------------------------
+// ---- Attention and the head -------------------------------------------------------------------
 
 void CudaBackend::qk_norm_rope_cache(std::size_t layer) {
   const ModelConfig& config = owned_graph_.config;

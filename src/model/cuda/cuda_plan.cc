@@ -8,6 +8,7 @@
 #include "gemm/numerics.h"
 #include "model/cuda/cuda_backend_impl.h"
 #include "model/cuda/cuda_quantized_linear.h"
+#include "model/cuda/pieces.h"
 #include "model/rope.h"
 #include "ops/cpu/ops.h"
 #include "ops/cuda/rows.h"
@@ -70,13 +71,9 @@ Status CudaBackend::check_model(const WeightLoader& weights) const {
 }
 
 // Called twice: without memory it only counts.
-CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
+CudaBackend::Buffers CudaBackend::lay_out(void* base, std::size_t& used) const {
   const ModelConfig& config = owned_graph_.config;
-  used = 0;
-  const auto take = [&]<typename T>(T*& field, std::int64_t count) {
-    if (base != nullptr) field = reinterpret_cast<T*>(base + used);
-    used += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
-  };
+  Pieces pieces(base);
   const std::int64_t rows = limits_.max_rows;
   const std::int64_t last = limits_.max_logits_rows;
   const std::int64_t q_width = owned_graph_.q_width();
@@ -84,38 +81,38 @@ CudaBackend::Buffers CudaBackend::lay_out(char* base, std::size_t& used) const {
   const std::int64_t widest = (std::max({config.hidden_size, q_width, inner}) + 15) / 16 * 16;
   std::uint16_t* q = nullptr;
   Buffers buffers;
-  take(buffers.residual, rows * config.hidden_size);
+  pieces.take(buffers.residual, rows * config.hidden_size);
   const auto take_either = [&](void*& field, std::int64_t count, std::int64_t element_bytes) {
     std::byte* bytes = nullptr;
-    take(bytes, count * element_bytes);
+    pieces.take(bytes, count * element_bytes);
     field = bytes;
   };
   const std::int64_t narrow_bytes = half() ? 2 : 4;
   take_either(buffers.delta, rows * config.hidden_size, narrow_bytes);
-  take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
-  take(buffers.attention, rows * q_width);
+  pieces.take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
+  pieces.take(buffers.attention, rows * q_width);
   take_either(buffers.gate_up, rows * 2 * inner, narrow_bytes);
-  take(q, rows * config.heads * shape_.width);
+  pieces.take(q, rows * config.heads * shape_.width);
   buffers.q = q;
-  take(buffers.q_sum, rows * config.heads);
+  pieces.take(buffers.q_sum, rows * config.heads);
   if (half()) {
     take_either(buffers.half, rows * widest, 2);
   } else {
-    take(buffers.x8, rows * widest);
+    pieces.take(buffers.x8, rows * widest);
     // Every linear layer may be INT8.
-    take(buffers.stacked, rows * 2 * ((widest + 127) / 128 * 128));
-    take(buffers.scale, rows);
-    take(buffers.sum, rows);
+    pieces.take(buffers.stacked, rows * 2 * ((widest + 127) / 128 * 128));
+    pieces.take(buffers.scale, rows);
+    pieces.take(buffers.sum, rows);
   }
-  take(buffers.last_residual, last * config.hidden_size);
+  pieces.take(buffers.last_residual, last * config.hidden_size);
   take_either(buffers.last_delta, last * config.hidden_size, narrow_bytes);
-  take(buffers.logits, last * ((config.vocab_size + 7) / 8 * 8));
+  pieces.take(buffers.logits, last * ((config.vocab_size + 7) / 8 * 8));
+  used = pieces.used();
   return buffers;
 }
 
 StepBuffers::Sizes CudaBackend::step_sizes() const {
-  const std::int64_t splits =
-      (limits_.max_position + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
+  const std::int64_t splits = cuda::attention_splits(limits_.max_position);
   const std::int64_t tile = cuda::prefill_tile_tokens(
       static_cast<int>(owned_graph_.config.heads), static_cast<int>(owned_graph_.config.kv_heads));
   StepBuffers::Sizes sizes;

@@ -3,53 +3,27 @@
 #include <algorithm>
 
 #include "base/status_macros.h"
+#include "model/cuda/pieces.h"
 
 namespace liquidgemm {
-namespace {
-
-// Hands out pieces of a block, 64-byte aligned; without a block it only counts.
-class Pieces {
- public:
-  explicit Pieces(char* base) : base_(base) {}
-  template <typename T>
-  void take(T*& field, std::size_t count) {
-    if (base_ != nullptr) field = reinterpret_cast<T*>(base_ + used_);
-    used_ += (count * sizeof(T) + 63) / 64 * 64;
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  char* base_;
-  std::size_t used_ = 0;
-};
-
-Result<cuda::Owned<void*, cudaFreeHost>> pinned(std::size_t bytes) {
-  void* memory = nullptr;
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMallocHost(&memory, std::max<std::size_t>(bytes, 1)));
-  return cuda::Owned<void*, cudaFreeHost>(memory);
-}
-
-}  // namespace
-
-SampleBuffers::Fields SampleBuffers::lay_out(std::int64_t most, char* base, std::size_t& used) {
-  const auto count = static_cast<std::size_t>(most);
+SampleBuffers::Fields SampleBuffers::lay_out(std::int64_t most, void* base, std::size_t& used) {
   Pieces pieces(base);
   Fields fields;
-  pieces.take(fields.samples, count);
-  pieces.take(fields.scores, count);
+  pieces.take(fields.samples, most);
+  pieces.take(fields.scores, most);
   pieces.take(fields.count, 1);
-  pieces.take(fields.sampled, count);
-  pieces.take(fields.scored, count);
+  pieces.take(fields.sampled, most);
+  pieces.take(fields.scored, most);
   used = pieces.used();
   return fields;
 }
 
-SampleBuffers::Lists SampleBuffers::lay_out(const ListSizes& sizes, char* base, std::size_t& used) {
+SampleBuffers::Lists SampleBuffers::lay_out(const ListSizes& sizes, void* base, std::size_t& used) {
   Pieces pieces(base);
   Lists lists;
-  pieces.take(lists.biases, sizes.biases);
-  pieces.take(lists.counts, sizes.counts);
-  pieces.take(lists.masks, sizes.masks);
+  pieces.take(lists.biases, static_cast<std::int64_t>(sizes.biases));
+  pieces.take(lists.counts, static_cast<std::int64_t>(sizes.counts));
+  pieces.take(lists.masks, static_cast<std::int64_t>(sizes.masks));
   used = pieces.used();
   return lists;
 }
@@ -67,9 +41,9 @@ Status SampleBuffers::allocate(std::int64_t most, std::int64_t vocabulary) {
   std::size_t bytes = 0;
   static_cast<void>(lay_out(most, nullptr, bytes));
   LIQUIDGEMM_ASSIGN_OR_RETURN(memory_, cuda::DeviceBuffer::allocate(bytes, "sampling buffers"));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(pinned_, pinned(bytes));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(pinned_, cuda::allocate_pinned(bytes));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(memory_.bytes(), 0, bytes));
-  host_ = lay_out(most, static_cast<char*>(pinned_.get()), bytes);
+  host_ = lay_out(most, pinned_.get(), bytes);
   device_ = lay_out(most, memory_.bytes(), bytes);
   const std::size_t workspace = sample_workspace_bytes(static_cast<std::int32_t>(most));
   LIQUIDGEMM_ASSIGN_OR_RETURN(workspace_,
@@ -90,8 +64,8 @@ Status SampleBuffers::grow(const ListSizes& wanted) {
   static_cast<void>(lay_out(sizes, nullptr, bytes));
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       list_memory_, cuda::DeviceBuffer::allocate(bytes, "biases, penalties and masks of a step"));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(pinned_lists_, pinned(bytes));
-  host_lists_ = lay_out(sizes, static_cast<char*>(pinned_lists_.get()), bytes);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(pinned_lists_, cuda::allocate_pinned(bytes));
+  host_lists_ = lay_out(sizes, pinned_lists_.get(), bytes);
   device_lists_ = lay_out(sizes, list_memory_.bytes(), bytes);
   sizes_ = sizes;
   list_bytes_ = bytes;
@@ -116,9 +90,7 @@ Status SampleBuffers::upload(const StepInput& input, cudaStream_t stream) {
   for (std::size_t i = 0; i < input.samples.size(); ++i) {
     const SampleRow& row = input.samples[i];
     const SamplingParams& params = row.params;
-    const bool penalised = params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
-                           params.frequency_penalty != 0.0f;
-    const auto counts = penalised ? row.counts : std::span<const TokenCount>();
+    const auto counts = has_penalties(params) ? row.counts : std::span<const TokenCount>();
     plain_greedy_ = plain_greedy_ && params.temperature == 0.0f && row.bias.empty() &&
                     row.mask.empty() && counts.empty();
     host_.samples[i] = {.logits_row = row.logits_row,

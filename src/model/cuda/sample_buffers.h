@@ -51,8 +51,8 @@ class SampleBuffers {
   struct ListSizes {
     std::size_t biases = 0, counts = 0, masks = 0;
   };
-  static Fields lay_out(std::int64_t most, char* base, std::size_t& used);
-  static Lists lay_out(const ListSizes& sizes, char* base, std::size_t& used);
+  static Fields lay_out(std::int64_t most, void* base, std::size_t& used);
+  static Lists lay_out(const ListSizes& sizes, void* base, std::size_t& used);
   Status grow(const ListSizes& wanted);
 
   std::int64_t most_ = 0;
@@ -61,7 +61,7 @@ class SampleBuffers {
   bool plain_greedy_ = false;
   bool moved_ = false;
   cuda::DeviceBuffer memory_, list_memory_, workspace_;
-  cuda::Owned<void*, cudaFreeHost> pinned_, pinned_lists_;
+  cuda::PinnedMemory pinned_, pinned_lists_;
   Fields host_, device_;
   Lists host_lists_, device_lists_;
   ListSizes sizes_;

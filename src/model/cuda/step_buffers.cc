@@ -3,27 +3,24 @@
 #include <cstring>
 
 #include "base/status_macros.h"
+#include "model/cuda/pieces.h"
 
 namespace liquidgemm {
 
-StepBuffers::Fields StepBuffers::lay_out(const Sizes& sizes, char* base, std::size_t& used) {
-  used = 0;
-  const auto take = [&]<typename T>(T*& field, std::int64_t count) {
-    if (base != nullptr) field = reinterpret_cast<T*>(base + used);
-    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    used += (bytes + 63) / 64 * 64;
-  };
+StepBuffers::Fields StepBuffers::lay_out(const Sizes& sizes, void* base, std::size_t& used) {
+  Pieces pieces(base);
   Fields fields;
-  take(fields.tokens, sizes.rows);
-  take(fields.positions, sizes.rows);
-  take(fields.row_pages, sizes.rows);
-  take(fields.logits_rows, sizes.logits_rows);
-  take(fields.lengths, sizes.slots);
-  take(fields.slot_rows, sizes.slots);
-  take(fields.unit_count, 1);
-  take(fields.units, sizes.units);
-  take(fields.tiles, sizes.tiles);
-  take(fields.block_tables, sizes.slots * sizes.table_pages);
+  pieces.take(fields.tokens, sizes.rows);
+  pieces.take(fields.positions, sizes.rows);
+  pieces.take(fields.row_pages, sizes.rows);
+  pieces.take(fields.logits_rows, sizes.logits_rows);
+  pieces.take(fields.lengths, sizes.slots);
+  pieces.take(fields.slot_rows, sizes.slots);
+  pieces.take(fields.unit_count, 1);
+  pieces.take(fields.units, sizes.units);
+  pieces.take(fields.tiles, sizes.tiles);
+  pieces.take(fields.block_tables, sizes.slots * sizes.table_pages);
+  used = pieces.used();
   return fields;
 }
 
@@ -37,12 +34,10 @@ Status StepBuffers::allocate(const Sizes& sizes) {
   sizes_ = sizes;
   std::size_t bytes = bytes_of(sizes);
   LIQUIDGEMM_ASSIGN_OR_RETURN(memory_, cuda::DeviceBuffer::allocate(bytes, "step buffers"));
-  void* pinned = nullptr;
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMallocHost(&pinned, bytes));
-  pinned_ = cuda::Owned<void*, cudaFreeHost>(pinned);
-  std::memset(pinned, 0, bytes);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(pinned_, cuda::allocate_pinned(bytes));
+  std::memset(pinned_.get(), 0, bytes);
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(memory_.bytes(), 0, bytes));
-  host_ = lay_out(sizes, static_cast<char*>(pinned), bytes);
+  host_ = lay_out(sizes, pinned_.get(), bytes);
   device_ = lay_out(sizes, memory_.bytes(), bytes);
   return ok_status();
 }

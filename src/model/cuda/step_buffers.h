@@ -42,11 +42,11 @@ class StepBuffers {
   Status upload(std::int64_t slots, cudaStream_t stream) const;
 
  private:
-  static Fields lay_out(const Sizes& sizes, char* base, std::size_t& used);
+  static Fields lay_out(const Sizes& sizes, void* base, std::size_t& used);
 
   Sizes sizes_;
   cuda::DeviceBuffer memory_;
-  cuda::Owned<void*, cudaFreeHost> pinned_;
+  cuda::PinnedMemory pinned_;
   Fields host_, device_;
 };
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "gemm/numerics.h"
 #include "liquidgemm/cuda_gemm.h"
 #include "liquidgemm/status.h"
 #include "ops/cuda/kv_page.h"
@@ -40,7 +41,12 @@ Status can_attend(const KvPageShape& shape, int heads, int head_dim);
 
 // ---- Decode: one row for each sequence ---------------------------------------------------------
 
-// 256 tokens of a sequence: numerics::kAttentionSplit.
+// How many splits of numerics::kAttentionSplit tokens a context has.
+constexpr std::int64_t attention_splits(std::int64_t tokens) {
+  return (tokens + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
+}
+
+// One split of a sequence.
 struct AttentionUnit {
   std::int32_t slot;
   std::int32_t split;

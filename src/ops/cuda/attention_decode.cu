@@ -4,7 +4,9 @@
 #include <cstdint>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/launch.h"
 #include "ops/cuda/attention.h"
+#include "ops/cuda/attention_arguments.h"
 #include "ops/cuda/decode_kernel.cuh"
 
 namespace liquidgemm::cuda {
@@ -54,13 +56,7 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const DecodeLaunch launch,
                               decode_launch(shape.element, shape.width, group, team));
   DecodeKernelArguments kernel{};
-  kernel.q = static_cast<const std::uint8_t*>(tensors.q);
-  kernel.pages = tensors.pages + kv_head_page_offset(shape, tensors.layer, 0);
-  kernel.page_bytes = kv_page_bytes(shape);
-  kernel.block_tables = tensors.block_tables;
-  kernel.ld_block_table = tensors.ld_block_table;
-  kernel.out = tensors.out;
-  kernel.ld_out = tensors.ld_out;
+  set_tensors(tensors, kernel);
   kernel.lengths = arguments.lengths;
   kernel.rows = arguments.rows;
   kernel.units = arguments.units;
@@ -69,25 +65,9 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   kernel.partials = reinterpret_cast<float4*>(static_cast<std::uint8_t*>(arguments.workspace) +
                                               counter_bytes(shape.kv_heads, arguments.slots));
   kernel.max_units = arguments.max_units;
-  kernel.kv_heads = shape.kv_heads;
-  kernel.group = group;
-  kernel.head_dim = tensors.head_dim;
   kernel.places = launch.places;
-  kernel.softmax_scale = tensors.softmax_scale;
-  kernel.aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
-                   reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0;
-  // Starts while the kernel before ends; it waits by itself.
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(arguments.multiprocessors));
-  config.blockDim = dim3(static_cast<unsigned>(launch.threads));
-  config.dynamicSmemBytes = kDecodeSharedBytes;
-  config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = 1;
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaLaunchKernelEx(&config, launch.kernel, kernel));
+  launch_early(launch.kernel, dim3(static_cast<unsigned>(arguments.multiprocessors)),
+               static_cast<unsigned>(launch.threads), kDecodeSharedBytes, stream, kernel);
   return launch_status("decode attention");
 }
 

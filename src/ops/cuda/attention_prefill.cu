@@ -17,6 +17,7 @@
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/ptx/copy.h"
+#include "ops/cuda/attention_arguments.h"
 #include "ops/cuda/attention_prefill_page.cuh"
 #include "ops/cuda/attention_tile.cuh"
 
@@ -482,20 +483,8 @@ Status prefill_attention(const PrefillAttention& arguments, CudaStream stream) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const PrefillLaunch launch,
                               prefill_launch(shape.element, shape.width));
   PrefillKernelArguments kernel{};
-  kernel.q = static_cast<const std::uint8_t*>(tensors.q);
-  kernel.pages = tensors.pages + kv_head_page_offset(shape, tensors.layer, 0);
-  kernel.page_bytes = kv_page_bytes(shape);
-  kernel.block_tables = tensors.block_tables;
-  kernel.ld_block_table = tensors.ld_block_table;
-  kernel.out = tensors.out;
-  kernel.ld_out = tensors.ld_out;
+  set_tensors(tensors, kernel);
   kernel.tiles = arguments.tiles;
-  kernel.kv_heads = shape.kv_heads;
-  kernel.group = tensors.heads / shape.kv_heads;
-  kernel.head_dim = tensors.head_dim;
-  kernel.softmax_scale = tensors.softmax_scale;
-  kernel.aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
-                   reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0;
   launch.kernel<<<static_cast<unsigned>(arguments.tile_count * shape.kv_heads), kWarps * 32,
                   static_cast<std::size_t>(launch.shared_bytes), stream>>>(kernel);
   return launch_status("prefill attention");

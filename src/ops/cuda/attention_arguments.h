@@ -1,0 +1,28 @@
+// What both attention kernels are told of the tensors, in the fields that they share.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cuda/attention.h"
+
+namespace liquidgemm::cuda {
+
+template <typename KernelArguments>
+void set_tensors(const AttentionTensors& tensors, KernelArguments& kernel) {
+  const KvPageShape& shape = tensors.shape;
+  kernel.q = static_cast<const std::uint8_t*>(tensors.q);
+  kernel.pages = tensors.pages + kv_head_page_offset(shape, tensors.layer, 0);
+  kernel.page_bytes = kv_page_bytes(shape);
+  kernel.block_tables = tensors.block_tables;
+  kernel.ld_block_table = tensors.ld_block_table;
+  kernel.out = tensors.out;
+  kernel.ld_out = tensors.ld_out;
+  kernel.kv_heads = shape.kv_heads;
+  kernel.group = tensors.heads / shape.kv_heads;
+  kernel.head_dim = tensors.head_dim;
+  kernel.softmax_scale = tensors.softmax_scale;
+  kernel.aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
+                   reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0;
+}
+
+}  // namespace liquidgemm::cuda
