@@ -69,14 +69,16 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   const PlainCache cache(shape, slots, kTokens);
   std::vector<AttentionUnit> list;
   std::vector<std::int32_t> row_of;
+  std::vector<std::int32_t> first_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
+    first_of.push_back(static_cast<std::int32_t>(list.size()));
     for (int split = 0; split * numerics::kAttentionSplit < kTokens; ++split) {
       list.push_back({slot, split});
     }
   }
   const DeviceBuffer<AttentionUnit> units(list);
-  const DeviceBuffer<std::int32_t> rows(row_of),
+  const DeviceBuffer<std::int32_t> rows(row_of), first_units(first_of),
       lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
   const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(heads) * kHeadDim;
@@ -84,8 +86,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   q.fill(0x2C);
   const DeviceBuffer<float> out(vectors);
   const DeviceBuffer<std::uint8_t> workspace(
-      decode_attention_workspace_bytes(shape, heads, slots, static_cast<int>(list.size())));
-  workspace.fill(0);
+      decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
   tensors.shape = shape;
@@ -103,6 +104,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   arguments.rows = rows.data();
   arguments.units = units.data();
   arguments.unit_count = count.data();
+  arguments.first_units = first_units.data();
   arguments.max_units = static_cast<int>(list.size());
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;

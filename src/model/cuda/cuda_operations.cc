@@ -226,6 +226,7 @@ void CudaBackend::attention(std::size_t layer, RowBuffer) {
          .rows = device_fields().slot_rows,
          .units = device_fields().units,
          .unit_count = device_fields().unit_count,
+         .first_units = device_fields().first_units,
          .max_units = static_cast<int>(step_.sizes().units),
          .workspace = attention_workspace_.bytes(),
          .multiprocessors = device_.multiprocessors,

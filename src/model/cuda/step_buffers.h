@@ -21,6 +21,7 @@ class StepBuffers {
     std::int32_t* logits_rows = nullptr;  // [max_logits_rows]
     std::int32_t* lengths = nullptr;      // [slots]
     std::int32_t* slot_rows = nullptr;    // [slots], the row of a sequence that decodes
+    std::int32_t* first_units = nullptr;  // [slots], negative where it has none
     std::int32_t* unit_count = nullptr;   // one number
     cuda::AttentionUnit* units = nullptr;
     cuda::AttentionTile* tiles = nullptr;

@@ -61,9 +61,11 @@ struct DecodeAttention {
   // next to each other in ascending order. Sequences in any order.
   const AttentionUnit* units = nullptr;
   const std::int32_t* unit_count = nullptr;  // one number
+  // [slots]: the place of the sequence's first split in `units`; negative where it has none.
+  const std::int32_t* first_units = nullptr;
   int max_units = 0;                         // what the workspace was made for
-  // decode_attention_workspace_bytes; zeroed once before the first use. Every launch leaves it
-  // ready for the next one. Launches of different layers may share it, one after the other.
+  // decode_attention_workspace_bytes; 16-byte aligned. Launches of different layers may share it,
+  // one after the other.
   void* workspace = nullptr;
   int multiprocessors = 0;  // of CudaDevice
   // At most how many sequences the units are of, as far as is known at the call; 0 is `slots`.
@@ -73,8 +75,7 @@ struct DecodeAttention {
   int team = 0;
 };
 
-std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int slots,
-                                             int max_units);
+std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int max_units);
 
 Status decode_attention(const DecodeAttention& arguments, CudaStream stream);
 
