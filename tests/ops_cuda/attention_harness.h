@@ -17,6 +17,7 @@
 #include "gemm/numerics.h"
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cuda/attention.h"
+#include "ops/cuda/attention_rows.h"
 
 namespace liquidgemm::cuda::testing {
 
@@ -366,11 +367,61 @@ class Call {
 
 using Results = std::vector<std::vector<float>>;
 
+// The rows of attention as INT8 and f16, at the place of each query.
+struct ShortRows {
+  std::vector<std::vector<std::int8_t>> x8;
+  std::vector<float> scales;
+  std::vector<std::int32_t> sums;
+  std::vector<std::vector<std::uint16_t>> halves;
+};
+
+// The results of decode attention, in `call` and its workspace, as rows of each kind.
+inline void finish_rows(Call& call, const AttentionRows& rows, std::int64_t width,
+                        const Stream& stream, ShortRows* to) {
+  const auto m = static_cast<std::size_t>(rows.rows);
+  const std::size_t ld = static_cast<std::size_t>(width) + 12;
+  const DeviceBuffer<std::int8_t> x8(m * ld);
+  const DeviceBuffer<float> scale(m);
+  const DeviceBuffer<std::int32_t> sum(m);
+  const DeviceBuffer<std::uint16_t> half(m * static_cast<std::size_t>(width));
+  ASSERT_TRUE(is_ok(quantize_attention(rows,
+                                       {.x8 = x8.data(),
+                                        .ld_x8 = static_cast<std::int64_t>(ld),
+                                        .scale = scale.data(),
+                                        .sum = sum.data()},
+                                       stream)));
+  ASSERT_TRUE(is_ok(halve_attention(rows, half.data(), stream)));
+  ASSERT_TRUE(is_ok(combine_attention(rows, stream)));
+  stream.wait();
+  EXPECT_TRUE(x8.guards_intact() && scale.guards_intact() && sum.guards_intact() &&
+              half.guards_intact());
+  if (to == nullptr) return;
+  const std::vector<std::int8_t> all = x8.download();
+  const std::vector<std::uint16_t> halves = half.download();
+  const std::vector<float> scales = scale.download();
+  const std::vector<std::int32_t> sums = sum.download();
+  const std::size_t count = *std::max_element(call.rows().begin(), call.rows().end()) + 1;
+  to->x8.resize(count);
+  to->halves.resize(count);
+  to->scales.resize(count);
+  to->sums.resize(count);
+  for (std::size_t k = 0; k < m; ++k) {
+    const std::size_t row = call.rows()[k];
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(k * ld);
+    to->x8[row].assign(begin, begin + width);
+    const auto first = halves.begin() + static_cast<std::ptrdiff_t>(k) * width;
+    to->halves[row].assign(first, first + width);
+    to->scales[row] = scales[k];
+    to->sums[row] = sums[k];
+  }
+}
+
 // These queries by decode_attention, each as a sequence of its own, in a random order of slots and
 // of units. Called twice with the same workspace.
 inline void decode(const RandomCache& cache, const Queries& queries,
                    const std::vector<std::size_t>& rows, int multiprocessors,
-                   std::mt19937_64& random, Results& results, int team = 0) {
+                   std::mt19937_64& random, Results& results, int team = 0,
+                   ShortRows* short_rows = nullptr) {
   Call call(cache, queries, rows);
   const auto slots = rows.size();
   std::vector<std::size_t> order(slots);
@@ -380,8 +431,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   for (const std::size_t i : rows) {
     columns = std::max(columns, cache.table(queries[i].sequence).size());
   }
-  std::vector<std::int32_t> tables(slots * columns, -1), lengths(slots + 1, 9999),
-      row_of(slots + 1, -9999);  // and of a slot without a sequence
+  std::vector<std::int32_t> tables(slots * columns, -1), lengths(slots), row_of(slots);
   for (std::size_t slot = 0; slot < slots; ++slot) {
     const std::size_t row = order[slot];
     const Query& query = queries[rows[row]];
@@ -393,17 +443,20 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   }
   std::shuffle(order.begin(), order.end(), random);
   std::vector<AttentionUnit> units;
-  std::vector<std::int32_t> first_of(slots + 1, -1);
+  std::vector<RowSplits> splits(slots);
   for (const std::size_t slot : order) {
-    first_of[slot] = static_cast<std::int32_t>(units.size());
+    splits[static_cast<std::size_t>(row_of[slot])] = {
+        static_cast<std::int32_t>(units.size()),
+        static_cast<std::int32_t>(attention_splits(lengths[slot]))};
     for (int split = 0; split * numerics::kAttentionSplit < lengths[slot]; ++split) {
       units.push_back({static_cast<std::int32_t>(slot), split});
     }
   }
   const DeviceBuffer<std::int32_t> device_tables(tables), device_lengths(lengths),
-      device_rows(row_of), first_units(first_of),
+      device_rows(row_of),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(units.size())});
   const DeviceBuffer<AttentionUnit> device_units(units);
+  const DeviceBuffer<RowSplits> device_splits(splits);
   const auto max_units = static_cast<int>(units.size()) + 1;
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(cache.shape(), cache.sizes().heads(), max_units));
@@ -412,12 +465,11 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   arguments.tensors = call.tensors();
   arguments.tensors.block_tables = device_tables.data();
   arguments.tensors.ld_block_table = static_cast<std::int64_t>(columns);
-  arguments.slots = static_cast<int>(slots) + 1;
+  arguments.slots = static_cast<int>(slots);
   arguments.lengths = device_lengths.data();
   arguments.rows = device_rows.data();
   arguments.units = device_units.data();
   arguments.unit_count = count.data();
-  arguments.first_units = first_units.data();
   arguments.max_units = max_units;
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
@@ -426,7 +478,12 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   const Stream stream;
   ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
   ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
-  stream.wait();
+  ASSERT_NO_FATAL_FAILURE(finish_rows(call,
+                                      {.tensors = arguments.tensors,
+                                       .rows = static_cast<std::int64_t>(slots),
+                                       .splits = device_splits.data(),
+                                       .workspace = workspace.data()},
+                                      queries.out_width(), stream, short_rows));
   call.take_results(results);
   EXPECT_TRUE(workspace.guards_intact());
 }

@@ -82,13 +82,14 @@ void CudaBackend::fill_attention(const StepInput& input) {
       static_cast<int>(owned_graph_.config.heads), static_cast<int>(owned_graph_.config.kv_heads));
   units_ = 0;
   tiles_ = 0;
-  std::fill_n(to.first_units, step_.sizes().slots, -1);
+  std::fill_n(to.row_splits, rows_, cuda::RowSplits{});
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
     const auto slot = static_cast<std::int32_t>(s);
     const std::int64_t splits = cuda::attention_splits(std::int64_t{sequence.context} + 1);
     if (sequence.rows == 1 && units_ + splits <= step_.sizes().units) {
-      to.first_units[s] = static_cast<std::int32_t>(units_);
+      to.row_splits[sequence.first_row] = {static_cast<std::int32_t>(units_),
+                                           static_cast<std::int32_t>(splits)};
       for (std::int32_t split = 0; split < splits; ++split) to.units[units_++] = {slot, split};
       continue;
     }

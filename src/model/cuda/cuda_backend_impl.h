@@ -106,7 +106,6 @@ class CudaBackend final : public Backend {
   // What was quantised into x8, scale and sum.
   LinearInput quantized_input(std::int64_t rows, std::int64_t k) const;
   // All of a step's rows, x [rows, k] without gaps, as linear layers read them.
-  LinearInput rows_of(const float* x, std::int64_t k);
   LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows);
   void run_linear(CudaLinear& linear, const LinearInput& input, void* out);
 

@@ -303,10 +303,10 @@ Status CudaBackend::allocate() {
       samples_.allocate(limits_.max_logits_rows, owned_graph_.config.vocab_size));
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       attention_workspace_,
-      DeviceBuffer::allocate(cuda::decode_attention_workspace_bytes(
-                                 shape_, static_cast<int>(owned_graph_.config.heads),
-                                 static_cast<int>(sizes.units)),
-                             "attention's workspace"));
+      DeviceBuffer::allocate(
+          cuda::decode_attention_workspace_bytes(
+              shape_, static_cast<int>(owned_graph_.config.heads), static_cast<int>(sizes.units)),
+          "attention's workspace"));
   const auto pages = static_cast<std::size_t>(limits_.pages * page_bytes());
   LIQUIDGEMM_ASSIGN_OR_RETURN(pages_, DeviceBuffer::allocate(pages, "the KV cache"));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(pages_.bytes(), 0, pages_.size()));

@@ -14,9 +14,9 @@ StepBuffers::Fields StepBuffers::lay_out(const Sizes& sizes, void* base, std::si
   pieces.take(fields.positions, sizes.rows);
   pieces.take(fields.row_pages, sizes.rows);
   pieces.take(fields.logits_rows, sizes.logits_rows);
+  pieces.take(fields.row_splits, sizes.rows);
   pieces.take(fields.lengths, sizes.slots);
   pieces.take(fields.slot_rows, sizes.slots);
-  pieces.take(fields.first_units, sizes.slots);
   pieces.take(fields.unit_count, 1);
   pieces.take(fields.units, sizes.units);
   pieces.take(fields.tiles, sizes.tiles);

@@ -7,7 +7,6 @@
 #include "gemm/cuda/launch.h"
 #include "ops/cuda/attention.h"
 #include "ops/cuda/attention_arguments.h"
-#include "ops/cuda/decode_combine.h"
 #include "ops/cuda/decode_kernel.cuh"
 
 namespace liquidgemm::cuda {
@@ -23,9 +22,11 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 }
 
 // Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
-// a team spends on its exchange is lost.
+// a team spends on its exchange is lost; but of int8, whose pages leave each warp alone no place to
+// load ahead into, a team of two hides the loads better when units are very many.
 int best_team(const DecodeAttention& arguments, int sequences) {
   const auto rows = std::int64_t{sequences} * arguments.tensors.shape.kv_heads;
+  if (rows >= 2048 && arguments.tensors.shape.element == KvElement::kInt8) return 2;
   return rows >= 256 ? 1 : rows >= 64 ? 2 : 4;
 }
 
@@ -59,8 +60,7 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   kernel.places = launch.places;
   launch_early(launch.kernel, dim3(static_cast<unsigned>(arguments.multiprocessors)),
                static_cast<unsigned>(launch.threads), kDecodeSharedBytes, stream, kernel);
-  LIQUIDGEMM_RETURN_IF_ERROR(launch_status("decode attention"));
-  return combine_splits(arguments, arguments.workspace, sequences, stream);
+  return launch_status("decode attention");
 }
 
 }  // namespace liquidgemm::cuda

@@ -182,8 +182,8 @@ __device__ __forceinline__ void write_row(const Outputs<kWidth, kTiles>& o, cons
   constexpr int kEighth = kWidth / 8;
 #pragma unroll
   for (int d = 0; d < kEighth; d += 4) {
-    const float4 four = make_float4(o[d / 2][n][c], o[d / 2][n][2 + c], o[d / 2 + 1][n][c],
-                                    o[d / 2 + 1][n][2 + c]);
+    const float4 four =
+        make_float4(o[d / 2][n][c], o[d / 2][n][2 + c], o[d / 2 + 1][n][c], o[d / 2 + 1][n][2 + c]);
     output.write(row, head, g * kEighth + d, four, l[n][c]);
   }
 }

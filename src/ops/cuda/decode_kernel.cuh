@@ -9,14 +9,16 @@
 //   records of each team | places | barriers of each place | exchange of each team
 //
 // One more warp does nothing but load, each of its lanes for one of the others (decode_loader.cuh);
-// the three that complete its warp group end at once. A team's places are a ring. As soon as a K half has been read its place takes in the K half of
-// the round `depth` rounds on, of the team's next unit if need be, and so for V: loads wait neither
-// for arithmetic nor for the end of a unit. What tells where to load from is itself read one and
-// two units ahead.
+// the three that complete its warp group end at once. A team's places are a ring. As soon as a K
+// half has been read its place takes in the K half of the round `depth` rounds on, of the team's
+// next unit if need be, and so for V: loads wait neither for arithmetic nor for the end of a unit.
+// What tells where to load from is itself read one and two units ahead.
 //
 // A sequence of one split is finished by its team. Otherwise each split leaves (m, l, o) in the
-// workspace, and the kernel behind this one combines them (decode_combine.cu): to find out which
+// workspace, and the kernel behind this one combines them (attention_rows.cu): to find out which
 // team is the last one would make every team wait for the end of its stores.
+//
+// The lists of what there is to do, and where, are read before the kernel in front has ended.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -116,6 +118,7 @@ __device__ __forceinline__ void load_pages(const DecodeKernelArguments& argument
       arguments, first, first_unit, block.stride, block.total, member,
       ptx::shared_address(block.places_of(team)), block.barriers_of(team), block.depth,
       ptx::shared_address(block.records_of(shared, team)));
+  ptx::wait_for_previous_kernel();
   while (!loader.done()) loader.load();
 }
 
@@ -150,9 +153,9 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
 #pragma unroll 1
   for (int unit = team * block.blocks + static_cast<int>(blockIdx.x); unit < block.total;
        unit += block.stride, ++unit_number) {
-    ptx::mbarrier_wait(barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes +
-                                                             Place::kQueriesFull),
-                       parity);
+    ptx::mbarrier_wait(
+        barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes + Place::kQueriesFull),
+        parity);
     rows.start(ring + place * block.place_size + Place::kQueries);
     const DecodeRecord& record = records[unit_number % kDecodeRecords];
     const int tokens =
@@ -201,7 +204,6 @@ __global__ __launch_bounds__(
   using Shape = DecodeShape<kElement, kWidth, kTiles, kColumns, kTeam>;
   extern __shared__ __align__(128) std::uint8_t shared[];
   const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x / 32), 0);
-  ptx::wait_for_previous_kernel();
   ptx::launch_dependents();
   if (warp >= 4 * Shape::kGroups) {
     ptx::decrease_registers<Shape::kLoaderRegisters>();

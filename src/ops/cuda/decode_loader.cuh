@@ -107,8 +107,7 @@ class DecodeLoader {
         return false;
       }
       if (member_ == 0) {
-        if (kTeam > 1 &&
-            !ptx::mbarrier_has_completed(barrier_of(Place::kQueriesEmpty), parity_)) {
+        if (kTeam > 1 && !ptx::mbarrier_has_completed(barrier_of(Place::kQueriesEmpty), parity_)) {
           return false;
         }
         load_queries();
@@ -196,7 +195,8 @@ class DecodeLoader {
     if (member_ == 0) {
       const int record[4] = {next_row_, head_, next_length_, next_.split};
       ptx::store_shared(record_, record);
-      record_ ^= (record_ ^ (record_ + sizeof(DecodeRecord))) & (kDecodeRecords * sizeof(DecodeRecord) - 1);
+      record_ ^= (record_ ^ (record_ + sizeof(DecodeRecord))) &
+                 (kDecodeRecords * sizeof(DecodeRecord) - 1);
     }
     const int tokens = next_length_ - next_.split * numerics::kAttentionSplit;
     pages_ = min((tokens + kKvPageTokens - 1) / kKvPageTokens, kSplitPages);
@@ -211,7 +211,7 @@ class DecodeLoader {
   const int stride_, total_, member_;
   const std::uint32_t ring_, barriers_;
   const int depth_;
-  std::uint32_t record_;  // the next unit's
+  std::uint32_t record_;      // the next unit's
   std::uint32_t parity_ = 1;  // the ring starts empty
   bool values_next_ = false;
   int unit_, head_ = 0, page_ = 0, pages_ = 0, place_ = 0;

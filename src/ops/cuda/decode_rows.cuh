@@ -216,14 +216,15 @@ class DecodeRows {
   }
 
   // Ends the unit, of entry `position` of the list: writes the result, or leaves it for
-  // decode_combine.cu.
+  // attention_rows.cu.
   __device__ __forceinline__ void finish(const DecodeRecord& record, int position) {
     end();
     if (record.length <= numerics::kAttentionSplit) {
       write(record);
     } else {
       const std::int64_t size = decode_partial_size(kWidth, arguments_.group);
-      leave(arguments_.partials + (std::int64_t{position} * arguments_.kv_heads + record.head) * size);
+      leave(arguments_.partials +
+            (std::int64_t{position} * arguments_.kv_heads + record.head) * size);
     }
   }
 
