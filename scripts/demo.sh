@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh machine to generated text: installs what is missing, builds `liquid`, gets a small
-# model, quantizes it to W4A8, answers a prompt and ends with a table of sizes, perplexity and speed:
-# the CPU's, and beside it that of a GPU that the program can use.
+# model, quantizes it to W4A8, answers a prompt and ends with a table of sizes, perplexity and speed
+# on the CPU and, where there is a GPU that the program can use, beside it on that.
 set -euo pipefail
 
 usage() {
