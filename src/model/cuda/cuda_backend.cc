@@ -136,8 +136,7 @@ Status CudaBackend::finish() {
 
 std::span<const float> CudaBackend::logits(std::int64_t row) const {
   const auto vocab = static_cast<std::size_t>(owned_graph_.config.vocab_size);
-  host_logits_.resize(vocab * static_cast<std::size_t>(limits_.max_logits_rows));
-  float* to = host_logits_.data() + static_cast<std::size_t>(row) * vocab;
+  float* to = host_logits_.get() + static_cast<std::size_t>(row) * vocab;
   const cudaError_t copied = cudaMemcpy(to, buffers_.logits + row * head_->width(),
                                         vocab * sizeof(float), cudaMemcpyDeviceToHost);
   if (copied != cudaSuccess) std::fill_n(to, vocab, std::numeric_limits<float>::quiet_NaN());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <set>
 
 #include "gemm/cuda/handles.h"
@@ -168,7 +169,8 @@ class CudaBackend final : public Backend {
   std::vector<cuda::Event> marks_;  // for timing
   std::vector<SampledToken> sampled_;
   std::vector<TokenScore> scores_;
-  mutable std::vector<float> host_logits_;  // of logits()
+  // Of logits(), which several threads may call: a place for each row, its pages untouched before.
+  std::unique_ptr<float[]> host_logits_;
 };
 
 }  // namespace liquidgemm

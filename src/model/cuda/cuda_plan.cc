@@ -297,6 +297,8 @@ Status CudaBackend::allocate() {
   LIQUIDGEMM_ASSIGN_OR_RETURN(memory_, DeviceBuffer::allocate(bytes, "activation buffers"));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(memory_.bytes(), 0, memory_.size()));
   buffers_ = lay_out(memory_.bytes(), bytes);
+  host_logits_ = std::make_unique_for_overwrite<float[]>(
+      static_cast<std::size_t>(limits_.max_logits_rows * owned_graph_.config.vocab_size));
   const StepBuffers::Sizes sizes = step_sizes();
   LIQUIDGEMM_RETURN_IF_ERROR(step_.allocate(sizes));
   LIQUIDGEMM_RETURN_IF_ERROR(
