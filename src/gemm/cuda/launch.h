@@ -22,22 +22,34 @@ __device__ __forceinline__ void begin_early_launch() {
   ptx::wait_for_previous_kernel();
 }
 
+// `cluster` neighbouring blocks are a cluster.
 template <typename... Parameters, typename... Arguments>
-void launch_early(void (*kernel)(Parameters...), dim3 grid, unsigned threads,
-                  std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
-  cudaLaunchAttribute attribute;
-  std::memset(&attribute, 0, sizeof attribute);
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+void launch_early_clusters(void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                           unsigned cluster, std::size_t shared_bytes, cudaStream_t stream,
+                           Arguments&&... arguments) {
+  cudaLaunchAttribute attributes[2];
+  std::memset(attributes, 0, sizeof attributes);
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = cluster;
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = cluster > 1 ? 2 : 1;
   // The runtime remembers a failure until launch_status() asks.
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch_early(void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  launch_early_clusters(kernel, grid, threads, 1, shared_bytes, stream,
+                        std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace liquidgemm::cuda

@@ -108,7 +108,8 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
     NormKernelArguments arguments) {
   using XChunk = Chunk<kX, 4>;
   using ResidualChunk = Chunk<kResidual, 4>;
-  begin_early_launch();
+  using WeightChunk = Chunk<CudaFloat::kFloat32, 4>;
+  ptx::launch_dependents();
   __shared__ Reduction<kNormThreads> shared;
   __shared__ float4 shared_lanes[kNormThreads];
   const std::int64_t row = blockIdx.x;
@@ -133,6 +134,15 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
       lanes[j] = lanes[j] + value * value;
     }
   };
+
+  // No kernel writes the weights: they come while the one in front ends.
+  WeightChunk weights[kNormKept];
+#pragma unroll
+  for (int i = 0; i < kNormKept; ++i) {
+    const int chunk = thread + i * kNormThreads;
+    if (chunk < chunks) weights[i].load(arguments.weight, chunk);
+  }
+  ptx::wait_for_previous_kernel();
 
   ResidualChunk kept[kNormKept];
   {
@@ -170,9 +180,8 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
   const float reciprocal =
       numerics::rms_reciprocal(squares, static_cast<float>(arguments.rows.k), arguments.epsilon);
 
-  const auto normalize = [&](const ResidualChunk& four, int chunk, float(&values)[4]) {
-    Chunk<CudaFloat::kFloat32, 4> weight;
-    weight.load(arguments.weight, chunk);
+  const auto normalize = [&](const ResidualChunk& four, const WeightChunk& weight,
+                             float(&values)[4]) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       values[j] = numerics::rms_apply(four.get(j), reciprocal, weight.get(j));
@@ -188,16 +197,21 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
   for (int i = 0; i < kNormKept; ++i) {
     const int chunk = thread + i * kNormThreads;
     if (chunk < chunks) {
-      normalize(kept[i], chunk, normed[i]);
+      normalize(kept[i], weights[i], normed[i]);
       measure(normed[i]);
     }
   }
   // A thread reads back only what it has stored itself.
-  for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+  const auto normalize_again = [&](int chunk, float(&values)[4]) {
     ResidualChunk four;
+    WeightChunk weight;
     four.load(residual, chunk);
+    weight.load(arguments.weight, chunk);
+    normalize(four, weight, values);
+  };
+  for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
     float values[4];
-    normalize(four, chunk, values);
+    normalize_again(chunk, values);
     measure(values);
   }
   const numerics::RowScale scale = row_scale_of(largest, shared);
@@ -213,10 +227,8 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
     if (chunk < chunks) quantize(normed[i], chunk);
   }
   for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
-    ResidualChunk four;
-    four.load(residual, chunk);
     float values[4];
-    normalize(four, chunk, values);
+    normalize_again(chunk, values);
     quantize(values, chunk);
   }
   write_scale_and_sum(sum, scale.scale, arguments.rows.scale + row, arguments.rows.sum + row,

@@ -22,34 +22,49 @@ __device__ __forceinline__ std::uint32_t magnitude_bits(float value) {
   return __float_as_uint(value) & 0x7FFFFFFFu;
 }
 
-// The bits of non-negative floats are ordered like the floats; infinity and NaN lie above them all.
+// Of the whole block, in every thread.
 template <int kThreads>
-__device__ __forceinline__ numerics::RowScale row_scale_of(std::uint32_t largest,
-                                                           Reduction<kThreads>& shared) {
+__device__ __forceinline__ std::uint32_t largest_of_block(std::uint32_t largest,
+                                                          Reduction<kThreads>& shared) {
   largest = __reduce_max_sync(0xFFFFFFFFu, largest);
   if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
   __syncthreads();
   constexpr int kWarps = kThreads / 32;
   const int lane = static_cast<int>(threadIdx.x % 32);
-  largest = __reduce_max_sync(0xFFFFFFFFu, lane < kWarps ? shared.largest[lane] : 0u);
+  return __reduce_max_sync(0xFFFFFFFFu, lane < kWarps ? shared.largest[lane] : 0u);
+}
+
+// Of the whole block, in its first warp.
+template <int kThreads>
+__device__ __forceinline__ std::int32_t sum_of_block(std::int32_t sum,
+                                                     Reduction<kThreads>& shared) {
+  sum = __reduce_add_sync(0xFFFFFFFFu, sum);
+  if (threadIdx.x % 32 == 0) shared.sum[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x >= 32) return 0;
+  constexpr int kWarps = kThreads / 32;
+  const int lane = static_cast<int>(threadIdx.x);
+  return __reduce_add_sync(0xFFFFFFFFu, lane < kWarps ? shared.sum[lane] : 0);
+}
+
+// The bits of non-negative floats are ordered like the floats; infinity and NaN lie above them all.
+__device__ __forceinline__ numerics::RowScale row_scale_of_bits(std::uint32_t largest) {
   return numerics::row_scale(__uint_as_float(largest), largest < kInfinityBits);
+}
+template <int kThreads>
+__device__ __forceinline__ numerics::RowScale row_scale_of(std::uint32_t largest,
+                                                           Reduction<kThreads>& shared) {
+  return row_scale_of_bits(largest_of_block(largest, shared));
 }
 
 template <int kThreads>
 __device__ __forceinline__ void write_scale_and_sum(std::int32_t sum, float scale, float* row_scale,
                                                     std::int32_t* row_sum,
                                                     Reduction<kThreads>& shared) {
-  sum = __reduce_add_sync(0xFFFFFFFFu, sum);
-  if (threadIdx.x % 32 == 0) shared.sum[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x >= 32) return;
-  constexpr int kWarps = kThreads / 32;
-  const int lane = static_cast<int>(threadIdx.x);
-  sum = __reduce_add_sync(0xFFFFFFFFu, lane < kWarps ? shared.sum[lane] : 0);
-  if (lane == 0) {
-    *row_scale = scale;
-    *row_sum = sum;
-  }
+  sum = sum_of_block(sum, shared);
+  if (threadIdx.x != 0) return;
+  *row_scale = scale;
+  *row_sum = sum;
 }
 
 // Four values to one word of INT8; adds them to `sum`.

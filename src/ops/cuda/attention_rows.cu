@@ -161,10 +161,11 @@ template <Target kTarget, int kWidth, bool kWhole, int kThreads>
 __global__ __launch_bounds__(kThreads) void rows_kernel(
     const __grid_constant__ RowsKernelArguments arguments) {
   constexpr int kPairs = kKept / (8 * kThreads);
-  begin_early_launch();
+  ptx::launch_dependents();
   __shared__ Reduction<kThreads> shared;
   const std::int64_t row = blockIdx.x;
   const AttentionRow<kWidth, kWhole> from(arguments, row);
+  ptx::wait_for_previous_kernel();
   if (kTarget == Target::kFloat && !from.is_split()) return;
   const int thread = static_cast<int>(threadIdx.x);
   const int last = arguments.chunks - 1;

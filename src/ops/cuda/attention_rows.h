@@ -14,6 +14,7 @@
 
 namespace liquidgemm::cuda {
 
+// `splits` is read before the kernel in front on the stream has ended, as attention's lists are.
 struct AttentionRows {
   // Shape, heads, head_dim and out, 16-byte aligned, as attention had them; ld_out and
   // heads * head_dim multiples of 4.

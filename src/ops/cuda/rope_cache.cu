@@ -221,7 +221,7 @@ __device__ void store_head(const LaneValues& values, const HeadLanes<kLanes>& la
 template <KvElement kElement, int kWidth>
 __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
     NormRopeCacheArguments arguments) {
-  begin_early_launch();
+  ptx::launch_dependents();
   constexpr int kLanes = kWidth / 8;
   const HeadLanes<kLanes> lanes;
   const std::int64_t row = blockIdx.x;
@@ -242,7 +242,16 @@ __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
     values.first_d = head_dim + 2 * (values.first_d - half);
     values.second_d = values.first_d + 4;
   }
+  // What the kernel in front does not write is read before it has ended.
   const std::int64_t position = arguments.positions[row];
+  const std::int64_t page = arguments.pages_of_rows[row];
+  float4 cosines{}, sines{};
+  if (values.real && head < values_at) {
+    const std::int64_t angles = position * half + values.first_d;
+    cosines = load_four(arguments.cos + angles);
+    sines = load_four(arguments.sin + angles);
+  }
+  ptx::wait_for_previous_kernel();
   if (values.real) {
     values.first = load_four(x + values.first_d);
     values.second = load_four(x + values.second_d);
@@ -258,11 +267,7 @@ __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
         apply_norm(values.second, reciprocal, load_four(weight + values.second_d));
       }
     }
-    if (values.real) {
-      const std::int64_t angles = position * half + values.first_d;
-      rotate(values.first, values.second, load_four(arguments.cos + angles),
-             load_four(arguments.sin + angles));
-    }
+    if (values.real) rotate(values.first, values.second, cosines, sines);
   }
 
   if (head < keys_at) {
@@ -284,7 +289,6 @@ __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
     return;
   }
 
-  const std::int64_t page = arguments.pages_of_rows[row];
   if (page < 0) return;
   const auto token = static_cast<int>(position % kKvPageTokens);
   const bool is_key = head < values_at;
