@@ -85,7 +85,7 @@ Status quantize(const Options& options, const Globals& globals) {
   interrupt_flag();
   QuantizeOptions settings;
   settings.scheme = options.scheme == "w8a8" ? WeightScheme::kInt8 : WeightScheme::kLiquid4;
-  settings.head = options.head == "fp16" ? WeightScheme::kFp16 : WeightScheme::kInt8;
+  settings.head = head_scheme(options.head);
   settings.overwrite = options.overwrite;
   LIQUIDGEMM_ASSIGN_OR_RETURN(settings.rule, parse_step_rule(options.step));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const ModelSource source, open_source(options.model));
@@ -118,9 +118,10 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
   verb->add_option("--scheme", options->scheme, "w4a8, or w8a8 for comparison")
       ->check(CLI::IsMember({"w4a8", "w8a8"}))
       ->capture_default_str();
-  verb->add_option("--lm-head", options->head,
-                   "How the head is stored: int8, or fp16 (twice the bytes, almost no error; apart\n"
-                   "from the embedding also where the model ties them)")
+  verb->add_option(
+          "--lm-head", options->head,
+          "How the head is stored: int8, or fp16 (twice the bytes, almost no error; apart\n"
+          "from the embedding also where the model ties them)")
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "CPU threads; 0: one for each CPU")

@@ -102,8 +102,8 @@ class CpuBackend final : public Backend {
   void store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
-  // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache, or
-  // keeps them `as_float`. make(row, to) writes one row.
+  // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache,
+  // or keeps them `as_float`. make(row, to) writes one row.
   template <typename Make>
   LinearInput make_input(float* rows, std::int64_t count, std::int64_t k, bool as_float,
                          const Make& make);

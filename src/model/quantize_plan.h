@@ -42,7 +42,8 @@ struct PlannedShard {
 struct QuantizePlan {
   std::vector<PlannedShard> shards;
   QuantizationConfig quantization;
-  bool tied_embeddings = false;  // in the checkpoint; never with an FP16 head, which is stored apart
+  bool tied_embeddings =
+      false;                 // in the checkpoint; never with an FP16 head, which is stored apart
   std::int64_t weights = 0;  // of all modules
   std::uint64_t file_bytes = 0;
 };

@@ -129,7 +129,7 @@ class ModuleQuantizer {
       return invalid_argument(source_.where() + ": tensor " + tensor_ + ", row " +
                               std::to_string(first + at / k) + ", column " +
                               std::to_string(at % k) + ": " + std::to_string(weights[i]) +
-                              " is too large for an FP16 head; store it as int8");
+                              " is too large for fp16; store the head as int8 (--lm-head int8)");
     }
     return writer_.write(module_.values, first * k * std::int64_t{sizeof(std::uint16_t)},
                          bytes_of(rounded));

@@ -1,5 +1,6 @@
-// Float sums on AVX2 and FMA, of float or FP16 weights: panels of 16 rows, tiles of up to 6 tokens (12 accumulators of the
-// 16 registers). The order of summation is that of the contract: see float_avx512.cc.
+// Float sums on AVX2 and FMA, of float or FP16 weights: panels of 16 rows, tiles of up to 6 tokens
+// (12 accumulators of the 16 registers). The order of summation is that of the contract: see
+// float_avx512.cc.
 #include <immintrin.h>
 
 #include "gemm/cpu/kernels.h"

@@ -100,7 +100,7 @@ void run_panels(const FloatJob& job, std::int64_t panel, std::int64_t panels, fl
       const float* x = job.x + token0 * job.k + k * height;
       for (std::int64_t p = 0; p < panels; ++p) {
         kAddBlock<Weight>[height](weights + (p * job.k + k) * kRows, x, count,
-                          total + (p * job.m + token0) * kRows);
+                                  total + (p * job.m + token0) * kRows);
       }
     }
   }

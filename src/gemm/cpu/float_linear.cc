@@ -1,5 +1,6 @@
 // Linear layers in float: FP16 weights, whose rows are rounded to FP16 too; unquantised weights, or
-// 4-bit weights that were dequantised, for comparison. The summation order is the contract's (numerics.h), the same on every ISA.
+// 4-bit weights that were dequantised, for comparison. The summation order is the contract's
+// (numerics.h), the same on every ISA.
 #include <algorithm>
 #include <cassert>
 #include <limits>

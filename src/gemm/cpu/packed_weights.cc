@@ -230,7 +230,8 @@ Status pack_panel(std::span<const WeightView> parts, std::int64_t panel, int pan
     runs.push_back(run);
     if (run.part->kind == Kind::kFloat) return;
     if (run.part->kind == Kind::kFp16) {
-      if (status.ok()) status = check_fp16_rows(fp16_rows(run), run.part->k, run.part->name, run.first);
+      if (status.ok())
+        status = check_fp16_rows(fp16_rows(run), run.part->k, run.part->name, run.first);
       return;
     }
     std::copy_n(run.part->channel_scale + run.first, run.count,
@@ -383,8 +384,8 @@ void unpack_float_row(const PackedWeights& weights, std::int64_t k, int panel_ro
 
 void unpack_fp16_row(const PackedWeights& weights, std::int64_t k, int panel_rows, std::int64_t row,
                      float* out) {
-  const auto* panel = reinterpret_cast<const std::uint16_t*>(weights.data.get() +
-                                                             row / panel_rows * weights.panel_bytes);
+  const auto* panel = reinterpret_cast<const std::uint16_t*>(
+      weights.data.get() + row / panel_rows * weights.panel_bytes);
   for (std::int64_t i = 0; i < k; ++i) {
     out[i] = f16_to_float(panel[i * panel_rows + row % panel_rows]);
   }
