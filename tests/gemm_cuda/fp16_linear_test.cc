@@ -44,8 +44,9 @@ class PackedLayer {
       : n_(n), k_(k), packed_(static_cast<std::size_t>(cuda::fp16_packed_bytes(n, k))) {
     for (std::int64_t first = 0; first < n; first += together) {
       const std::int64_t rows = std::min(together, n - first);
-      const DeviceBuffer<std::uint16_t> piece(std::span(weights).subspan(
-          static_cast<std::size_t>(first * k), static_cast<std::size_t>(rows * k)));
+      const std::span<const std::uint16_t> all(weights);
+      const DeviceBuffer<std::uint16_t> piece(
+          all.subspan(static_cast<std::size_t>(first * k), static_cast<std::size_t>(rows * k)));
       EXPECT_TRUE(is_ok(cuda::pack_fp16_weights({.weight = piece.data(),
                                                  .rows = rows,
                                                  .k = k,
