@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include "fresh_seed.h"
 #include "model/checkpoint/quantized_tensors.h"
 #include "model/goldens.h"
+#include "model/packed_weights_cache.h"
 #include "model/quantizer.h"
 
 namespace liquidgemm {
@@ -142,6 +144,11 @@ TEST(Fp16Head, RunsWithTheSameBitsOnEveryInstructionSetAndInEveryChunk) {
   }
 }
 
+std::string contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 TEST(Fp16Head, PackedWeightsAreKept) {
   const ModelSource source = open(testing::model_data("qwen25"));
   const TempFolder folder;
@@ -149,9 +156,16 @@ TEST(Fp16Head, PackedWeightsAreKept) {
   const std::vector<TokenId> tokens = random_tokens(source.config, 9);
   for (const Isa isa : testing::isas()) {
     const auto expected = logits(folder.file("out"), tokens, options_for(isa), 9);
-    for (int run = 0; run < 2; ++run) {
-      EXPECT_EQ(logits(folder.file("out"), tokens, options_for(isa, true), 9), expected);
-    }
+    const auto file = packed_weights_path(folder.file("out"), "", {isa, Precision::kW4A8, 0});
+    EXPECT_EQ(logits(folder.file("out"), tokens, options_for(isa, true), 9), expected);
+    const std::string kept = contents(file);
+    ASSERT_FALSE(kept.empty());
+    // One that did not fit would be replaced, and lose its mark.
+    const auto before = std::filesystem::last_write_time(file) - std::chrono::hours(1);
+    std::filesystem::last_write_time(file, before);
+    EXPECT_EQ(logits(folder.file("out"), tokens, options_for(isa, true), 9), expected);
+    EXPECT_EQ(std::filesystem::last_write_time(file), before);
+    EXPECT_EQ(contents(file), kept);
   }
 }
 
