@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh machine to generated text: installs what is missing, builds `liquid`, gets a small
-# model, quantizes it to W4A8, answers a prompt and ends with a table of sizes, perplexity and speed.
+# model, quantizes it to W4A8, answers a prompt and ends with a table of sizes, perplexity and speed
+# on the CPU and, where there is a GPU that the program can use, beside it on that.
 set -euo pipefail
 
 usage() {
@@ -166,8 +167,13 @@ say "> $prompt"
 step "Figures"
 cd "$root"  # the record names the text by its path in the repository
 text=data/devils-dictionary.txt
-table=$cache/demo/$name.table-$({ nproc; grep -m1 '^model name' /proc/cpuinfo || uname -m; cat $text; } |
-  key_of)
+machine() {
+  nproc
+  grep -m1 '^model name' /proc/cpuinfo || uname -m
+  "$liquid" doctor | grep '^GPU'
+  printf '%s\n' "${LIQUIDGEMM_DEVICE:-auto}"
+}
+table=$cache/demo/$name.table-$({ machine; cat $text; } | key_of)
 if [[ $quantized != "$model" ]]; then options+=(--quantized "$quantized"); fi
 if [[ $record == 1 ]]; then
   mkdir -p bench/results

@@ -19,6 +19,7 @@
 #include "cli/table.h"
 #include "gemm/gemm.h"
 #include "liquidgemm_version.h"
+#include "model/cuda_backend.h"
 
 namespace liquidgemm::cli {
 namespace {
@@ -47,7 +48,8 @@ json::Object report() {
   const GpuReport gpus = find_gpus();
   std::string gpu = gpus.names.empty() ? "none" : "";
   for (const std::string& name : gpus.names) gpu += (gpu.empty() ? "" : "; ") + name;
-  gpu += " (this program runs models on the CPU)";
+  const Status usable = cuda_usable();
+  gpu += usable.ok() ? " (models run on it)" : " (models run on the CPU: " + usable.message() + ")";
   std::error_code error;
   std::filesystem::path cache = cache_folder();
   while (!std::filesystem::exists(cache, error) && cache.has_relative_path()) {

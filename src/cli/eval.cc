@@ -1,9 +1,12 @@
 // `liquid eval`: how good and how fast the precisions of a model are.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/atomic_file.h"
 #include "base/json.h"
@@ -31,6 +34,7 @@ std::string file_name(const std::string& path) { return path.substr(path.rfind('
 json::Object to_json(const LoadedModel& model, const PerplexityRow& row,
                      const PerplexityRow& reference) {
   return {{"precision", std::string(precision_name(model.precision))},
+          {"device", model.on_gpu ? "cuda" : "cpu"},
           {"perplexity", row.perplexity},
           {"perplexity_ratio", row.perplexity / reference.perplexity},
           {"top1_agreement", row.top1_agreement},
@@ -85,6 +89,63 @@ struct SummaryOptions {
   std::string record;
 };
 
+bool has_both(const Evaluation& evaluation) {
+  const auto runs_on = [&](bool gpu) {
+    return std::any_of(evaluation.models.begin(), evaluation.models.end(),
+                       [&](const LoadedModel& model) { return model.on_gpu == gpu; });
+  };
+  return runs_on(false) && runs_on(true);
+}
+
+// A row for each precision. With a GPU beside the CPU its figures stand to the right of the CPU's.
+Table figures(const Evaluation& evaluation, const std::vector<PerplexityRow>& rows,
+              const std::vector<Speed>& speeds) {
+  using Cell = std::function<std::string(std::size_t)>;  // of one of evaluation.models
+  const std::pair<std::string, Cell> columns[] = {
+      {"perplexity", [&](std::size_t i) { return number_text(rows[i].perplexity); }},
+      {"top-1 agreement", [&](std::size_t i) { return percent(rows[i].top1_agreement); }},
+      {"prompt tokens/s", [&](std::size_t i) { return number_text(speeds[i].prompt, 3); }},
+      {"generated tokens/s", [&](std::size_t i) { return number_text(speeds[i].generation, 3); }},
+  };
+  const bool both = has_both(evaluation);
+  std::vector<std::string> header{"precision"};
+  for (const auto& [name, cell] : columns) {
+    header.push_back(name);
+    if (both) header.push_back("on GPU");
+  }
+  Table table(header);
+  for (const Evaluation::Contender& contender : evaluation.contenders) {
+    std::vector<std::string> line{std::string(precision_name(contender.precision))};
+    for (const auto& [name, cell] : columns) {
+      const auto text = [&](std::optional<std::size_t> i) { return i ? cell(*i) : "-"; };
+      line.push_back(text(both ? contender.cpu : contender.cpu ? contender.cpu : contender.gpu));
+      if (both) line.push_back(text(contender.gpu));
+    }
+    table.add(line);
+  }
+  return table;
+}
+
+struct Machines {
+  std::string text;  // "CPU, 2 threads; on GPU: NVIDIA H200"
+  std::string gpu;   // empty: no model runs on one
+};
+
+Machines machines_of(const Evaluation& evaluation) {
+  Machines machines;
+  machines.text =
+      cpu_name() + ", " + std::to_string(evaluation.models[0].pool->threads()) + " threads";
+  for (const LoadedModel& model : evaluation.models) {
+    if (!model.on_gpu) continue;
+    const std::vector<std::string> names = find_gpus().names;
+    machines.gpu = names.empty() ? "a GPU" : names[0].substr(0, names[0].find(','));
+    machines.text += has_both(evaluation) ? "; on GPU: " : "; all on ";
+    machines.text += machines.gpu;
+    break;
+  }
+  return machines;
+}
+
 Status summary(const SummaryOptions& options, const std::string& command) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(Evaluation evaluation, load_evaluation(options.evaluation));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<PerplexityRow> rows,
@@ -105,36 +166,34 @@ Status summary(const SummaryOptions& options, const std::string& command) {
   if (gguf) add_size("GGUF, as downloaded", measure_sizes(evaluation.source));
   if (evaluation.quantized) add_size("LiquidQuant W4A8", measure_sizes(*evaluation.quantized));
 
-  Table table(
-      {"precision", "perplexity", "top-1 agreement", "prompt tokens/s", "generated tokens/s"});
   json::Array results;
+  std::vector<Speed> speeds;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    LoadedModel& model = evaluation.models[i];
-    LIQUIDGEMM_ASSIGN_OR_RETURN(const Speed speed, measure_speed(model, evaluation.tokens));
-    table.add({std::string(precision_name(model.precision)), number_text(rows[i].perplexity),
-               percent(rows[i].top1_agreement), number_text(speed.prompt, 3),
-               number_text(speed.generation, 3)});
-    json::Object row = to_json(model, rows[i], rows[0]);
+    LIQUIDGEMM_ASSIGN_OR_RETURN(const Speed speed,
+                                measure_speed(evaluation.models[i], evaluation.tokens));
+    speeds.push_back(speed);
+    json::Object row = to_json(evaluation.models[i], rows[i], rows[0]);
     row["prompt_tokens_per_second"] = speed.prompt;
     row["generated_tokens_per_second"] = speed.generation;
     results.push_back(row);
   }
-  std::string machine =
-      cpu_name() + ", " + std::to_string(evaluation.models[0].pool->threads()) + " threads";
-  for (const LoadedModel& model : evaluation.models) {
-    if (!model.on_gpu) continue;
-    machine += "; " + std::string(precision_name(model.precision)) + " on a GPU";
-  }
-  const std::string caption =
-      file_name(evaluation.source.path) + " on " + machine + ". Perplexity over " +
+  const Table table = figures(evaluation, rows, speeds);
+  const Machines machines = machines_of(evaluation);
+  std::string caption =
+      file_name(evaluation.source.path) + " on " + machines.text + ". Perplexity over " +
       setting_line(options.evaluation, rows[0]) + "; agreement with the first row's best token; " +
       "speed of one request, prompt of " + std::to_string(kSpeedPrompt) + " tokens.";
+  if (!evaluation.without_gpu.empty()) {
+    caption += "\nNo GPU columns: " + evaluation.without_gpu + ".";
+  }
   if (options.json) {
-    const json::Object object{{"model", evaluation.source.path},
-                              {"machine", machine},
-                              {"commit", LIQUIDGEMM_COMMIT},
-                              {"sizes", size_rows},
-                              {"results", results}};
+    json::Object object{{"model", evaluation.source.path},
+                        {"machine", machines.text},
+                        {"commit", LIQUIDGEMM_COMMIT},
+                        {"sizes", size_rows},
+                        {"results", results}};
+    if (!machines.gpu.empty()) object["gpu"] = machines.gpu;
+    if (!evaluation.without_gpu.empty()) object["without_gpu"] = evaluation.without_gpu;
     std::printf("%s", json::dump_pretty(object).c_str());
   } else {
     std::printf("%s\n%s%s%s\n", sizes.text().c_str(), table.text().c_str(),
@@ -199,10 +258,13 @@ void add_eval(CLI::App& app, Globals&, Action& action) {
   table->add_flag("--json", all->json, "Print JSON");
   table->add_option("--record", all->record, "Also write the tables to this Markdown file");
   table->footer(
+      "Where there is a Hopper GPU, its figures stand beside the CPU's; --device cpu or cuda\n"
+      "leaves the other out.\n\n"
       "Example:\n"
       "  liquid eval summary model.gguf --quantized model-w4a8 --text book.txt");
   table->callback([all, &action] {
     action = [all] {
+      all->evaluation.beside = true;
       const EvaluationOptions& options = all->evaluation;
       std::string command = "liquid eval summary " + file_name(options.model.model);
       if (!options.quantized.empty()) command += " --quantized " + file_name(options.quantized);

@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "cli/interrupt.h"
 #include "model/checkpoint/dithered_source.h"
+#include "model/cuda_backend.h"
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm::cli {
@@ -34,6 +35,24 @@ std::int64_t rows_to_score(std::int64_t vocabulary) {
 
 bool from_quantized(Precision precision) {
   return precision == Precision::kW4A8 || precision == Precision::kW4A16;
+}
+
+Result<LoadedModel> load_contender(const Evaluation& evaluation, const EvaluationOptions& options,
+                                   Precision precision, const std::string& device) {
+  const ModelSource& source = evaluation.source;
+  ModelOptions model = options.model;
+  model.device = device;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(LoadOptions load, load_options(model, precision, source.config));
+  load.group_size = group_size_for(options.group_size, source.config);
+  // Dithered weights are not the checkpoint's.
+  if (options.dither) load.cache_packed_weights = false;
+  load.limits.max_position =
+      std::min(std::max(options.context, kSpeedPrompt), source.config.max_position);
+  load.limits.max_rows = std::min<std::int64_t>(load.limits.max_position, 256);
+  load.limits.max_logits_rows =
+      std::min(load.limits.max_rows, rows_to_score(source.config.vocab_size));
+  const bool stored = evaluation.quantized && from_quantized(precision);
+  return load_with_progress(stored ? *evaluation.quantized : source, load);
 }
 
 }  // namespace
@@ -62,23 +81,41 @@ Result<Evaluation> load_evaluation(const EvaluationOptions& options) {
     names = source.config.quantization ? std::vector<std::string>{"auto"}
                                        : std::vector<std::string>{"fp32", "w8a8", "w4a16", "w4a8"};
   }
+  const bool beside = options.beside && options.model.device == "auto";
+  if (beside && !options.model.isa.empty()) {
+    evaluation.without_gpu = "--isa chooses the CPU";
+  } else if (beside) {
+    if (const Status usable = cuda_usable(); !usable.ok()) {
+      evaluation.without_gpu = usable.message();
+    }
+  }
+  const bool gpu_too = beside && evaluation.without_gpu.empty();
+  const std::vector<std::string> devices =
+      gpu_too ? std::vector<std::string>{"cpu", "cuda"} : std::vector{options.model.device};
+  std::string not_on_gpu;
+  bool any_on_gpu = false;
   for (const std::string& name : names) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const Precision precision, parse_precision(name));
-    LIQUIDGEMM_ASSIGN_OR_RETURN(LoadOptions load,
-                                load_options(options.model, precision, source.config));
-    load.group_size = group_size_for(options.group_size, source.config);
-    // Dithered weights are not the checkpoint's.
-    if (options.dither) load.cache_packed_weights = false;
-    load.limits.max_position =
-        std::min(std::max(options.context, kSpeedPrompt), source.config.max_position);
-    load.limits.max_rows = std::min<std::int64_t>(load.limits.max_position, 256);
-    load.limits.max_logits_rows =
-        std::min(load.limits.max_rows, rows_to_score(source.config.vocab_size));
-    const bool stored = evaluation.quantized && from_quantized(precision);
-    LIQUIDGEMM_ASSIGN_OR_RETURN(LoadedModel model,
-                                load_with_progress(stored ? *evaluation.quantized : source, load));
-    evaluation.models.push_back(std::move(model));
+    Evaluation::Contender contender{.precision = precision, .cpu = {}, .gpu = {}};
+    Status refused;
+    for (const std::string& device : devices) {
+      auto model = load_contender(evaluation, options, precision, device);
+      // What one of the two does not run stands in the other's columns alone.
+      if (gpu_too && model.status().code() == StatusCode::kUnsupported) {
+        refused = model.status();
+        continue;
+      }
+      if (!model.ok()) return model.status();
+      contender.precision = model->precision;
+      (model->on_gpu ? contender.gpu : contender.cpu) = evaluation.models.size();
+      evaluation.models.push_back(std::move(*model));
+    }
+    if (!contender.cpu && !contender.gpu) return refused;
+    if (gpu_too && !contender.gpu) not_on_gpu = refused.message();
+    any_on_gpu = any_on_gpu || contender.gpu;
+    evaluation.contenders.push_back(contender);
   }
+  if (!any_on_gpu && evaluation.without_gpu.empty()) evaluation.without_gpu = not_on_gpu;
   evaluation.tokens =
       evaluation.models.front().tokenizer->encode(text, /*add_special_tokens=*/false);
   if (evaluation.tokens.size() < 2) {
@@ -114,8 +151,10 @@ Result<Speed> measure_speed(LoadedModel& model, const std::vector<TokenId>& toke
   const std::int64_t answer = std::min({kSpeedAnswer, prompt, limits.max_position - 1});
   std::vector<std::int32_t> pages(static_cast<std::size_t>(pages_for(limits.max_position)));
   std::iota(pages.begin(), pages.end(), 0);
-  // Feeds tokens [first, last) in chunks; the last row's logits are computed, as for an answer.
-  const auto feed = [&](std::int64_t first, std::int64_t last, std::int64_t chunk) -> Status {
+  // Feeds tokens [first, last) in chunks. A token is drawn after the last of them, or with
+  // `each` after every chunk.
+  const auto feed = [&](std::int64_t first, std::int64_t last, std::int64_t chunk,
+                        bool each) -> Status {
     for (std::int64_t at = first; at < last; at += chunk) {
       if (interrupt_flag()) return cancelled("interrupted");
       const std::int64_t count = std::min(chunk, last - at);
@@ -124,13 +163,16 @@ Result<Speed> measure_speed(LoadedModel& model, const std::vector<TokenId>& toke
                                   .context = static_cast<std::int32_t>(at),
                                   .pages = pages};
       const auto last_row = static_cast<std::int32_t>(count - 1);
-      const bool ends = at + count == last;
+      SampleRow sample;
+      sample.params.temperature = 0.0f;
+      sample.position = static_cast<std::uint64_t>(at + count);
+      const std::size_t drawn = each || at + count == last ? 1 : 0;
       LIQUIDGEMM_RETURN_IF_ERROR(
           backend.step({.tokens = std::span(tokens).subspan(static_cast<std::size_t>(at),
                                                             static_cast<std::size_t>(count)),
                         .sequences = {&sequence, 1},
-                        .logits_rows = std::span(&last_row, ends ? 1 : 0),
-                        .samples = {}}));
+                        .logits_rows = std::span(&last_row, drawn),
+                        .samples = std::span(&sample, drawn)}));
     }
     return ok_status();
   };
@@ -138,11 +180,12 @@ Result<Speed> measure_speed(LoadedModel& model, const std::vector<TokenId>& toke
   std::vector<double> answer_seconds;
   for (int round = 0; round < kSpeedRounds; ++round) {
     Status status;
-    prompt_seconds.push_back(seconds_of([&] { return feed(0, prompt, limits.max_rows); }, status));
+    prompt_seconds.push_back(
+        seconds_of([&] { return feed(0, prompt, limits.max_rows, false); }, status));
     LIQUIDGEMM_RETURN_IF_ERROR(status);
-    // One row a step, as generation does; the tokens are the text's, so that every precision does
-    // the same work.
-    answer_seconds.push_back(seconds_of([&] { return feed(0, answer, 1); }, status));
+    // One row and one token a step, as generation does; what is fed are the text's tokens, so that
+    // every precision does the same work.
+    answer_seconds.push_back(seconds_of([&] { return feed(0, answer, 1, true); }, status));
     LIQUIDGEMM_RETURN_IF_ERROR(status);
   }
   return Speed{.prompt = static_cast<double>(prompt) / median(prompt_seconds),

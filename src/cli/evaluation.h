@@ -19,6 +19,8 @@ struct EvaluationOptions {
   std::int64_t tokens = 4096;
   std::int64_t context = 512;
   std::optional<std::uint64_t> dither;  // seed
+  // With --device auto: what the CPU runs, and beside it what a GPU runs.
+  bool beside = false;
 };
 
 struct Speed {
@@ -29,9 +31,16 @@ inline constexpr std::int64_t kSpeedPrompt = 512;
 inline constexpr std::int64_t kSpeedAnswer = 64;
 
 struct Evaluation {
+  // One precision: its places in `models`.
+  struct Contender {
+    Precision precision;
+    std::optional<std::size_t> cpu, gpu;  // at least one
+  };
   ModelSource source;
   std::optional<ModelSource> quantized;
   std::vector<LoadedModel> models;
+  std::vector<Contender> contenders;
+  std::string without_gpu;      // why none is beside the CPU; empty: one is, or was not asked for
   std::vector<TokenId> tokens;  // the text's
 };
 

@@ -190,3 +190,35 @@ def test_eval_needs_enough_text(liquid, model, tmp_path):
     empty.write_text("")
     liquid.fails("eval", "ppl", model, "--text", empty, naming=["empty.txt"])
     liquid.fails("eval", "ppl", model, "--text", tmp_path / "none.txt", naming=["none.txt"])
+
+
+SUMMARY = ["--tokens", 64, "--context", 64, "--precision", "fp32,w4a8"]
+
+
+def test_a_summary_shows_the_cpu_and_the_gpu_where_there_is_one(liquid, model, text):
+    summary = ["eval", "summary", model, "--text", text, *SUMMARY, "--device"]
+    values = liquid.ok(*summary, "auto", "--json").json()
+    devices = {
+        precision: [row["device"] for row in values["results"] if row["precision"] == precision]
+        for precision in ("fp32", "w4a8")
+    }
+    shown = liquid.ok(*summary, "auto").text
+    gpu = liquid("run", model, *GREEDY, "--device", "cuda")
+    if gpu.code == 0:
+        assert devices == {"fp32": ["cpu"], "w4a8": ["cpu", "cuda"]}
+        assert f"on GPU: {values['gpu']}" in shown
+        (header,) = [line for line in shown.splitlines() if line.startswith("precision")]
+        assert header.count("on GPU") == 4
+    else:
+        assert devices == {"fp32": ["cpu"], "w4a8": ["cpu"]}
+        assert values["without_gpu"] in gpu.stderr
+        assert f"No GPU columns: {values['without_gpu']}." in shown.splitlines()
+        assert "on GPU" not in shown
+
+
+def test_a_summary_of_the_cpu_alone_does_not_speak_of_a_gpu(liquid, model, text):
+    summary = ["eval", "summary", model, "--text", text, *SUMMARY, "--device", "cpu"]
+    assert "GPU" not in liquid.ok(*summary).text
+    for row in liquid.ok(*summary, "--json").json()["results"]:
+        assert row["device"] == "cpu"
+        assert row["prompt_tokens_per_second"] > 0 and row["generated_tokens_per_second"] > 0

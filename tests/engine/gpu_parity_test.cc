@@ -1,10 +1,10 @@
 // The GPU against the CPU: the same graph, and all but attention the same bits.
 //
-// Attention's sums differ in their last bits, and what differs there may round another way where
+// Attention rounds queries and weights to f16, and what differs there may round another way where
 // activations become INT8: from then on the logits differ by the noise that this rounding has
 // anyhow. So two things are asked for. Where attention has nothing to sum, at the first position,
 // logits are equal bit for bit. Elsewhere they differ no more than those of the CPU with another
-// cache format do, whose attention also differs in its last bits alone.
+// cache format do, whose attention differs as little.
 
 #include <cmath>
 #include <cstdio>

@@ -17,6 +17,7 @@
 #include "gemm/numerics.h"
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cuda/attention.h"
+#include "ops/cuda/attention_rows.h"
 
 namespace liquidgemm::cuda::testing {
 
@@ -366,11 +367,61 @@ class Call {
 
 using Results = std::vector<std::vector<float>>;
 
+// The rows of attention as INT8 and f16, at the place of each query.
+struct ShortRows {
+  std::vector<std::vector<std::int8_t>> x8;
+  std::vector<float> scales;
+  std::vector<std::int32_t> sums;
+  std::vector<std::vector<std::uint16_t>> halves;
+};
+
+// The results of decode attention, in `call` and its workspace, as rows of each kind.
+inline void finish_rows(Call& call, const AttentionRows& rows, std::int64_t width,
+                        const Stream& stream, ShortRows* to) {
+  const auto m = static_cast<std::size_t>(rows.rows);
+  const std::size_t ld = static_cast<std::size_t>(width) + 12;
+  const DeviceBuffer<std::int8_t> x8(m * ld);
+  const DeviceBuffer<float> scale(m);
+  const DeviceBuffer<std::int32_t> sum(m);
+  const DeviceBuffer<std::uint16_t> half(m * static_cast<std::size_t>(width));
+  ASSERT_TRUE(is_ok(quantize_attention(rows,
+                                       {.x8 = x8.data(),
+                                        .ld_x8 = static_cast<std::int64_t>(ld),
+                                        .scale = scale.data(),
+                                        .sum = sum.data()},
+                                       stream)));
+  ASSERT_TRUE(is_ok(halve_attention(rows, half.data(), stream)));
+  ASSERT_TRUE(is_ok(combine_attention(rows, stream)));
+  stream.wait();
+  EXPECT_TRUE(x8.guards_intact() && scale.guards_intact() && sum.guards_intact() &&
+              half.guards_intact());
+  if (to == nullptr) return;
+  const std::vector<std::int8_t> all = x8.download();
+  const std::vector<std::uint16_t> halves = half.download();
+  const std::vector<float> scales = scale.download();
+  const std::vector<std::int32_t> sums = sum.download();
+  const std::size_t count = *std::max_element(call.rows().begin(), call.rows().end()) + 1;
+  to->x8.resize(count);
+  to->halves.resize(count);
+  to->scales.resize(count);
+  to->sums.resize(count);
+  for (std::size_t k = 0; k < m; ++k) {
+    const std::size_t row = call.rows()[k];
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(k * ld);
+    to->x8[row].assign(begin, begin + width);
+    const auto first = halves.begin() + static_cast<std::ptrdiff_t>(k) * width;
+    to->halves[row].assign(first, first + width);
+    to->scales[row] = scales[k];
+    to->sums[row] = sums[k];
+  }
+}
+
 // These queries by decode_attention, each as a sequence of its own, in a random order of slots and
-// of units. Called twice with the same workspace, which must come back as it was.
+// of units. Called twice with the same workspace.
 inline void decode(const RandomCache& cache, const Queries& queries,
                    const std::vector<std::size_t>& rows, int multiprocessors,
-                   std::mt19937_64& random, Results& results, int team = 0) {
+                   std::mt19937_64& random, Results& results, int team = 0,
+                   ShortRows* short_rows = nullptr) {
   Call call(cache, queries, rows);
   const auto slots = rows.size();
   std::vector<std::size_t> order(slots);
@@ -392,7 +443,11 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   }
   std::shuffle(order.begin(), order.end(), random);
   std::vector<AttentionUnit> units;
+  std::vector<RowSplits> splits(slots);
   for (const std::size_t slot : order) {
+    splits[static_cast<std::size_t>(row_of[slot])] = {
+        static_cast<std::int32_t>(units.size()),
+        static_cast<std::int32_t>(attention_splits(lengths[slot]))};
     for (int split = 0; split * numerics::kAttentionSplit < lengths[slot]; ++split) {
       units.push_back({static_cast<std::int32_t>(slot), split});
     }
@@ -401,11 +456,10 @@ inline void decode(const RandomCache& cache, const Queries& queries,
       device_rows(row_of),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(units.size())});
   const DeviceBuffer<AttentionUnit> device_units(units);
+  const DeviceBuffer<RowSplits> device_splits(splits);
   const auto max_units = static_cast<int>(units.size()) + 1;
-  const DeviceBuffer<std::uint8_t> workspace(decode_attention_workspace_bytes(
-      cache.shape(), cache.sizes().heads(), static_cast<int>(slots), max_units));
-  const std::size_t counters = slots * static_cast<std::size_t>(cache.sizes().kv_heads) * 4;
-  CHECK_CUDA(cudaMemset(workspace.data(), 0, counters));
+  const DeviceBuffer<std::uint8_t> workspace(
+      decode_attention_workspace_bytes(cache.shape(), cache.sizes().heads(), max_units));
 
   DecodeAttention arguments;
   arguments.tensors = call.tensors();
@@ -424,12 +478,14 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   const Stream stream;
   ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
   ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
-  stream.wait();
+  ASSERT_NO_FATAL_FAILURE(finish_rows(call,
+                                      {.tensors = arguments.tensors,
+                                       .rows = static_cast<std::int64_t>(slots),
+                                       .splits = device_splits.data(),
+                                       .workspace = workspace.data()},
+                                      queries.out_width(), stream, short_rows));
   call.take_results(results);
   EXPECT_TRUE(workspace.guards_intact());
-  const std::vector<std::uint8_t> after = workspace.download();
-  EXPECT_TRUE(std::all_of(after.begin(), after.begin() + static_cast<std::ptrdiff_t>(counters),
-                          [](std::uint8_t byte) { return byte == 0; }));
 }
 
 // The largest distance from what row i should be, in units of its head's spread.

@@ -24,7 +24,7 @@ class CudaAttention : public liquidgemm::testing::CudaTest {
 TEST_F(CudaAttention, DecodeIsWhatDoubleSays) {
   for (const KvElement element : kElements) {
     double largest = 0;
-    for (const int head_dim : {16, 64, 80, 128}) {
+    for (const int head_dim : {16, 18, 64, 80, 128}) {
       for (const int group : {1, 3, 4, 7, 8, 16}) {
         const AttentionSizes sizes{element, 2, group, head_dim};
         SCOPED_TRACE(name_of(sizes));

@@ -69,13 +69,17 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   const PlainCache cache(shape, slots, kTokens);
   std::vector<AttentionUnit> list;
   std::vector<std::int32_t> row_of;
+  std::vector<RowSplits> splits_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
+    splits_of.push_back({static_cast<std::int32_t>(list.size()),
+                         static_cast<std::int32_t>(attention_splits(kTokens))});
     for (int split = 0; split * numerics::kAttentionSplit < kTokens; ++split) {
       list.push_back({slot, split});
     }
   }
   const DeviceBuffer<AttentionUnit> units(list);
+  const DeviceBuffer<RowSplits> splits(splits_of);
   const DeviceBuffer<std::int32_t> rows(row_of),
       lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
@@ -84,8 +88,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   q.fill(0x2C);
   const DeviceBuffer<float> out(vectors);
   const DeviceBuffer<std::uint8_t> workspace(
-      decode_attention_workspace_bytes(shape, heads, slots, static_cast<int>(list.size())));
-  workspace.fill(0);
+      decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
   tensors.shape = shape;
@@ -106,20 +109,38 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   arguments.max_units = static_cast<int>(list.size());
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
-  // What is best here, and another to judge that by.
-  for (const int team : {0, slots * kv_heads >= 256 ? 2 : 1}) {
+  const DeviceBuffer<std::int8_t> x8(vectors);
+  const DeviceBuffer<float> scale(row_of.size());
+  const DeviceBuffer<std::int32_t> sum(row_of.size());
+  const auto milliseconds = [&](bool quantizes) {
+    return best_replay([&](cudaStream_t stream) {
+             for (int layer = 0; layer < shape.layers; ++layer) {
+               tensors.layer = layer;
+               ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
+               if (!quantizes) continue;
+               ASSERT_TRUE(is_ok(quantize_attention({.tensors = tensors,
+                                                     .rows = slots,
+                                                     .splits = splits.data(),
+                                                     .workspace = workspace.data()},
+                                                    {.x8 = x8.data(),
+                                                     .ld_x8 = tensors.ld_out,
+                                                     .scale = scale.data(),
+                                                     .sum = sum.data()},
+                                                    stream)));
+             }
+           }) /
+           shape.layers;
+  };
+  // What is best here, and others to judge that by.
+  for (const int team : {0, 1, 2, 4}) {
     arguments.team = team;
-    const double milliseconds = best_replay([&](cudaStream_t stream) {
-                                  for (int layer = 0; layer < shape.layers; ++layer) {
-                                    tensors.layer = layer;
-                                    ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
-                                  }
-                                }) /
-                                shape.layers;
-    std::printf("decode %2d bits, heads %d/%d, batch %3d, %s: %8.2f us a layer, %6.0f GB/s\n",
-                kv_element_bits(element), heads, kv_heads, slots,
-                team == 0 ? "default   " : ("teams of " + std::to_string(team)).c_str(),
-                milliseconds * 1e3, layer_bytes / milliseconds * 1e-6);
+    const double alone = milliseconds(false);
+    std::printf(
+        "decode %2d bits, heads %d/%d, batch %3d, %s: %8.2f us a layer, %6.0f GB/s, "
+        "with its rows to INT8 %8.2f us\n",
+        kv_element_bits(element), heads, kv_heads, slots,
+        team == 0 ? "default   " : ("teams of " + std::to_string(team)).c_str(), alone * 1e3,
+        layer_bytes / alone * 1e-6, milliseconds(true) * 1e3);
     std::fflush(stdout);
   }
 }

@@ -82,11 +82,14 @@ void CudaBackend::fill_attention(const StepInput& input) {
       static_cast<int>(owned_graph_.config.heads), static_cast<int>(owned_graph_.config.kv_heads));
   units_ = 0;
   tiles_ = 0;
+  std::fill_n(to.row_splits, rows_, cuda::RowSplits{});
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
     const auto slot = static_cast<std::int32_t>(s);
     const std::int64_t splits = cuda::attention_splits(std::int64_t{sequence.context} + 1);
     if (sequence.rows == 1 && units_ + splits <= step_.sizes().units) {
+      to.row_splits[sequence.first_row] = {static_cast<std::int32_t>(units_),
+                                           static_cast<std::int32_t>(splits)};
       for (std::int32_t split = 0; split < splits; ++split) to.units[units_++] = {slot, split};
       continue;
     }
@@ -133,8 +136,7 @@ Status CudaBackend::finish() {
 
 std::span<const float> CudaBackend::logits(std::int64_t row) const {
   const auto vocab = static_cast<std::size_t>(owned_graph_.config.vocab_size);
-  host_logits_.resize(vocab * static_cast<std::size_t>(limits_.max_logits_rows));
-  float* to = host_logits_.data() + static_cast<std::size_t>(row) * vocab;
+  float* to = host_logits_.get() + static_cast<std::size_t>(row) * vocab;
   const cudaError_t copied = cudaMemcpy(to, buffers_.logits + row * head_->width(),
                                         vocab * sizeof(float), cudaMemcpyDeviceToHost);
   if (copied != cudaSuccess) std::fill_n(to, vocab, std::numeric_limits<float>::quiet_NaN());

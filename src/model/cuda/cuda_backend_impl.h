@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <set>
 
 #include "gemm/cuda/handles.h"
@@ -107,7 +108,6 @@ class CudaBackend final : public Backend {
   // What was quantised into x8, scale and sum.
   LinearInput quantized_input(std::int64_t rows, std::int64_t k) const;
   // All of a step's rows, x [rows, k] without gaps, as linear layers read them.
-  LinearInput rows_of(const float* x, std::int64_t k);
   LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows);
   void run_linear(CudaLinear& linear, const LinearInput& input, void* out);
 
@@ -171,7 +171,8 @@ class CudaBackend final : public Backend {
   std::vector<cuda::Event> marks_;  // for timing
   std::vector<SampledToken> sampled_;
   std::vector<TokenScore> scores_;
-  mutable std::vector<float> host_logits_;  // of logits()
+  // Of logits(), which several threads may call: a place for each row, its pages untouched before.
+  std::unique_ptr<float[]> host_logits_;
 };
 
 }  // namespace liquidgemm

@@ -2,6 +2,7 @@
 
 #include "gemm/numerics.h"
 #include "model/cuda/cuda_backend_impl.h"
+#include "ops/cuda/attention_rows.h"
 #include "ops/cuda/half_rows.h"
 #include "ops/cuda/rows.h"
 
@@ -67,26 +68,6 @@ LinearInput CudaBackend::quantized_input(std::int64_t rows, std::int64_t k) cons
                         .sum = buffers_.sum}};
 }
 
-LinearInput CudaBackend::rows_of(const float* x, std::int64_t k) {
-  if (half()) {
-    launched(cuda::half_rows({.x = x, .ld_x = k, .m = rows_, .k = k, .out = buffers_.half},
-                             stream_.get()));
-    return {.rows = rows_, .quantized = {}};
-  }
-  const LinearInput input = quantized_input(rows_, k);
-  launched(quantize_rows({.x = x,
-                          .ld_x = k,
-                          .type = CudaFloat::kFloat32,
-                          .m = rows_,
-                          .k = k,
-                          .x8 = buffers_.x8,
-                          .ld_x8 = input.quantized.ld,
-                          .scale = buffers_.scale,
-                          .sum = buffers_.sum},
-                         stream_.get()));
-  return input;
-}
-
 LinearInput CudaBackend::add_norm(const void* delta, float* residual, const float* norm,
                                   std::int64_t rows) {
   const std::int64_t hidden = owned_graph_.config.hidden_size;
@@ -129,7 +110,22 @@ LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attentio
 }
 
 LinearInput CudaBackend::quantize(RowBuffer) {
-  return rows_of(buffers_.attention, owned_graph_.q_width());
+  const cuda::AttentionRows rows{.tensors = tensors(0),
+                                 .rows = rows_,
+                                 .splits = device_fields().row_splits,
+                                 .workspace = attention_workspace_.bytes()};
+  if (half()) {
+    launched(cuda::halve_attention(rows, buffers_.half, stream_.get()));
+    return {.rows = rows_, .quantized = {}};
+  }
+  const LinearInput input = quantized_input(rows_, owned_graph_.q_width());
+  launched(cuda::quantize_attention(rows,
+                                    {.x8 = buffers_.x8,
+                                     .ld_x8 = input.quantized.ld,
+                                     .scale = buffers_.scale,
+                                     .sum = buffers_.sum},
+                                    stream_.get()));
+  return input;
 }
 
 // ---- Linear layers ----------------------------------------------------------------------------

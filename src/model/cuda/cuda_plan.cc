@@ -167,7 +167,6 @@ Status CudaBackend::fit(WeightLoader& weights) {
   const StepBuffers::Sizes sizes = step_sizes();
   buffer_bytes += StepBuffers::bytes_of(sizes) + SampleBuffers::bytes_of(limits_.max_logits_rows);
   buffer_bytes += cuda::decode_attention_workspace_bytes(shape_, static_cast<int>(config.heads),
-                                                         static_cast<int>(sizes.slots),
                                                          static_cast<int>(sizes.units));
   buffer_bytes += static_cast<std::size_t>(limits_.max_position * config.head_dim) * sizeof(float);
 
@@ -309,18 +308,18 @@ Status CudaBackend::allocate() {
   LIQUIDGEMM_ASSIGN_OR_RETURN(memory_, DeviceBuffer::allocate(bytes, "activation buffers"));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(memory_.bytes(), 0, memory_.size()));
   buffers_ = lay_out(memory_.bytes(), bytes);
+  host_logits_ = std::make_unique_for_overwrite<float[]>(
+      static_cast<std::size_t>(limits_.max_logits_rows * owned_graph_.config.vocab_size));
   const StepBuffers::Sizes sizes = step_sizes();
   LIQUIDGEMM_RETURN_IF_ERROR(step_.allocate(sizes));
   LIQUIDGEMM_RETURN_IF_ERROR(
       samples_.allocate(limits_.max_logits_rows, owned_graph_.config.vocab_size));
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       attention_workspace_,
-      DeviceBuffer::allocate(cuda::decode_attention_workspace_bytes(
-                                 shape_, static_cast<int>(owned_graph_.config.heads),
-                                 static_cast<int>(sizes.slots), static_cast<int>(sizes.units)),
-                             "attention's workspace"));
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
-      cudaMemset(attention_workspace_.bytes(), 0, attention_workspace_.size()));
+      DeviceBuffer::allocate(
+          cuda::decode_attention_workspace_bytes(
+              shape_, static_cast<int>(owned_graph_.config.heads), static_cast<int>(sizes.units)),
+          "attention's workspace"));
   const auto pages = static_cast<std::size_t>(limits_.pages * page_bytes());
   LIQUIDGEMM_ASSIGN_OR_RETURN(pages_, DeviceBuffer::allocate(pages, "the KV cache"));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(pages_.bytes(), 0, pages_.size()));

@@ -14,6 +14,7 @@ StepBuffers::Fields StepBuffers::lay_out(const Sizes& sizes, void* base, std::si
   pieces.take(fields.positions, sizes.rows);
   pieces.take(fields.row_pages, sizes.rows);
   pieces.take(fields.logits_rows, sizes.logits_rows);
+  pieces.take(fields.row_splits, sizes.rows);
   pieces.take(fields.lengths, sizes.slots);
   pieces.take(fields.slot_rows, sizes.slots);
   pieces.take(fields.unit_count, 1);

@@ -15,13 +15,14 @@ namespace liquidgemm {
 class StepBuffers {
  public:
   struct Fields {
-    std::int32_t* tokens = nullptr;       // [max_rows]
-    std::int32_t* positions = nullptr;    // [max_rows]
-    std::int32_t* row_pages = nullptr;    // [max_rows], the page of the row's keys and values
-    std::int32_t* logits_rows = nullptr;  // [max_logits_rows]
-    std::int32_t* lengths = nullptr;      // [slots]
-    std::int32_t* slot_rows = nullptr;    // [slots], the row of a sequence that decodes
-    std::int32_t* unit_count = nullptr;   // one number
+    std::int32_t* tokens = nullptr;         // [max_rows]
+    std::int32_t* positions = nullptr;      // [max_rows]
+    std::int32_t* row_pages = nullptr;      // [max_rows], the page of the row's keys and values
+    std::int32_t* logits_rows = nullptr;    // [max_logits_rows]
+    cuda::RowSplits* row_splits = nullptr;  // [max_rows]
+    std::int32_t* lengths = nullptr;        // [slots]
+    std::int32_t* slot_rows = nullptr;      // [slots], the row of a sequence that decodes
+    std::int32_t* unit_count = nullptr;     // one number
     cuda::AttentionUnit* units = nullptr;
     cuda::AttentionTile* tiles = nullptr;
     std::int32_t* block_tables = nullptr;  // [slots][table_pages]

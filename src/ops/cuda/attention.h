@@ -52,6 +52,15 @@ struct AttentionUnit {
   std::int32_t split;
 };
 
+// Where the splits of a row's sequence are in the list of units. Of one split or none: the row
+// itself has the result.
+struct RowSplits {
+  std::int32_t first_unit;
+  std::int32_t splits;
+};
+
+// Block tables, lengths, rows and units are read before the kernel in front on the stream has
+// ended: they must lie there before that one starts.
 struct DecodeAttention {
   AttentionTensors tensors;
   int slots = 0;                          // of the block table, lengths and rows
@@ -62,8 +71,9 @@ struct DecodeAttention {
   const AttentionUnit* units = nullptr;
   const std::int32_t* unit_count = nullptr;  // one number
   int max_units = 0;                         // what the workspace was made for
-  // decode_attention_workspace_bytes; zeroed once before the first use. Every launch leaves it
-  // ready for the next one. Launches of different layers may share it, one after the other.
+  // decode_attention_workspace_bytes; 16-byte aligned. Receives the result of each split of a
+  // sequence that has several, for attention_rows.h to put into its row. Launches of different
+  // layers may share it, one after the other.
   void* workspace = nullptr;
   int multiprocessors = 0;  // of CudaDevice
   // At most how many sequences the units are of, as far as is known at the call; 0 is `slots`.
@@ -73,8 +83,7 @@ struct DecodeAttention {
   int team = 0;
 };
 
-std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int slots,
-                                             int max_units);
+std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int max_units);
 
 Status decode_attention(const DecodeAttention& arguments, CudaStream stream);
 

@@ -4,8 +4,17 @@
 #include <cstdint>
 
 #include "ops/cuda/attention.h"
+#include "ops/cuda/attention_output.cuh"
 
 namespace liquidgemm::cuda {
+
+inline AttentionOutput attention_output(const AttentionTensors& tensors) {
+  return {.out = tensors.out,
+          .ld_out = tensors.ld_out,
+          .head_dim = tensors.head_dim,
+          .aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
+                     reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0};
+}
 
 template <typename KernelArguments>
 void set_tensors(const AttentionTensors& tensors, KernelArguments& kernel) {
@@ -15,14 +24,10 @@ void set_tensors(const AttentionTensors& tensors, KernelArguments& kernel) {
   kernel.page_bytes = kv_page_bytes(shape);
   kernel.block_tables = tensors.block_tables;
   kernel.ld_block_table = tensors.ld_block_table;
-  kernel.out = tensors.out;
-  kernel.ld_out = tensors.ld_out;
   kernel.kv_heads = shape.kv_heads;
   kernel.group = tensors.heads / shape.kv_heads;
-  kernel.head_dim = tensors.head_dim;
   kernel.softmax_scale = tensors.softmax_scale;
-  kernel.aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
-                   reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0;
+  kernel.output = attention_output(tensors);
 }
 
 }  // namespace liquidgemm::cuda

@@ -22,28 +22,21 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 }
 
 // Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
-// a team spends on its exchange is lost.
-int best_team(const DecodeAttention& arguments) {
-  const int sequences = arguments.sequences != 0 ? arguments.sequences : arguments.slots;
+// a team spends on its exchange is lost; but of int8, whose pages leave each warp alone no place to
+// load ahead into, a team of two hides the loads better when units are very many.
+int best_team(const DecodeAttention& arguments, int sequences) {
   const auto rows = std::int64_t{sequences} * arguments.tensors.shape.kv_heads;
+  if (rows >= 2048 && arguments.tensors.shape.element == KvElement::kInt8) return 2;
   return rows >= 256 ? 1 : rows >= 64 ? 2 : 4;
-}
-
-// The counters come first, then the partial results.
-std::size_t counter_bytes(int kv_heads, int slots) {
-  const std::size_t bytes =
-      sizeof(unsigned) * static_cast<std::size_t>(kv_heads) * static_cast<std::size_t>(slots);
-  return (bytes + 255) / 256 * 256;
 }
 
 }  // namespace
 
-std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int slots,
-                                             int max_units) {
+std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int max_units) {
   const auto partials =
       static_cast<std::size_t>(max_units) * static_cast<std::size_t>(shape.kv_heads) *
       static_cast<std::size_t>(decode_partial_size(shape.width, heads / shape.kv_heads));
-  return counter_bytes(shape.kv_heads, slots) + partials * sizeof(float4);
+  return partials * sizeof(float4);
 }
 
 Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
@@ -51,8 +44,9 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   const KvPageShape& shape = tensors.shape;
   LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
   if (arguments.max_units == 0) return ok_status();
+  const int sequences = arguments.sequences != 0 ? arguments.sequences : arguments.slots;
   const int group = tensors.heads / shape.kv_heads;
-  const int team = arguments.team != 0 ? arguments.team : best_team(arguments);
+  const int team = arguments.team != 0 ? arguments.team : best_team(arguments, sequences);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const DecodeLaunch launch,
                               decode_launch(shape.element, shape.width, group, team));
   DecodeKernelArguments kernel{};
@@ -61,9 +55,7 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   kernel.rows = arguments.rows;
   kernel.units = arguments.units;
   kernel.unit_count = arguments.unit_count;
-  kernel.counters = static_cast<unsigned*>(arguments.workspace);
-  kernel.partials = reinterpret_cast<float4*>(static_cast<std::uint8_t*>(arguments.workspace) +
-                                              counter_bytes(shape.kv_heads, arguments.slots));
+  kernel.partials = static_cast<float4*>(arguments.workspace);
   kernel.max_units = arguments.max_units;
   kernel.places = launch.places;
   launch_early(launch.kernel, dim3(static_cast<unsigned>(arguments.multiprocessors)),

@@ -32,14 +32,11 @@ struct PrefillKernelArguments {
   std::int64_t page_bytes;
   const std::int32_t* block_tables;
   std::int64_t ld_block_table;
-  float* out;
-  std::int64_t ld_out;
+  AttentionOutput output;
   const AttentionTile* tiles;
   int kv_heads;
   int group;
-  int head_dim;
   float softmax_scale;
-  bool aligned;
 };
 
 // ---- Arithmetic --------------------------------------------------------------------------------
@@ -318,10 +315,7 @@ class WarpRows {
     if (row > last_row_) return;
     const int head = head_ * arguments_.group + row % arguments_.group;
     const std::int64_t out_row = std::int64_t{tile_.first_row} + row / arguments_.group;
-    write_row<kWidth, kRowTiles>(
-        o_all, l_all, n, c, g_,
-        arguments_.out + out_row * arguments_.ld_out + std::int64_t{head} * arguments_.head_dim,
-        arguments_.head_dim, arguments_.aligned);
+    write_row<kWidth, kRowTiles>(o_all, l_all, n, c, g_, arguments_.output, out_row, head);
   }
 
   const PrefillKernelArguments& arguments_;

@@ -37,6 +37,7 @@
 #include <cstdint>
 
 #include "gemm/cuda/ptx/mma.h"
+#include "ops/cuda/attention_output.cuh"
 #include "ops/cuda/attention_softmax.cuh"
 #include "ops/cuda/attention_state.cuh"
 #include "ops/cuda/kv_fragments.cuh"
@@ -176,23 +177,14 @@ __device__ __forceinline__ void combine_row(int n, int c, PerRow<kTiles>& m_all,
 // O / L of row c of tile n, the g-th eighth of the dimensions, to its place in the output.
 template <int kWidth, int kTiles>
 __device__ __forceinline__ void write_row(const Outputs<kWidth, kTiles>& o, const PerRow<kTiles>& l,
-                                          int n, int c, int g, float* row, int head_dim,
-                                          bool aligned) {
+                                          int n, int c, int g, const AttentionOutput& output,
+                                          std::int64_t row, int head) {
   constexpr int kEighth = kWidth / 8;
-  const float sum = l[n][c];
 #pragma unroll
   for (int d = 0; d < kEighth; d += 4) {
-    const float4 four = make_float4(o[d / 2][n][c] / sum, o[d / 2][n][2 + c] / sum,
-                                    o[d / 2 + 1][n][c] / sum, o[d / 2 + 1][n][2 + c] / sum);
-    const int dimension = g * kEighth + d;
-    if (aligned && dimension + 4 <= head_dim) {
-      *reinterpret_cast<float4*>(row + dimension) = four;
-    } else {
-      if (dimension < head_dim) row[dimension] = four.x;
-      if (dimension + 1 < head_dim) row[dimension + 1] = four.y;
-      if (dimension + 2 < head_dim) row[dimension + 2] = four.z;
-      if (dimension + 3 < head_dim) row[dimension + 3] = four.w;
-    }
+    const float4 four =
+        make_float4(o[d / 2][n][c], o[d / 2][n][2 + c], o[d / 2 + 1][n][c], o[d / 2 + 1][n][2 + c]);
+    output.write(row, head, g * kEighth + d, four, l[n][c]);
   }
 }
 

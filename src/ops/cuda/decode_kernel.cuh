@@ -6,15 +6,19 @@
 // nothing but the block's shared memory, cut into places of one round each, which are dealt out to
 // the teams that have work:
 //
-//   places | barriers of each place | exchange of each team | records of each warp
+//   records of each team | places | barriers of each place | exchange of each team
 //
-// A team's places are a ring (decode_loader.cuh). As soon as a K half has been read its place takes
-// in the K half of the round `depth` rounds on, of the team's next unit if need be, and so for V:
-// loads wait neither for arithmetic nor for the end of a unit. What tells where to load from is
-// itself read one and two units ahead.
+// One more warp does nothing but load, each of its lanes for one of the others (decode_loader.cuh);
+// the three that complete its warp group end at once. A team's places are a ring. As soon as a K
+// half has been read its place takes in the K half of the round `depth` rounds on, of the team's
+// next unit if need be, and so for V: loads wait neither for arithmetic nor for the end of a unit.
+// What tells where to load from is itself read one and two units ahead.
 //
 // A sequence of one split is finished by its team. Otherwise each split leaves (m, l, o) in the
-// workspace, and the team that comes last combines them, in ascending order.
+// workspace, and the kernel behind this one combines them (attention_rows.cu): to find out which
+// team is the last one would make every team wait for the end of its stores.
+//
+// The lists of what there is to do, and where, are read before the kernel in front has ended.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -33,6 +37,7 @@ namespace liquidgemm::cuda {
 
 inline constexpr int kDecodeSharedBytes = 232448;  // what a block may have on this architecture
 inline constexpr int kMaxDecodeDepth = 4;          // pages that a warp loads ahead
+inline constexpr int kWholeBlock = 15;             // named barrier; teams have those below
 
 template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
 struct DecodeShape {
@@ -41,15 +46,19 @@ struct DecodeShape {
 
   static constexpr int kMaxGroup = kColumns == 1 ? 4 : 8 * kTiles;
   static constexpr int kTeamBytes =
-      static_cast<int>(sizeof(Exchange) + kTeam * kDecodeRecords * sizeof(DecodeRecord));
+      static_cast<int>(sizeof(Exchange) + kDecodeRecords * sizeof(DecodeRecord));
 
   static constexpr int places(int group, int teams) {
     return (kDecodeSharedBytes - teams * kTeamBytes) / (Place::bytes(group) + Place::kBarrierBytes);
   }
-  // As many teams as registers and shared memory allow.
-  static constexpr int kWarpsByRegisters = kTiles == 2 ? 8 : kTeam == 4 && kColumns == 1 ? 16 : 12;
+  // Warp groups that compute, and one whose first warp loads and which leaves them its registers.
+  static constexpr int kGroups = kTiles == 2 || kv_row_bytes(kElement, kWidth) == 256 ? 2 : 3;
+  static constexpr int kThreads = (kGroups + 1) * 128;
+  static constexpr int kLoaderRegisters = 56;
+  static constexpr int kRegisters = (512 - kLoaderRegisters) / kGroups / 8 * 8;
+  // As many teams as there are warps for, and shared memory allows.
   static constexpr int teams() {
-    int most = kWarpsByRegisters / kTeam;
+    int most = 4 * kGroups / kTeam;
     while (most > 1 && places(kMaxGroup, most) < most) --most;
     return most;
   }
@@ -57,112 +66,155 @@ struct DecodeShape {
   static_assert(places(kMaxGroup, kTeams) >= 1);
 };
 
-template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
-__global__ __launch_bounds__(
-    (DecodeShape<kElement, kWidth, kTiles, kColumns, kTeam>::kTeams * kTeam * 32),
-    1) void decode_kernel(const __grid_constant__ DecodeKernelArguments arguments) {
-  using Shape = DecodeShape<kElement, kWidth, kTiles, kColumns, kTeam>;
-  using Place = typename Shape::Place;
-  using Exchange = typename Shape::Exchange;
-  extern __shared__ __align__(128) std::uint8_t shared[];
-  const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x / 32), 0);
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  const int team = warp / kTeam;
-  const int member = warp % kTeam;
-  const int blocks = static_cast<int>(gridDim.x);
-  const int first = team * blocks + static_cast<int>(blockIdx.x);
+// What the warps of a block derive from the arguments, the loading one and the others alike.
+template <class Shape, int kTeam>
+struct DecodeBlock {
+  int blocks, total, teams, depth, stride;
+  std::uint8_t *places, *barriers, *exchanges;
+  int place_size;
 
-  ptx::wait_for_previous_kernel();
-  ptx::launch_dependents();
-  // Both reads at once: the list has room for max_units, though not all need be there.
+  __device__ __forceinline__ DecodeBlock(const DecodeKernelArguments& arguments,
+                                         std::uint8_t* shared) {
+    using Place = typename Shape::Place;
+    blocks = static_cast<int>(gridDim.x);
+    total = *arguments.unit_count * arguments.kv_heads;
+    // Few units are spread over all multiprocessors, and their teams share all of the places.
+    teams = min(Shape::kTeams, (total + blocks - 1) / blocks);
+    depth = min(arguments.places / max(teams, 1), max(kMaxDecodeDepth / kTeam, 2));
+    stride = teams * blocks;
+    place_size = Place::bytes(arguments.group);
+    places = shared + Shape::kTeams * kDecodeRecords * sizeof(DecodeRecord);
+    barriers = places + arguments.places * place_size;
+    exchanges = barriers + arguments.places * Place::kBarrierBytes;
+  }
+
+  __device__ __forceinline__ std::uint8_t* places_of(int team) const {
+    return places + team * depth * place_size;
+  }
+  __device__ __forceinline__ std::uint32_t barriers_of(int team) const {
+    return ptx::shared_address(barriers + team * depth * Shape::Place::kBarrierBytes);
+  }
+  static __device__ __forceinline__ DecodeRecord* records_of(std::uint8_t* shared, int team) {
+    return reinterpret_cast<DecodeRecord*>(shared) + team * kDecodeRecords;
+  }
+};
+
+// The loading warp: each lane has the number of the warp that it loads for.
+template <KvElement kElement, int kWidth, class Shape, int kTeam>
+__device__ __forceinline__ void load_pages(const DecodeKernelArguments& arguments,
+                                           std::uint8_t* shared) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int team = lane / kTeam, member = lane % kTeam;
+  const int first = team * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
+  // Before the number of units is known: the list has room for max_units.
   AttentionUnit first_unit{0, 0};
   if (first < arguments.max_units * arguments.kv_heads) {
     first_unit = arguments.units[first / arguments.kv_heads];
   }
-  const int total = *arguments.unit_count * arguments.kv_heads;
-  // Few units are spread over all multiprocessors, and their teams share all of the places.
-  const int teams = min(Shape::kTeams, (total + blocks - 1) / blocks);
-  if (team >= teams) return;
-  const int depth = min(arguments.places / teams, max(kMaxDecodeDepth / kTeam, 2));
-  const int stride = teams * blocks;
+  const DecodeBlock<Shape, kTeam> block(arguments, shared);
+  ptx::named_barrier(kWholeBlock, Shape::kThreads);
+  if (team >= block.teams) return;
+  DecodeLoader<kElement, kWidth, kTeam> loader(
+      arguments, first, first_unit, block.stride, block.total, member,
+      ptx::shared_address(block.places_of(team)), block.barriers_of(team), block.depth,
+      ptx::shared_address(block.records_of(shared, team)));
+  ptx::wait_for_previous_kernel();
+  while (!loader.done()) loader.load();
+}
 
-  const int place_size = Place::bytes(arguments.group);
-  const std::uint8_t* ring = shared + team * depth * place_size;
-  std::uint8_t* behind_places = shared + arguments.places * place_size;
-  std::uint8_t* exchanges = behind_places + arguments.places * Place::kBarrierBytes;
-  Exchange& exchange = reinterpret_cast<Exchange*>(exchanges)[team];
-  DecodeRecord* records =
-      reinterpret_cast<DecodeRecord*>(exchanges + Shape::kTeams * sizeof(Exchange)) +
-      warp * kDecodeRecords;
-  const std::uint32_t barriers = ptx::shared_address(behind_places) +
-                                 static_cast<std::uint32_t>(team * depth * Place::kBarrierBytes);
-
-  DecodeRows<kElement, kWidth, kTiles, kColumns, kTeam> rows(arguments, exchange, team, member,
-                                                             lane);
-  if (member == 0) {
-    for (int i = 0; i < depth * Place::kBarrierBytes; i += 8) {
-      ptx::mbarrier_init(barriers + static_cast<std::uint32_t>(i), 1);
+// One of the other warps.
+template <KvElement kElement, int kWidth, int kTiles, int kColumns, class Shape, int kTeam>
+__device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
+                                        std::uint8_t* shared, int warp) {
+  using Place = typename Shape::Place;
+  using Exchange = typename Shape::Exchange;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int team = warp / kTeam, member = warp % kTeam;
+  const DecodeBlock<Shape, kTeam> block(arguments, shared);
+  const std::uint32_t barriers = block.barriers_of(team);
+  if (team < block.teams) {
+    for (int i = member; i < block.depth * Place::kBarriers; i += kTeam) {
+      ptx::mbarrier_init(barriers + static_cast<std::uint32_t>(8 * i),
+                         Place::arrivals(i % Place::kBarriers));
     }
     ptx::mbarrier_init_fence();
   }
-  rows.barrier();
-  DecodeLoader<kElement, kWidth, kTeam> loader(
-      arguments, first, first_unit, stride, total, member, lane,
-      ptx::shared_address(shared) + static_cast<std::uint32_t>(team * depth * place_size), barriers,
-      depth, records);
-  for (int i = 0; i < depth; ++i) {
-    loader.load_keys();
-    loader.load_queries();
-    loader.load_values();
-  }
-  __syncwarp();
+  ptx::named_barrier(kWholeBlock, Shape::kThreads);
+  if (team >= block.teams) return;
 
+  Exchange& exchange = reinterpret_cast<Exchange*>(block.exchanges)[team];
+  DecodeRows<kElement, kWidth, kTiles, kColumns, kTeam> rows(arguments, exchange, team, member,
+                                                             lane);
+  const std::uint8_t* ring = block.places_of(team);
+  const DecodeRecord* records = block.records_of(shared, team);
   int place = 0;
   std::uint32_t parity = 0;
   unsigned unit_number = 0;
 #pragma unroll 1
-  for (int unit = first; unit < total; unit += stride, ++unit_number) {
+  for (int unit = team * block.blocks + static_cast<int>(blockIdx.x); unit < block.total;
+       unit += block.stride, ++unit_number) {
+    ptx::mbarrier_wait(
+        barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes + Place::kQueriesFull),
+        parity);
+    rows.start(ring + place * block.place_size + Place::kQueries);
     const DecodeRecord& record = records[unit_number % kDecodeRecords];
     const int tokens =
         min(record.length - record.split * numerics::kAttentionSplit, numerics::kAttentionSplit);
 #pragma unroll 1
     for (int begin = 0; begin < tokens; begin += kTeam * kKvPageTokens) {
-      const std::uint8_t* here = ring + place * place_size;
+      const std::uint8_t* here = ring + place * block.place_size;
       const std::uint32_t barrier =
           barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes);
       const int left = tokens - begin;
       const int visible = max(min(left - member * kKvPageTokens, kKvPageTokens), 0);
-      if (begin == 0) {
-        ptx::mbarrier_wait(barrier + Place::kQueriesBarrier, parity);
-        rows.start(here + Place::kQueries);
-      }
-      if (visible > 0) {
-        ptx::mbarrier_wait(barrier + Place::keys_barrier(member), parity);
-        rows.score(here + Place::keys(member), visible);
-        __syncwarp();
-      }
-      loader.load_keys();
-      if (visible > 0) ptx::mbarrier_wait(barrier + Place::values_barrier(member), parity);
+      // Even where there is nothing to read: who would run ahead of the loads could let an empty
+      // barrier go through two phases before the loading warp has seen the first.
+      ptx::mbarrier_wait(barrier + Place::keys_full(member), parity);
+      if (visible > 0) rows.score(here + Place::keys(member), visible);
+      __syncwarp();
+      ptx::mbarrier_arrive(barrier + Place::keys_empty(member), lane == 0);
+      if (kTeam > 1) ptx::mbarrier_arrive(barrier + Place::kQueriesEmpty, lane == 0);
+      ptx::mbarrier_wait(barrier + Place::values_full(member), parity);
       rows.publish(here + Place::values(member), visible);
       rows.barrier();
-      loader.load_queries();
       rows.weigh(visible);
       rows.barrier();
       const int pages = min((left + kKvPageTokens - 1) / kKvPageTokens, kTeam);
       rows.add_sums(pages);
 #pragma unroll 1
       for (int j = 0; j < pages; ++j) {
-        ptx::mbarrier_wait(barrier + Place::values_barrier(j), parity);
+        ptx::mbarrier_wait(barrier + Place::values_full(j), parity);
         rows.add(here + Place::values(j), j, min(left - j * kKvPageTokens, kKvPageTokens));
       }
       rows.barrier();
-      loader.load_values();
-      if (++place == depth) {
+      ptx::mbarrier_arrive(barrier + Place::values_empty(member), lane == 0);
+      if (++place == block.depth) {
         place = 0;
         parity ^= 1;
       }
     }
-    rows.finish(record);
+    rows.finish(record, unit / arguments.kv_heads);
+  }
+}
+
+template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
+__global__ __launch_bounds__(
+    (DecodeShape<kElement, kWidth, kTiles, kColumns, kTeam>::kThreads),
+    1) void decode_kernel(const __grid_constant__ DecodeKernelArguments arguments) {
+  using Shape = DecodeShape<kElement, kWidth, kTiles, kColumns, kTeam>;
+  extern __shared__ __align__(128) std::uint8_t shared[];
+  const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x / 32), 0);
+  ptx::launch_dependents();
+  if (warp >= 4 * Shape::kGroups) {
+    ptx::decrease_registers<Shape::kLoaderRegisters>();
+    if (warp == 4 * Shape::kGroups) {
+      load_pages<kElement, kWidth, Shape, kTeam>(arguments, shared);
+    } else {
+      ptx::named_barrier(kWholeBlock, Shape::kThreads);
+    }
+  } else {
+    ptx::increase_registers<Shape::kRegisters>();
+    compute<kElement, kWidth, kTiles, kColumns, Shape, kTeam>(arguments, shared, warp);
   }
 }
 
@@ -185,7 +237,7 @@ Result<DecodeLaunch> decode_launch(int group) {
   LIQUIDGEMM_RETURN_IF_ERROR(opted_in);
   DecodeLaunch launch;
   launch.kernel = decode_kernel<kElement, kWidth, kTiles, kColumns, kTeam>;
-  launch.threads = Shape::kTeams * kTeam * 32;
+  launch.threads = Shape::kThreads;
   launch.places = Shape::places(group, Shape::kTeams);
   return launch;
 }

@@ -4,8 +4,10 @@
 #include <cstdint>
 
 #include "gemm/cuda/ptx/barrier.h"
-#include "gemm/cuda/ptx/copy.h"
+#include "gemm/cuda/ptx/cache_policy.h"
+#include "ops/cuda/attention_output.cuh"
 #include "ops/cuda/attention_tile.cuh"
+#include "ops/cuda/ptx/lane_barrier.h"
 
 namespace liquidgemm::cuda {
 
@@ -15,56 +17,62 @@ struct DecodeKernelArguments {
   std::int64_t page_bytes;
   const std::int32_t* block_tables;
   std::int64_t ld_block_table;
-  float* out;
-  std::int64_t ld_out;
+  AttentionOutput output;
   const std::int32_t* lengths;
   const std::int32_t* rows;
   const AttentionUnit* units;
   const std::int32_t* unit_count;
-  unsigned* counters;
   float4* partials;
   int max_units;
   int kv_heads;
   int group;
-  int head_dim;
   int places;
   float softmax_scale;
-  bool aligned;
 };
 
 // What the arithmetic needs to know of a unit, left in shared memory by the loading.
 struct alignas(16) DecodeRecord {
-  std::int32_t slot, row, head, length;
-  std::int32_t split, position, padding[2];
+  std::int32_t row, head, length, split;
 };
-// Units between loading and computing, and one; a power of two.
+// Units between loading and computing, and one; a power of two. They begin at a multiple of what
+// they take.
 inline constexpr int kDecodeRecords = 8;
 
 // A team's place in shared memory:
 //
 //   K, V of the first warp's page | K, V of the second's | ... | q of the unit that begins here
 //
-// and its barriers: K and V of each warp's page, then q. Each of them completes one phase whenever
-// the place is filled, be there anything to load or not.
+// and its barriers: full and empty of K and V of each warp's page, then of q. A full one completes
+// a phase whenever the place is filled, be there anything to load or not; an empty one when what
+// lies there has been read.
 template <KvElement kElement, int kWidth, int kTeam>
 struct DecodePlace {
   static constexpr int kHalfBytes = kv_half_bytes(kElement, kWidth);
   static constexpr int kPageBytes = 2 * kHalfBytes;
   static constexpr int kQueries = kTeam * kPageBytes;
-  static constexpr int kBarrierBytes = 8 * (2 * kTeam + 2);  // a multiple of 16
+  static constexpr int kBarriers = 4 * kTeam + 2;
+  static constexpr int kBarrierBytes = 8 * kBarriers;  // a multiple of 16
 
   static __host__ __device__ constexpr int bytes(int group) {
     return kQueries + group * kWidth * 2;
   }
   static __host__ __device__ constexpr int keys(int member) { return member * kPageBytes; }
   static __host__ __device__ constexpr int values(int member) { return keys(member) + kHalfBytes; }
-  static __host__ __device__ constexpr int keys_barrier(int member) { return 16 * member; }
-  static __host__ __device__ constexpr int values_barrier(int member) { return 16 * member + 8; }
-  static constexpr int kQueriesBarrier = 16 * kTeam;
+  static __host__ __device__ constexpr int keys_full(int member) { return 32 * member; }
+  static __host__ __device__ constexpr int keys_empty(int member) { return 32 * member + 8; }
+  static __host__ __device__ constexpr int values_full(int member) { return 32 * member + 16; }
+  static __host__ __device__ constexpr int values_empty(int member) { return 32 * member + 24; }
+  static constexpr int kQueriesFull = 32 * kTeam;
+  // Unused by a team of one, which has read its queries before the keys behind them.
+  static constexpr int kQueriesEmpty = 32 * kTeam + 8;
+  // Of barrier i.
+  static __host__ __device__ constexpr int arrivals(int i) {
+    return 8 * i == kQueriesEmpty ? kTeam : 1;
+  }
 };
 
-// Loads the pages of one warp of a team: of each round of kTeam pages of its units one page, into
-// the team's ring of places. All lanes call everything.
+// One lane of the loading warp: loads the pages of one warp of a team, of each round of kTeam pages
+// of its units one page, into the team's ring of places.
 template <KvElement kElement, int kWidth, int kTeam>
 class DecodeLoader {
  public:
@@ -73,19 +81,16 @@ class DecodeLoader {
   // `first_unit` is the team's first, `first`.
   __device__ __forceinline__ DecodeLoader(const DecodeKernelArguments& arguments, int first,
                                           AttentionUnit first_unit, int stride, int total,
-                                          int member, int lane, std::uint32_t ring,
-                                          std::uint32_t barriers, int depth, DecodeRecord* records)
+                                          int member, std::uint32_t ring, std::uint32_t barriers,
+                                          int depth, std::uint32_t records)
       : arguments_(arguments),
         stride_(stride),
         total_(total),
         member_(member),
-        lane_(lane),
-        q_bytes_(arguments.group * kWidth * 2),
-        place_bytes_(Place::bytes(arguments.group)),
         ring_(ring),
         barriers_(barriers),
         depth_(depth),
-        records_(records),
+        record_(records),
         unit_(first - stride),
         next_(first_unit),
         after_next_(read_unit(first + stride)) {
@@ -93,75 +98,90 @@ class DecodeLoader {
     advance();
   }
 
-  // The K half of the warp's page of the next round.
-  __device__ __forceinline__ void load_keys() {
-    if (unit_ >= total_) return;
-    const std::uint32_t barrier = barrier_of(Place::keys_barrier(member_));
-    if (page_ + member_ < pages_) {
-      const int id = __shfl_sync(kWholeWarp, page_id_, page_ + member_);
-      source_ =
-          arguments_.pages + id * arguments_.page_bytes + head_ * std::int64_t{Place::kPageBytes};
-      ptx::mbarrier_expect_bytes(barrier, Place::kHalfBytes);
-      ptx::copy_bulk(address_of(Place::keys(member_)), source_, Place::kHalfBytes, barrier,
-                     ptx::kEvictFirst);
-    } else {
-      ptx::mbarrier_expect_bytes(barrier, 0);
-    }
-  }
+  __device__ __forceinline__ bool done() const { return unit_ >= total_; }
 
-  // q with the first round of a unit, by the team's first warp.
-  __device__ __forceinline__ void load_queries() {
-    if (member_ != 0 || unit_ >= total_) return;
-    const std::uint32_t barrier = barrier_of(Place::kQueriesBarrier);
-    if (page_ == 0) {
-      ptx::mbarrier_expect_bytes(barrier, static_cast<std::uint32_t>(q_bytes_));
-      const std::int64_t row = std::int64_t{row_} * arguments_.kv_heads + head_;
-      ptx::copy_bulk(address_of(Place::kQueries), arguments_.q + row * q_bytes_, q_bytes_, barrier,
-                     ptx::kEvictNormal);
-    } else {
-      ptx::mbarrier_expect_bytes(barrier, 0);
+  // Loads the next half page, and the queries with the first keys of a unit, if there is room.
+  __device__ __forceinline__ bool load() {
+    if (!values_next_) {
+      if (!ptx::mbarrier_has_completed(barrier_of(Place::keys_empty(member_)), parity_)) {
+        return false;
+      }
+      if (member_ == 0) {
+        if (kTeam > 1 && !ptx::mbarrier_has_completed(barrier_of(Place::kQueriesEmpty), parity_)) {
+          return false;
+        }
+        load_queries();
+      }
+      load_half(Place::keys(member_), Place::keys_full(member_), 0);
+      values_next_ = true;
+      return true;
     }
-  }
-
-  // The V half of the page of load_keys; moves on to the next round.
-  __device__ __forceinline__ void load_values() {
-    if (unit_ >= total_) return;
-    const std::uint32_t barrier = barrier_of(Place::values_barrier(member_));
-    if (page_ + member_ < pages_) {
-      ptx::mbarrier_expect_bytes(barrier, Place::kHalfBytes);
-      ptx::copy_bulk(address_of(Place::values(member_)), source_ + Place::kHalfBytes,
-                     Place::kHalfBytes, barrier, ptx::kEvictFirst);
-    } else {
-      ptx::mbarrier_expect_bytes(barrier, 0);
+    if (!ptx::mbarrier_has_completed(barrier_of(Place::values_empty(member_)), parity_)) {
+      return false;
     }
-    if (++place_ == depth_) place_ = 0;
+    load_half(Place::values(member_), Place::values_full(member_), Place::kHalfBytes);
+    values_next_ = false;
+    if (++place_ == depth_) {
+      place_ = 0;
+      parity_ ^= 1;
+    }
     page_ += kTeam;
+#pragma unroll
+    for (int i = 0; i + 1 < kPages; ++i) ids_[i] = ids_[i + 1];
     if (page_ >= pages_) advance();
+    return true;
   }
 
  private:
+  static constexpr int kPages = kSplitPages / kTeam;  // of one warp in a split
+
   __device__ __forceinline__ std::uint32_t address_of(int offset) const {
-    return ring_ + static_cast<std::uint32_t>(place_ * place_bytes_ + offset);
+    return ring_ + static_cast<std::uint32_t>(place_ * Place::bytes(arguments_.group) + offset);
   }
   __device__ __forceinline__ std::uint32_t barrier_of(int offset) const {
     return barriers_ + static_cast<std::uint32_t>(place_ * Place::kBarrierBytes + offset);
+  }
+
+  __device__ __forceinline__ void load_half(int to, int full, int from) const {
+    const std::uint32_t barrier = barrier_of(full);
+    if (page_ + member_ >= pages_) {
+      ptx::lane_expect_bytes(barrier, 0);
+      return;
+    }
+    const std::uint8_t* head_page = arguments_.pages + ids_[0] * arguments_.page_bytes +
+                                    head_ * std::int64_t{Place::kPageBytes};
+    ptx::lane_expect_bytes(barrier, Place::kHalfBytes);
+    ptx::lane_copy_bulk(address_of(to), head_page + from, Place::kHalfBytes, barrier,
+                        ptx::kEvictFirst);
+  }
+
+  __device__ __forceinline__ void load_queries() {
+    const std::uint32_t barrier = barrier_of(Place::kQueriesFull);
+    if (page_ != 0) {
+      ptx::lane_expect_bytes(barrier, 0);
+      return;
+    }
+    // It publishes the unit's record too.
+    const int bytes = arguments_.group * kWidth * 2;
+    ptx::lane_expect_bytes(barrier, static_cast<std::uint32_t>(bytes));
+    ptx::lane_copy_bulk(address_of(Place::kQueries), arguments_.q + std::int64_t{queries_} * bytes,
+                        bytes, barrier, ptx::kEvictNormal);
   }
 
   __device__ __forceinline__ AttentionUnit read_unit(int unit) const {
     return unit < total_ ? arguments_.units[unit / arguments_.kv_heads] : AttentionUnit{0, 0};
   }
 
-  // Of next_, which is `unit`: lane i reads the page id of its page i.
+  // Of next_, which is `unit`.
   __device__ __forceinline__ void read_work(int unit) {
-    next_length_ = 0;
-    next_row_ = 0;
-    next_page_id_ = 0;
     if (unit >= total_) return;
     next_length_ = arguments_.lengths[next_.slot];
     next_row_ = arguments_.rows[next_.slot];
-    const std::int64_t page = std::int64_t{next_.split} * kSplitPages + lane_;
-    if (lane_ < kSplitPages && page < arguments_.ld_block_table) {
-      next_page_id_ = arguments_.block_tables[next_.slot * arguments_.ld_block_table + page];
+    const std::int32_t* table = arguments_.block_tables + next_.slot * arguments_.ld_block_table;
+#pragma unroll
+    for (int i = 0; i < kPages; ++i) {
+      const std::int64_t page = std::int64_t{next_.split} * kSplitPages + i * kTeam + member_;
+      next_ids_[i] = page < arguments_.ld_block_table ? table[page] : 0;
     }
   }
 
@@ -171,35 +191,34 @@ class DecodeLoader {
     page_ = 0;
     if (unit_ >= total_) return;
     head_ = unit_ % arguments_.kv_heads;
-    row_ = next_row_;
-    page_id_ = next_page_id_;
+    queries_ = next_row_ * arguments_.kv_heads + head_;
+    if (member_ == 0) {
+      const int record[4] = {next_row_, head_, next_length_, next_.split};
+      ptx::store_shared(record_, record);
+      record_ ^= (record_ ^ (record_ + sizeof(DecodeRecord))) &
+                 (kDecodeRecords * sizeof(DecodeRecord) - 1);
+    }
     const int tokens = next_length_ - next_.split * numerics::kAttentionSplit;
     pages_ = min((tokens + kKvPageTokens - 1) / kKvPageTokens, kSplitPages);
-    if (lane_ == 0) {
-      DecodeRecord& record = records_[recorded_ % kDecodeRecords];
-      record.slot = next_.slot;
-      record.row = row_;
-      record.head = head_;
-      record.length = next_length_;
-      record.split = next_.split;
-      record.position = unit_ / arguments_.kv_heads;
-    }
-    ++recorded_;
+#pragma unroll
+    for (int i = 0; i < kPages; ++i) ids_[i] = next_ids_[i];
     next_ = after_next_;
     read_work(unit_ + stride_);
     after_next_ = read_unit(unit_ + 2 * stride_);
   }
 
   const DecodeKernelArguments& arguments_;
-  const int stride_, total_, member_, lane_, q_bytes_, place_bytes_;
+  const int stride_, total_, member_;
   const std::uint32_t ring_, barriers_;
   const int depth_;
-  DecodeRecord* const records_;
-  const std::uint8_t* source_ = nullptr;
-  int unit_, head_ = 0, row_ = 0, page_ = 0, pages_ = 0, place_ = 0, page_id_ = 0;
-  unsigned recorded_ = 0;
+  std::uint32_t record_;      // the next unit's
+  std::uint32_t parity_ = 1;  // the ring starts empty
+  bool values_next_ = false;
+  int unit_, head_ = 0, page_ = 0, pages_ = 0, place_ = 0;
+  int queries_ = 0;  // row and KV head
+  std::int32_t ids_[kPages] = {};
   AttentionUnit next_, after_next_;
-  std::int32_t next_length_ = 0, next_row_ = 0, next_page_id_ = 0;
+  std::int32_t next_length_ = 0, next_row_ = 0, next_ids_[kPages] = {};
 };
 
 }  // namespace liquidgemm::cuda

@@ -10,6 +10,7 @@
 #include "gemm/cuda/ptx/thread.h"
 #include "ops/cuda/attention_tile.cuh"
 #include "ops/cuda/decode_loader.cuh"
+#include "ops/cuda/decode_partial.h"
 
 namespace liquidgemm::cuda {
 
@@ -23,14 +24,7 @@ struct alignas(16) DecodeExchange {
   float sums[kTeam][kTiles * kColumns * (kZeros ? 2 : 1)][32];  // what it adds to l, then to z
   float largest[kTeam][kTiles * kColumns][4];                   // score of each row
   std::uint32_t classes[kTeam];                                 // of the values' scales
-  std::uint32_t is_last;
 };
-
-// float4s of the partial result of a split and KV head: o [query head of the group][width], then
-// m, l [query head].
-__host__ __device__ constexpr int decode_partial_size(int width, int group) {
-  return group * (width / 4) + (group + 1) / 2;
-}
 
 template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
 class DecodeRows {
@@ -221,30 +215,17 @@ class DecodeRows {
     }
   }
 
-  // Ends the unit: writes the result, or leaves it for the team that comes last.
-  __device__ __forceinline__ void finish(const DecodeRecord& record) {
+  // Ends the unit, of entry `position` of the list: writes the result, or leaves it for
+  // attention_rows.cu.
+  __device__ __forceinline__ void finish(const DecodeRecord& record, int position) {
     end();
-    const int splits = (record.length + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
-    if (splits == 1) {
-      write_own(record);
-      return;
+    if (record.length <= numerics::kAttentionSplit) {
+      write(record);
+    } else {
+      const std::int64_t size = decode_partial_size(kWidth, arguments_.group);
+      leave(arguments_.partials +
+            (std::int64_t{position} * arguments_.kv_heads + record.head) * size);
     }
-    const std::int64_t size = decode_partial_size(kWidth, arguments_.group);
-    const std::int64_t next = arguments_.kv_heads * size;
-    float4* partial = arguments_.partials + record.position * next + record.head * size;
-    leave(partial);
-    barrier();
-    if (member_ == 0 && lane_ == 0) {
-      unsigned* counter =
-          arguments_.counters + std::int64_t{record.slot} * arguments_.kv_heads + record.head;
-      const bool is_last =
-          ptx::add_acquire_release(counter, 1) == static_cast<unsigned>(splits - 1);
-      // The last one clears the counter for the next launch.
-      if (is_last) *counter = 0;
-      exchange_.is_last = is_last ? 1 : 0;
-    }
-    barrier();
-    if (exchange_.is_last != 0) combine(record, partial - record.split * next, next, splits);
   }
 
  private:
@@ -380,78 +361,14 @@ class DecodeRows {
     });
   }
 
-  __device__ __forceinline__ void write_own(const DecodeRecord& record) const {
+  __device__ __forceinline__ void write(const DecodeRecord& record) const {
     for_each_row([&](int n, int c, int head) {
-      const float l = state_.l[n][c];
 #pragma unroll
       for (int i = 0; i < kDimensions / 4; ++i) {
-        const float4 o = four_outputs(i, n, c);
-        write(record, head, first_dimension() + 4 * i,
-              make_float4(o.x / l, o.y / l, o.z / l, o.w / l));
+        arguments_.output.write(record.row, record.head * arguments_.group + head,
+                                first_dimension() + 4 * i, four_outputs(i, n, c), state_.l[n][c]);
       }
     });
-  }
-
-  // Dimensions d .. d + 3 of the result of a query head.
-  __device__ __forceinline__ void write(const DecodeRecord& record, int head, int d,
-                                        const float4& four) const {
-    float* row = arguments_.out + record.row * arguments_.ld_out +
-                 (record.head * arguments_.group + head) * std::int64_t{arguments_.head_dim};
-    const int dimensions = arguments_.head_dim;
-    if (arguments_.aligned && d + 4 <= dimensions) {
-      *reinterpret_cast<float4*>(row + d) = four;
-    } else {
-      if (d < dimensions) row[d] = four.x;
-      if (d + 1 < dimensions) row[d + 1] = four.y;
-      if (d + 2 < dimensions) row[d + 2] = four.z;
-      if (d + 3 < dimensions) row[d + 3] = four.w;
-    }
-  }
-
-  // The splits' partial results, the first at `first`, to the result: each lane of the team takes
-  // four dimensions of a query head at a time.
-  __device__ __forceinline__ void combine(const DecodeRecord& record, const float4* first,
-                                          std::int64_t next, int splits) const {
-    constexpr int kFours = kWidth / 4;
-    constexpr int kAhead = 5;
-    const int fours = arguments_.group * kFours;
-#pragma unroll 1
-    for (int item = member_ * 32 + lane_; item < fours; item += 32 * kTeam) {
-      const int head = item / kFours;
-      float m = 0.0f, l = 0.0f;
-      float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 1
-      for (int begin = 0; begin < splits; begin += kAhead) {
-        float4 outputs[kAhead];
-        float2 sums[kAhead];
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i) {
-          const float4* partial = first + min(begin + i, splits - 1) * next;
-          outputs[i] = __ldcg(partial + item);
-          sums[i] = __ldcg(reinterpret_cast<const float2*>(partial + fours) + head);
-        }
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i) {
-          if (begin + i >= splits) break;
-          if (begin + i == 0) {
-            o = outputs[0];
-            m = sums[0].x;
-            l = sums[0].y;
-            continue;
-          }
-          const float largest = fmaxf(m, sums[i].x);
-          const float x = exp_of_difference(m - largest);
-          const float y = exp_of_difference(sums[i].x - largest);
-          m = largest;
-          l = l * x + sums[i].y * y;
-          o.x = o.x * x + outputs[i].x * y;
-          o.y = o.y * x + outputs[i].y * y;
-          o.z = o.z * x + outputs[i].z * y;
-          o.w = o.w * x + outputs[i].w * y;
-        }
-      }
-      write(record, head, item % kFours * 4, make_float4(o.x / l, o.y / l, o.z / l, o.w / l));
-    }
   }
 
   const DecodeKernelArguments& arguments_;
