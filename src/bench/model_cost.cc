@@ -39,11 +39,12 @@ double matrix_bytes(const ModelConfig& config, const std::string& module, std::i
   const double scales = 4.0 * static_cast<double>(n);
   if (config.quantization) {
     const auto stored = config.quantization->layers.find(module);
-    if (stored != config.quantization->layers.end() &&
-        stored->second.scheme == WeightScheme::kLiquid4) {
+    const bool known = stored != config.quantization->layers.end();
+    if (known && stored->second.scheme == WeightScheme::kLiquid4) {
       const std::int64_t group = stored->second.group_size;
       return 0.5 * product(n, k) + 2.0 * product(n, (k + group - 1) / group) + scales;
     }
+    if (known && stored->second.scheme == WeightScheme::kFp16) return 2.0 * product(n, k);
   }
   return product(n, k) + scales;
 }
@@ -62,7 +63,8 @@ double model_bytes(const ModelConfig& config, const BackendLimits& limits) {
   }
   // The embedding's rows, the packed lm_head, and its checkpoint form while it is packed.
   const double table = product(config.vocab_size, config.hidden_size + 4);
-  bytes += 2.0 * table + 2.0 * std::max(table, largest);
+  const double head = std::max(table, matrix({"lm_head", config.vocab_size, config.hidden_size}));
+  bytes += table + head + 2.0 * std::max(head, largest);
   const double kv_values =
       2.0 * product(config.layers, config.kv_heads) *
       (static_cast<double>(config.head_dim) * kv_element_bytes(limits.kv_format) + 4.0);

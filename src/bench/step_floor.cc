@@ -7,6 +7,16 @@
 #include "bench/model_cost.h"
 
 namespace liquidgemm::bench {
+namespace {
+
+bool is_fp16(const ModelConfig& config, const std::string& module) {
+  if (!config.quantization) return false;
+  const auto stored = config.quantization->layers.find(module);
+  return stored != config.quantization->layers.end() &&
+         stored->second.scheme == WeightScheme::kFp16;
+}
+
+}  // namespace
 
 OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
                             const Ceilings& ceilings) {
@@ -41,8 +51,10 @@ OperationSeconds step_floor(const ModelGraph& graph, const StepLoad& load,
     add_group(Operation::kGateUp, layer.gate_up);
     add_group(Operation::kDown, layer.down);
   }
+  // An FP16 head among INT8 layers runs at half their rate.
+  const double slower = is_fp16(config, graph.lm_head) && !load.half_weights ? 2.0 : 1.0;
   add(Operation::kLmHead, weight_bytes(graph.lm_head, config.vocab_size, config.hidden_size),
-      operations(config.vocab_size, config.hidden_size));
+      slower * operations(config.vocab_size, config.hidden_size));
   return floor;
 }
 

@@ -54,6 +54,7 @@ void add_bench_model_options(CLI::App& verb, BenchModelOptions& options) {
   add_backend_options(verb, options.model);
   add_precision_option(verb, options.precision);
   add_group_size_option(verb, options.group_size);
+  add_head_option(verb, options.head);
   verb.add_option("--seed", options.seed, "Of prompts, lengths and random weights")
       ->capture_default_str();
   verb.add_option("--record", options.record,
@@ -68,6 +69,9 @@ void check_bench_model_options(const CLI::App& verb, const BenchModelOptions& op
   if (options.preset.empty() && verb.get_option("--group-size")->count() > 0) {
     throw CLI::ValidationError("--group-size", "it is for --preset; a model has its own groups");
   }
+  if (options.preset.empty() && verb.get_option("--lm-head")->count() > 0) {
+    throw CLI::ValidationError("--lm-head", "it is for --preset; a model has its own head");
+  }
 }
 
 Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
@@ -80,7 +84,8 @@ Result<BenchModel> open_bench_model(const BenchModelOptions& options) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(ModelConfig config, preset_config(options.preset));
     model.name = "preset " + options.preset;
     const int group_size = group_size_for(options.group_size, config);
-    model.source = dummy_source(model.name, std::move(config), group_size, options.seed);
+    model.source = dummy_source(model.name, std::move(config), group_size, options.seed,
+                                head_scheme(options.head));
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(model.load,
                               load_options(options.model, precision, model.source.config));

@@ -15,6 +15,7 @@ struct BenchModelOptions {
   std::string preset;  // instead of a model
   std::string precision = "auto";
   std::string group_size = "auto";
+  std::string head = "int8";
   std::uint64_t seed = 0;
   bool json = false;
   std::vector<std::string> record;

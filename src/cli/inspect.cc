@@ -25,13 +25,15 @@ struct Options {
   bool json = false;
 };
 
-// ||W - Wq||^2 / ||W||^2 of one module; sums are kept in double.
-Result<double> relative_error(WeightLoader& original, WeightLoader& quantized,
-                              const LinearName& module) {
+// ||W - Wq||^2 / ||W||^2 of one module, which the original may have under another name; sums are
+// kept in double.
+Result<double> relative_error(WeightLoader& original, const std::string& original_name,
+                              WeightLoader& quantized, const LinearName& module) {
   LinearGroup bare{.name = module.module, .parts = {module}, .n = module.n, .k = module.k};
   bare.parts[0].bias = false;  // weights only
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> before, original.linear_group(bare));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> after, quantized.linear_group(bare));
+  bare.parts[0].module = original_name;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> before, original.linear_group(bare));
   double error = 0.0;
   double norm = 0.0;
   for (std::size_t i = 0; i < before[0].f32.size(); ++i) {
@@ -66,7 +68,11 @@ Result<std::map<std::string, double>> measure_errors(const ModelSource& quantize
   Progress progress("Comparing", static_cast<std::int64_t>(modules.size()), "modules");
   for (const LinearName& module : modules) {
     if (interrupt_flag()) return cancelled("interrupted");
-    LIQUIDGEMM_ASSIGN_OR_RETURN(errors[module.module], relative_error(before, after, module));
+    // An FP16 head lies apart from the embedding that it was made from.
+    const bool tied = module.module == kHeadModule && original.config.tied_embeddings;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(
+        errors[module.module],
+        relative_error(before, tied ? kEmbeddingModule : module.module, after, module));
     progress.advance(1, module.module);
   }
   progress.finish();

@@ -76,6 +76,17 @@ int group_size_for(const std::string& group_size, const ModelConfig& config) {
   return group_size == "auto" ? default_group_size(config) : std::stoi(group_size);
 }
 
+void add_head_option(CLI::App& verb, std::string& head) {
+  verb.add_option("--lm-head", head,
+                  "How the head is stored: int8, or fp16 (twice the bytes, almost no error)")
+      ->check(CLI::IsMember({"int8", "fp16"}))
+      ->capture_default_str();
+}
+
+WeightScheme head_scheme(const std::string& head) {
+  return head == "fp16" ? WeightScheme::kFp16 : WeightScheme::kInt8;
+}
+
 Result<ModelSource> open_source(const std::string& model) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string path, resolve_model(model));
   return open_model_source(path);

@@ -12,7 +12,7 @@ namespace liquidgemm::cli {
 struct ModelOptions {
   std::string model;
   std::string device = "auto";
-  std::string isa;  // empty: the best one
+  std::string isa;              // empty: the best one
   std::int64_t gpu_memory = 0;  // bytes; 0: what is free
   int threads = 0;
   std::string kv_cache_dtype = "auto";
@@ -31,6 +31,10 @@ void add_precision_option(CLI::App& verb, std::string& precision);
 // "auto" or a number; group_size_for gives the number for a model.
 void add_group_size_option(CLI::App& verb, std::string& group_size);
 int group_size_for(const std::string& group_size, const ModelConfig& config);
+
+// "int8" or "fp16".
+void add_head_option(CLI::App& verb, std::string& head);
+WeightScheme head_scheme(const std::string& head);
 
 // Opens MODEL; the path is resolved first.
 Result<ModelSource> open_source(const std::string& model);

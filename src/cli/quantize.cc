@@ -20,6 +20,7 @@ struct Options {
   std::string group_size = "auto";
   std::string step = "search";
   std::string scheme = "w4a8";
+  std::string head = "int8";
   int threads = 0;
   bool overwrite = false;
   bool json = false;
@@ -37,6 +38,7 @@ std::string scheme_name(const LayerQuantization& stored) {
   if (stored.scheme == WeightScheme::kLiquid4) {
     return "liquid4 g" + std::to_string(stored.group_size);
   }
+  if (stored.scheme == WeightScheme::kFp16) return "fp16";
   return stored.scheme == WeightScheme::kInt8 ? "int8" : "float";
 }
 
@@ -83,6 +85,7 @@ Status quantize(const Options& options, const Globals& globals) {
   interrupt_flag();
   QuantizeOptions settings;
   settings.scheme = options.scheme == "w8a8" ? WeightScheme::kInt8 : WeightScheme::kLiquid4;
+  settings.head = head_scheme(options.head);
   settings.overwrite = options.overwrite;
   LIQUIDGEMM_ASSIGN_OR_RETURN(settings.rule, parse_step_rule(options.step));
   LIQUIDGEMM_ASSIGN_OR_RETURN(const ModelSource source, open_source(options.model));
@@ -114,6 +117,12 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
       ->capture_default_str();
   verb->add_option("--scheme", options->scheme, "w4a8, or w8a8 for comparison")
       ->check(CLI::IsMember({"w4a8", "w8a8"}))
+      ->capture_default_str();
+  verb->add_option(
+          "--lm-head", options->head,
+          "How the head is stored: int8, or fp16 (twice the bytes, almost no error; apart\n"
+          "from the embedding also where the model ties them)")
+      ->check(CLI::IsMember({"int8", "fp16"}))
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "CPU threads; 0: one for each CPU")
       ->check(CLI::Range(0, 1024))

@@ -26,7 +26,7 @@ Status check_isa(Isa isa);
 
 // One matrix in checkpoint form, borrowed.
 struct WeightView {
-  enum class Kind { kLiquid4, kInt8, kFloat };
+  enum class Kind { kLiquid4, kInt8, kFloat, kFp16 };
   Kind kind = Kind::kLiquid4;
   std::string name;  // the module, for messages
   std::int64_t n = 0;
@@ -42,6 +42,8 @@ struct WeightView {
   const float* channel_scale = nullptr;
   // kFloat: [n, k].
   const float* f32 = nullptr;
+  // kFp16: [n, k] of binary16, at any address.
+  const std::uint8_t* f16 = nullptr;
 };
 
 // Quantised rows (tokens), as the contract makes them.
@@ -80,6 +82,7 @@ class CpuLinear {
   virtual void run(const QuantizedRows& x, const float* bias, float* out, std::int64_t ld_out,
                    ThreadPool& pool) const = 0;
   // Float rows [m, k], stride ld_x, in the contract's summation order, which does not depend on m.
+  // kFp16: the rows are rounded to binary16 first.
   virtual void run_float(const float* x, std::int64_t m, std::int64_t ld_x, const float* bias,
                          float* out, std::int64_t ld_out, ThreadPool& pool) const = 0;
 

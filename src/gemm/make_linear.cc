@@ -19,18 +19,28 @@ struct KernelSet {
   const cpu::IntegerKernel& liquid4;
   const cpu::IntegerKernel& int8;
   const cpu::FloatKernel& floats;
+  const cpu::FloatKernel& fp16;
 };
 
 // check_isa has said yes: on another architecture only the scalar set can be asked for.
 KernelSet kernels_for(Isa isa) {
 #if defined(LIQUIDGEMM_X86_KERNELS)
   if (isa == Isa::kAvx512Vnni) {
-    return {cpu::kLiquid4Avx512, cpu::kInt8Avx512, cpu::kFloatAvx512};
+    return {cpu::kLiquid4Avx512, cpu::kInt8Avx512, cpu::kFloatAvx512, cpu::kFp16Avx512};
   }
-  if (isa == Isa::kAvx2) return {cpu::kLiquid4Avx2, cpu::kInt8Avx2, cpu::kFloatAvx2};
+  if (isa == Isa::kAvx2) {
+    return {cpu::kLiquid4Avx2, cpu::kInt8Avx2, cpu::kFloatAvx2, cpu::kFp16Avx2};
+  }
 #endif
   (void)isa;
-  return {cpu::kLiquid4Scalar, cpu::kInt8Scalar, cpu::kFloatScalar};
+  return {cpu::kLiquid4Scalar, cpu::kInt8Scalar, cpu::kFloatScalar, cpu::kFp16Scalar};
+}
+
+// Of the sums, and so of the activations.
+bool is_float(Kind kind) { return kind == Kind::kFloat || kind == Kind::kFp16; }
+
+const cpu::FloatKernel& float_kernel(const WeightView& weight, const KernelSet& kernels) {
+  return weight.kind == Kind::kFp16 ? kernels.fp16 : kernels.floats;
 }
 
 Status missing(const WeightView& weight, const char* what) {
@@ -49,6 +59,9 @@ Status check_pointers(const WeightView& weight) {
     case Kind::kFloat:
       if (!weight.f32) return missing(weight, "float values");
       return ok_status();
+    case Kind::kFp16:
+      if (!weight.f16) return missing(weight, "FP16 values");
+      return ok_status();
   }
   return weight.channel_scale ? ok_status() : missing(weight, "channel scales");
 }
@@ -62,7 +75,7 @@ Status check_form(const WeightView& weight, Isa isa) {
     return invalid_argument(weight.name + ": a linear layer of shape " + shape +
                             ", expected both between 1 and 2147483647");
   }
-  if (weight.kind != Kind::kFloat && weight.k > numerics::kMaxK) {
+  if (!is_float(weight.kind) && weight.k > numerics::kMaxK) {
     return unsupported(weight.name + ": K is " + std::to_string(weight.k) +
                        ", but INT32 sums are exact only up to K = " +
                        std::to_string(numerics::kMaxK) + "; leave this layer unquantised");
@@ -98,14 +111,15 @@ Result<WeightView> stack(std::span<const WeightView> parts, Isa isa) {
 }
 
 int panel_rows(const WeightView& whole, const KernelSet& kernels) {
-  return whole.kind == Kind::kFloat ? kernels.floats.panel_rows : cpu::kPanelRows;
+  return is_float(whole.kind) ? float_kernel(whole, kernels).panel_rows : cpu::kPanelRows;
 }
 
 Result<std::unique_ptr<CpuLinear>> with_kernel(const WeightView& whole, cpu::PackedWeights packed,
                                                const KernelSet& kernels, Isa isa,
                                                ThreadPool& pool) {
-  if (whole.kind == Kind::kFloat) {
-    return cpu::make_float_linear(whole, std::move(packed), kernels.floats, isa, pool);
+  if (is_float(whole.kind)) {
+    return cpu::make_float_linear(whole, std::move(packed), float_kernel(whole, kernels), isa,
+                                  pool);
   }
   const auto& kernel = whole.kind == Kind::kLiquid4 ? kernels.liquid4 : kernels.int8;
   return cpu::make_integer_linear(whole, std::move(packed), kernel, isa, pool);

@@ -28,7 +28,7 @@ struct PackedView {
   int group_size = 0;  // kLiquid4 only
   PackedLayout layout;
   const std::uint8_t* panels = nullptr;
-  std::span<const float> channel_scale;  // [n]; empty for kFloat
+  std::span<const float> channel_scale;  // [n]; empty for kFloat and kFp16
 };
 
 // Where a kept matrix comes back from.

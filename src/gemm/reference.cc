@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/half.h"
 #include "gemm/gemm.h"
 #include "gemm/numerics.h"
 
@@ -51,6 +52,17 @@ void reference_run(const WeightView& weight, const QuantizedRows& x, const float
 
 void reference_run_float(const WeightView& weight, const float* x, std::int64_t m,
                          std::int64_t ld_x, const float* bias, float* out, std::int64_t ld_out) {
+  const bool fp16 = weight.kind == WeightView::Kind::kFp16;
+  const auto value = [&](std::int64_t n, std::int64_t k) {
+    const std::int64_t at = n * weight.k + k;
+    if (!fp16) return weight.f32[at];
+    return f16_to_float(
+        static_cast<std::uint16_t>(weight.f16[2 * at] | weight.f16[2 * at + 1] << 8));
+  };
+  const auto input = [&](std::int64_t row, std::int64_t k) {
+    const float given = x[row * ld_x + k];
+    return fp16 ? f16_to_float(float_to_f16(given)) : given;
+  };
   for (std::int64_t row = 0; row < m; ++row) {
     for (std::int64_t n = 0; n < weight.n; ++n) {
       float total = 0.0f;
@@ -58,7 +70,7 @@ void reference_run_float(const WeightView& weight, const float* x, std::int64_t 
         const std::int64_t end = std::min<std::int64_t>(begin + numerics::kFloatBlock, weight.k);
         float block = 0.0f;
         for (std::int64_t k = begin; k < end; ++k) {
-          block = std::fmaf(x[row * ld_x + k], weight.f32[n * weight.k + k], block);
+          block = std::fmaf(input(row, k), value(n, k), block);
         }
         total = total + block;
       }

@@ -279,13 +279,13 @@ void CpuBackend::embed(RowBuffer out) {
 }
 
 template <typename Make>
-LinearInput CpuBackend::make_input(float* rows, std::int64_t count, std::int64_t k,
+LinearInput CpuBackend::make_input(float* rows, std::int64_t count, std::int64_t k, bool as_float,
                                    const Make& make) {
   LinearInput input;
   input.rows = count;
   pool_->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t row = begin; row < end; ++row) {
-      if (float_activations_) {
+      if (as_float) {
         make(row, rows + row * k);
         continue;
       }
@@ -295,7 +295,7 @@ LinearInput CpuBackend::make_input(float* rows, std::int64_t count, std::int64_t
       quantize_activations(isa_, to, 1, k, k, x8_ + row * k, k, scale_ + row, sum_ + row);
     }
   });
-  if (float_activations_) {
+  if (as_float) {
     input.f32 = rows;
   } else {
     input.quantized = {.m = count, .k = k, .x8 = x8_, .ld = k, .scale = scale_, .sum = sum_};
@@ -309,23 +309,25 @@ LinearInput CpuBackend::add_norm_quantize(std::size_t layer, bool post_attention
       post_attention ? weights.post_attention_norm : weights.input_norm;
   const std::int64_t hidden = owned_graph_.config.hidden_size;
   const auto eps = static_cast<float>(owned_graph_.config.rms_norm_eps);
-  return make_input(normed_, rows_, hidden, [&](std::int64_t row, float* to) {
+  const auto norm_row = [&](std::int64_t row, float* to) {
     float* residual = residual_ + row * hidden;
     if (!first) ops_.add(residual, delta_ + row * hidden, hidden);
     ops_.rms_norm(residual, norm.data(), to, hidden, eps);
-  });
+  };
+  return make_input(normed_, rows_, hidden, float_activations_, norm_row);
 }
 
 LinearInput CpuBackend::final_norm_quantize() {
   const std::int64_t hidden = owned_graph_.config.hidden_size;
   const auto eps = static_cast<float>(owned_graph_.config.rms_norm_eps);
   const auto count = static_cast<std::int64_t>(input_->logits_rows.size());
-  return make_input(normed_, count, hidden, [&](std::int64_t i, float* to) {
+  const auto norm_row = [&](std::int64_t i, float* to) {
     const std::int64_t row = input_->logits_rows[static_cast<std::size_t>(i)];
     float* residual = residual_ + row * hidden;
     ops_.add(residual, delta_ + row * hidden, hidden);
     ops_.rms_norm(residual, final_norm_.data(), to, hidden, eps);
-  });
+  };
+  return make_input(normed_, count, hidden, head_->takes_float(), norm_row);
 }
 
 LinearInput CpuBackend::quantize(RowBuffer in) {
@@ -373,10 +375,11 @@ void CpuBackend::linear(std::size_t layer, const LinearGroup& group, const Linea
 LinearInput CpuBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   const std::int64_t inner = owned_graph_.config.intermediate_size;
   run_group(layers_[layer].gate_up, input, gate_up_, 2 * inner);
-  return make_input(gated_, rows_, inner, [&](std::int64_t row, float* to) {
+  const auto gate_row = [&](std::int64_t row, float* to) {
     const float* gate = gate_up_ + row * 2 * inner;
     ops_.silu_multiply(gate, gate + inner, to, inner);
-  });
+  };
+  return make_input(gated_, rows_, inner, float_activations_, gate_row);
 }
 
 void CpuBackend::lm_head(const LinearInput& input) {

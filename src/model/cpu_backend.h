@@ -102,10 +102,11 @@ class CpuBackend final : public Backend {
   void store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
-  // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache
-  // (or keeps them as they are in the float precisions). make(row, to) writes one row.
+  // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache,
+  // or keeps them `as_float`. make(row, to) writes one row.
   template <typename Make>
-  LinearInput make_input(float* rows, std::int64_t count, std::int64_t k, const Make& make);
+  LinearInput make_input(float* rows, std::int64_t count, std::int64_t k, bool as_float,
+                         const Make& make);
   void run_group(const PackedGroup& group, const LinearInput& input, float* out,
                  std::int64_t ld_out);
   // Rows that attention handles together, so that they share the reads of K and V.

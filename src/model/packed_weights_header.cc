@@ -46,7 +46,7 @@ Status at_most(const std::string& field, Word found, Word most) {
 
 Result<PackedMatrixEntry> parse_entry(std::span<const std::byte> bytes, std::size_t first) {
   const auto word = [&](std::size_t i) { return word_at(bytes, first + i); };
-  LIQUIDGEMM_RETURN_IF_ERROR(at_most("kind", word(0), Word(WeightView::Kind::kFloat)));
+  LIQUIDGEMM_RETURN_IF_ERROR(at_most("kind", word(0), Word(WeightView::Kind::kFp16)));
   PackedMatrixEntry entry;
   entry.kind = static_cast<WeightView::Kind>(word(0));
   const Word group = word(1);

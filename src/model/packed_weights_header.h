@@ -45,7 +45,8 @@ struct PackedMatrixEntry {
   std::uint64_t checksum = 0;
 
   std::uint64_t scale_bytes() const {
-    return kind == WeightView::Kind::kFloat ? 0 : static_cast<std::uint64_t>(n) * sizeof(float);
+    const bool scaled = kind == WeightView::Kind::kLiquid4 || kind == WeightView::Kind::kInt8;
+    return scaled ? static_cast<std::uint64_t>(n) * sizeof(float) : 0;
   }
   std::uint64_t end() const { return offset + bytes + scale_bytes(); }
 };

@@ -62,6 +62,9 @@ Status copy_hugging_face_files(const ModelSource& source, const QuantizePlan& pl
   LIQUIDGEMM_ASSIGN_OR_RETURN(json::Value config, json::parse(*text, where));
   if (!config.is_object()) return corrupt(where + ": expected a JSON object");
   config.get_object()["quantization_config"] = quantization_to_json(plan.quantization);
+  if (source.config.tied_embeddings && !plan.tied_embeddings) {
+    config.get_object()["tie_word_embeddings"] = false;
+  }
   LIQUIDGEMM_RETURN_IF_ERROR(
       write_file_atomically(folder.file("config.json"), json::dump_pretty(config)));
   for (const std::string_view name : kCopied) {
@@ -105,6 +108,7 @@ Status make_files(const ModelSource& source, const QuantizePlan& plan,
                   const QuantizeFolder& folder) {
   ModelConfig config = source.config;
   config.quantization = plan.quantization;
+  config.tied_embeddings = plan.tied_embeddings;
   LIQUIDGEMM_RETURN_IF_ERROR(
       write_file_atomically(folder.file("config.json"), config_to_json(config)));
   LIQUIDGEMM_RETURN_IF_ERROR(

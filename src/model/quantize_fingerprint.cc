@@ -93,6 +93,7 @@ Result<std::string> quantize_fingerprint(const ModelSource& source,
   Hash hash;
   hash.add(kQuantizerVersion);
   hash.add(static_cast<std::int64_t>(options.scheme));
+  hash.add(static_cast<std::int64_t>(options.head));
   hash.add(options.group_size);
   hash.add(step_rule_name(options.rule));
   hash.add(options.shard_bytes);

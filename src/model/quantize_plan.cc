@@ -18,7 +18,10 @@ class Planner {
   Result<QuantizePlan> plan() {
     plan_.quantization.group_size = options_.group_size;
     // Each norm goes in front of the first module of its layer: files read in the graph's order.
-    const std::vector<LinearName> modules = weight_modules(source_.config);
+    ModelConfig config = source_.config;
+    if (options_.head == WeightScheme::kFp16) config.tied_embeddings = false;
+    plan_.tied_embeddings = config.tied_embeddings;
+    const std::vector<LinearName> modules = weight_modules(config);
     const std::vector<NormName> norms = norm_tensors(source_.config);
     std::size_t next_norm = 0;
     for (const LinearName& module : modules) {
@@ -62,6 +65,7 @@ class Planner {
   }
 
   LayerQuantization stored_as(const LinearName& linear, bool is_linear) const {
+    if (linear.module == kHeadModule) return {options_.head, 0};
     const bool fits = is_linear && liquid_quant_takes(linear.n, linear.k);
     if (options_.scheme == WeightScheme::kLiquid4 && fits) {
       return {WeightScheme::kLiquid4, options_.group_size};
@@ -75,6 +79,8 @@ class Planner {
     module.is_linear = !layer_prefix(linear.module).empty();
     module.stored = stored_as(linear, module.is_linear);
     const std::string& name = linear.module;
+    const bool from_embedding = name == kHeadModule && source_.config.tied_embeddings;
+    module.source = (from_embedding ? kEmbeddingModule : name) + ".weight";
     const std::int64_t n = linear.n;
     const std::int64_t k = linear.k;
     if (module.stored.scheme == WeightScheme::kLiquid4) {
@@ -85,10 +91,15 @@ class Planner {
                                   add(name + ".group_scale", DType::kU8, {n, groups}));
       LIQUIDGEMM_ASSIGN_OR_RETURN(module.group_offset,
                                   add(name + ".group_offset", DType::kU8, {n, groups}));
+    } else if (module.stored.scheme == WeightScheme::kFp16) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(module.values, add(name + ".weight", DType::kF16, {n, k}));
     } else {
       LIQUIDGEMM_ASSIGN_OR_RETURN(module.values, add(name + ".weight_int8", DType::kI8, {n, k}));
     }
-    LIQUIDGEMM_ASSIGN_OR_RETURN(module.weight_scale, add(name + ".weight_scale", DType::kF32, {n}));
+    if (module.stored.scheme != WeightScheme::kFp16) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(module.weight_scale,
+                                  add(name + ".weight_scale", DType::kF32, {n}));
+    }
     if (linear.bias) {
       LIQUIDGEMM_ASSIGN_OR_RETURN(module.bias, add(name + ".bias", DType::kF32, {n}));
     }
@@ -134,6 +145,9 @@ Result<QuantizePlan> plan_quantization(const ModelSource& source, const Quantize
   }
   if (options.scheme == WeightScheme::kFloat) {
     return invalid_argument("quantize: the scheme is liquid4 or int8, not float");
+  }
+  if (options.head != WeightScheme::kInt8 && options.head != WeightScheme::kFp16) {
+    return invalid_argument("quantize: the head is int8 or fp16");
   }
   if (options.shard_bytes < 1) {
     return invalid_argument("quantize: shards of " + std::to_string(options.shard_bytes) +

@@ -16,13 +16,14 @@ namespace liquidgemm {
 // A weight matrix and its bias. Numbers are places in PlannedShard::tensors.
 struct PlannedModule {
   LinearName linear;
+  std::string source;  // the tensor: the embedding's for the FP16 head of a tied model
   LayerQuantization stored;
   bool is_linear = true;        // a decoder layer's; false for the embedding and lm_head
-  std::size_t values = 0;       // weight_packed or weight_int8
+  std::size_t values = 0;       // weight_packed, weight_int8 or weight
   std::size_t group_scale = 0;  // kLiquid4 only
   std::size_t group_offset = 0;
-  std::size_t weight_scale = 0;
-  std::size_t bias = 0;  // where linear.bias
+  std::size_t weight_scale = 0;  // kLiquid4 and kInt8
+  std::size_t bias = 0;          // where linear.bias
 };
 
 // A norm: copied byte by byte, or as F32 where the source's type is not one of safetensors'.
@@ -41,6 +42,8 @@ struct PlannedShard {
 struct QuantizePlan {
   std::vector<PlannedShard> shards;
   QuantizationConfig quantization;
+  bool tied_embeddings =
+      false;                 // in the checkpoint; never with an FP16 head, which is stored apart
   std::int64_t weights = 0;  // of all modules
   std::uint64_t file_bytes = 0;
 };

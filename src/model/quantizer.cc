@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "base/half.h"
 #include "base/status_macros.h"
 #include "model/checkpoint/safetensors_writer.h"
 #include "model/quantize_files.h"
@@ -50,7 +51,7 @@ class ModuleQuantizer {
         options_(options),
         module_(module),
         writer_(writer),
-        tensor_(module.linear.module + ".weight"),
+        tensor_(module.source),
         row_error_(static_cast<std::size_t>(module.linear.n)),
         row_norm_(static_cast<std::size_t>(module.linear.n)) {}
 
@@ -79,6 +80,8 @@ class ModuleQuantizer {
     LIQUIDGEMM_RETURN_IF_ERROR(check_finite(weights, first, k, source_.where(), tensor_));
     if (module_.stored.scheme == WeightScheme::kLiquid4) {
       LIQUIDGEMM_RETURN_IF_ERROR(write_liquid(first, count, weights, restored));
+    } else if (module_.stored.scheme == WeightScheme::kFp16) {
+      LIQUIDGEMM_RETURN_IF_ERROR(write_fp16(first, weights, restored));
     } else {
       LIQUIDGEMM_RETURN_IF_ERROR(write_int8(first, count, weights, restored));
     }
@@ -113,6 +116,23 @@ class ModuleQuantizer {
     LIQUIDGEMM_RETURN_IF_ERROR(
         writer_.write(module_.values, first * k, bytes_of(quantized.values)));
     return write_scales(first, quantized.channel_scale);
+  }
+
+  Status write_fp16(std::int64_t first, std::span<const float> weights, std::span<float> restored) {
+    const std::int64_t k = module_.linear.k;
+    std::vector<std::uint16_t> rounded(weights.size());
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      rounded[i] = float_to_f16(weights[i]);
+      restored[i] = f16_to_float(rounded[i]);
+      if (std::isfinite(restored[i])) continue;
+      const auto at = static_cast<std::int64_t>(i);
+      return invalid_argument(source_.where() + ": tensor " + tensor_ + ", row " +
+                              std::to_string(first + at / k) + ", column " +
+                              std::to_string(at % k) + ": " + std::to_string(weights[i]) +
+                              " is too large for fp16; store the head as int8 (--lm-head int8)");
+    }
+    return writer_.write(module_.values, first * k * std::int64_t{sizeof(std::uint16_t)},
+                         bytes_of(rounded));
   }
 
   Status write_scales(std::int64_t first, const std::vector<float>& scales) {
@@ -230,7 +250,7 @@ class ModelQuantizer {
       for (const Status& status : statuses) LIQUIDGEMM_RETURN_IF_ERROR(status);
       advance(count * module.linear.k, module.linear.module);
     }
-    tensors_.release(module.linear.module + ".weight");
+    tensors_.release(module.source);
     return quantizer.errors();
   }
 
@@ -307,7 +327,8 @@ class ModelQuantizer {
     entry.squared_error = errors.squared_error;
     entry.squared_norm = errors.squared_norm;
     entry.bytes_before = source_bytes(entry.name + ".weight");
-    std::vector<std::size_t> stored = {module.values, module.weight_scale};
+    std::vector<std::size_t> stored = {module.values};
+    if (module.stored.scheme != WeightScheme::kFp16) stored.push_back(module.weight_scale);
     if (module.stored.scheme == WeightScheme::kLiquid4) {
       stored.insert(stored.end(), {module.group_scale, module.group_offset});
     }

@@ -21,6 +21,7 @@ namespace liquidgemm {
 
 struct QuantizeOptions {
   WeightScheme scheme = WeightScheme::kLiquid4;  // or kInt8: the linear layers
+  WeightScheme head = WeightScheme::kInt8;       // or kFp16: lm_head
   int group_size = 64;                           // 32, 64 or 128
   StepRule rule = StepRule::kSearch;
   std::int64_t shard_bytes = 256 << 20;  // also what an interrupted run may have to do again

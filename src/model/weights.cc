@@ -112,10 +112,12 @@ WeightView LoadedMatrix::view() const {
     view.offset = mapped ? offset.as<std::uint8_t>() : liquid.offset.data();
   } else if (kind == WeightView::Kind::kInt8) {
     view.int8 = mapped ? codes.as<std::int8_t>() : int8.data();
+  } else if (kind == WeightView::Kind::kFp16) {
+    view.f16 = codes.as<std::uint8_t>();
   } else {
     view.f32 = f32.data();
   }
-  if (kind != WeightView::Kind::kFloat) view.channel_scale = channel_scale.data();
+  if (!channel_scale.empty()) view.channel_scale = channel_scale.data();
   return view;
 }
 
@@ -226,6 +228,7 @@ Result<WeightView> WeightLoader::form(const std::string& module, std::int64_t n,
   if (as_float_) return view;
   if (stored.scheme == WeightScheme::kInt8) view.kind = WeightView::Kind::kInt8;
   if (stored.scheme == WeightScheme::kLiquid4) view.kind = WeightView::Kind::kLiquid4;
+  if (stored.scheme == WeightScheme::kFp16) view.kind = WeightView::Kind::kFp16;
   return view;
 }
 
@@ -235,6 +238,11 @@ Result<LoadedMatrix> WeightLoader::map_quantized(const std::string& module, std:
   matrix.name = module;
   matrix.n = n;
   matrix.k = k;
+  if (form.scheme == WeightScheme::kFp16) {
+    matrix.kind = WeightView::Kind::kFp16;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.codes, map(module + ".weight", DType::kF16, {n, k}));
+    return matrix;
+  }
   if (form.scheme == WeightScheme::kInt8) {
     matrix.kind = WeightView::Kind::kInt8;
     LIQUIDGEMM_ASSIGN_OR_RETURN(matrix.codes, map(module + ".weight_int8", DType::kI8, {n, k}));
@@ -263,7 +271,8 @@ Status WeightLoader::read_weights(WeightScheme scheme, LoadedMatrix& matrix) {
   LIQUIDGEMM_RETURN_IF_ERROR(check_floats(tensor, n, k));
   LiquidRows& liquid = matrix.liquid;
   switch (scheme) {
-    case WeightScheme::kFloat: matrix.f32.resize(static_cast<std::size_t>(n * k)); break;
+    case WeightScheme::kFloat:
+    case WeightScheme::kFp16: matrix.f32.resize(static_cast<std::size_t>(n * k)); break;
     case WeightScheme::kInt8:
       matrix.kind = WeightView::Kind::kInt8;
       matrix.int8.resize(static_cast<std::size_t>(n * k));
@@ -350,13 +359,16 @@ Result<LoadedMatrix> WeightLoader::matrix(const std::string& module, std::int64_
                                           WeightScheme wanted) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const LayerQuantization form, stored_form(module, n, k, wanted));
   LoadedMatrix matrix;
-  if (source_->config.quantization && form.scheme != WeightScheme::kFloat) {
+  // As float, FP16 weights are read like any float tensor.
+  const bool as_stored = !as_float_ || form.scheme != WeightScheme::kFp16;
+  if (source_->config.quantization && form.scheme != WeightScheme::kFloat && as_stored) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(matrix, map_quantized(module, n, k, form));
   } else {
     matrix.name = module;
     matrix.n = n;
     matrix.k = k;
-    LIQUIDGEMM_RETURN_IF_ERROR(read_weights(form.scheme, matrix));
+    const bool floats = form.scheme == WeightScheme::kFp16;
+    LIQUIDGEMM_RETURN_IF_ERROR(read_weights(floats ? WeightScheme::kFloat : form.scheme, matrix));
   }
   if (as_float_ && matrix.kind != WeightView::Kind::kFloat) {
     LIQUIDGEMM_RETURN_IF_ERROR(dequantize(matrix));

@@ -63,7 +63,7 @@ struct LoadedMatrix {
   std::int64_t n = 0;
   std::int64_t k = 0;
   int group_size = 64;               // kLiquid4
-  MappedTensor codes, step, offset;  // in the file: packed codes or INT8; kLiquid4's groups
+  MappedTensor codes, step, offset;  // in the file: packed codes, INT8, FP16; kLiquid4's groups
   LiquidRows liquid;                 // made while loading; its scales are channel_scale
   std::vector<std::int8_t> int8;     // made while loading
   std::vector<float> channel_scale;  // kLiquid4 and kInt8
@@ -86,7 +86,7 @@ class WeightLoader {
 
   // The parts of a group, in order. Where one has a bias, all have.
   Result<std::vector<LoadedMatrix>> linear_group(const LinearGroup& group);
-  // An embedding or a head: float in the float precisions, INT8 otherwise.
+  // An embedding or a head: float in the float precisions, INT8 otherwise; a head may be FP16.
   Result<LoadedMatrix> table(const std::string& module, std::int64_t n, std::int64_t k);
 
   // What these will be, kind and shape, without reading them: the views have no data.

@@ -281,4 +281,23 @@ Status check_int8_scales(std::span<const float> channel_scale, const std::string
   return ok_status();
 }
 
+bool fp16_finite(std::span<const std::uint8_t> values) {
+  constexpr int kExponent = 0x7C;  // of the high byte: all ones say infinity or NaN
+  bool finite = true;
+  for (std::size_t i = 1; i < values.size(); i += 2) {
+    finite &= (values[i] & kExponent) != kExponent;
+  }
+  return finite;
+}
+
+Status check_fp16_rows(std::span<const std::uint8_t> rows, std::int64_t k,
+                       const std::string& tensor, std::int64_t row0) {
+  if (fp16_finite(rows)) return ok_status();
+  std::size_t at = 0;
+  while (fp16_finite(rows.subspan(at, 2))) at += 2;
+  const auto value = static_cast<std::int64_t>(at / 2);
+  return corrupt(tensor + ": row " + std::to_string(row0 + value / k) + ", column " +
+                 std::to_string(value % k) + ": the weight is not a finite number");
+}
+
 }  // namespace liquidgemm

@@ -91,4 +91,10 @@ Result<Int8Rows> quantize_rows_int8(std::span<const float> weights, std::int64_t
                                     std::int64_t k);
 Status check_int8_scales(std::span<const float> channel_scale, const std::string& tensor);
 
+// Rows of binary16, at any address; k values each. An infinity or a NaN is an error naming the row
+// and the column; row0 as above.
+Status check_fp16_rows(std::span<const std::uint8_t> rows, std::int64_t k,
+                       const std::string& tensor, std::int64_t row0 = 0);
+bool fp16_finite(std::span<const std::uint8_t> values);
+
 }  // namespace liquidgemm

@@ -105,6 +105,21 @@ TEST(StepFloor, EachKernelHasItsOwnBound) {
   }
 }
 
+TEST(StepFloor, AnFp16HeadIsReadAndMultipliedInTwoBytes) {
+  const std::uint64_t seed = fresh_seed();
+  std::mt19937_64 random(seed);
+  const ModelSource source =
+      dummy_source("dummy", random_config(random), 32, seed, WeightScheme::kFp16);
+  const ModelConfig& config = source.config;
+  const double values = static_cast<double>(config.vocab_size * config.hidden_size);
+  const StepLoad load{.batch = 9, .context_tokens = 100.0, .kv_token_bytes = 10.0};
+  const ModelGraph graph = build_graph(config);
+  EXPECT_DOUBLE_EQ(of(step_floor(graph, load, {1.0, kNever}), Operation::kLmHead), 2.0 * values);
+  // At the rate of INT8 operations, each twice.
+  EXPECT_DOUBLE_EQ(of(step_floor(graph, load, {kNever, 1.0}), Operation::kLmHead),
+                   2.0 * 2.0 * 9.0 * values);
+}
+
 TEST(PaperFigures, BelongToPresetsAndStayBelowTheirFloor) {
   int known = 0;
   for (const std::string& name : preset_names()) {

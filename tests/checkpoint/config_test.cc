@@ -250,11 +250,33 @@ TEST(QuantizationConfig, RefusesWhatItDoesNotKnow) {
   expect_error(parse_changed([&](O& q) { q_proj(q)["zero_point"] = 1; }), unsupported,
                "zero_point");
   expect_error(parse_changed([&](O& q) { q_proj(q)["scheme"] = "int8"; }), corrupt, "group_size");
+  // FP16 is the head's alone.
+  expect_error(parse_changed([&](O& q) { q_proj(q) = O{{"scheme", "fp16"}}; }), corrupt, "q_proj");
+  expect_error(parse_changed([&](O& q) {
+                 layers(q)["model.embed_tokens"] = O{{"scheme", "fp16"}};
+               }),
+               corrupt, "model.embed_tokens");
+  expect_error(parse_changed([&](O& q) {
+                 layers(q)["lm_head"] = O{{"scheme", "fp16"}, {"group_size", 64}};
+               }),
+               corrupt, "group_size");
   // Embeddings are looked up by row and stay INT8.
   expect_error(parse_changed([&](O& q) {
                  layers(q)["lm_head"] = O{{"scheme", "liquid4"}, {"group_size", 64}};
                }),
                corrupt, "lm_head");
+}
+
+TEST(QuantizationConfig, AnFp16HeadIsNoEmbedding) {
+  ModelConfig config = tiny_config();
+  config.quantization = tiny_quantization(config);
+  config.quantization->layers[kHeadModule] = {WeightScheme::kFp16, 0};
+  const auto again = parse_config(config_to_json(config), "config.json");
+  ASSERT_TRUE(again.ok()) << again.status().to_string();
+  EXPECT_EQ(again->quantization->layers.at(kHeadModule).scheme, WeightScheme::kFp16);
+  config.tied_embeddings = true;
+  expect_error(parse_config(config_to_json(config), "config.json"), StatusCode::kCorrupt,
+               "tie_word_embeddings");
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
+#include "base/half.h"
 #include "fresh_seed.h"
 #include "model/checkpoint/presets.h"
 #include "quant/liquid_quant.h"
@@ -112,6 +114,29 @@ TEST(DummySource, BiasesAreZerosWhereTheFamilyHasThem) {
   ASSERT_TRUE(source.tensors->read_rows(module + "q_proj.bias", 0, 1, bias.data()).ok());
   EXPECT_EQ(bias, std::vector<float>(96, 0.0f));
   EXPECT_EQ(source.tensors->find(module + "o_proj.bias"), nullptr);
+}
+
+TEST(DummySource, AnFp16HeadLiesApartAndIsFinite) {
+  ModelConfig config = small_config();
+  config.tied_embeddings = true;
+  const ModelSource source = dummy_source("dummy", config, 32, fresh_seed(), WeightScheme::kFp16);
+  EXPECT_FALSE(source.config.tied_embeddings);
+  EXPECT_EQ(source.config.quantization->layers.at("lm_head").scheme, WeightScheme::kFp16);
+  const auto bytes = bytes_of(source, "lm_head.weight");
+  ASSERT_EQ(bytes.size(), 2u * 200u * 96u);
+  EXPECT_TRUE(check_fp16_rows(bytes, 96, "lm_head").ok());
+  // As floats, from any row on, the same values; about as large as such a layer's should be.
+  std::vector<float> rows(77 * 96);
+  ASSERT_TRUE(source.tensors->read_rows("lm_head.weight", 101, 77, rows.data()).ok());
+  double squares = 0.0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t at = 2 * (101 * 96 + i);
+    EXPECT_EQ(rows[i], f16_to_float(static_cast<std::uint16_t>(bytes[at] | bytes[at + 1] << 8)));
+    squares += static_cast<double>(rows[i]) * static_cast<double>(rows[i]);
+  }
+  const double size = std::sqrt(squares / static_cast<double>(rows.size())) * std::sqrt(96.0);
+  EXPECT_GT(size, 0.4);
+  EXPECT_LT(size, 2.5);
 }
 
 TEST(DummySource, WhatItDoesNotHaveIsSaid) {

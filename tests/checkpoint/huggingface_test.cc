@@ -264,6 +264,37 @@ TEST_F(HuggingFace, RefusesLiquidQuantTensorsOfAnotherLayout) {
   expect_error(open().status(), q + ".group_scale", StatusCode::kNotFound);
 }
 
+TEST_F(HuggingFace, AnFp16HeadHasOneTensorOfItsOwn) {
+  ModelConfig config = quantized_config(ModelFamily::kQwen2);
+  std::vector<TestTensor> rest = quantized_tensors(config);
+  std::erase_if(rest, [](const TestTensor& t) { return t.name.starts_with("lm_head."); });
+  config.quantization->layers[kHeadModule] = {WeightScheme::kFp16, 0};
+  const Shape shape{config.vocab_size, config.hidden_size};
+  const auto write_head = [&](const char* name, DType dtype, const Shape& of) {
+    std::vector<TestTensor> tensors = rest;
+    tensors.push_back(
+        {name, dtype, of, std::string(static_cast<std::size_t>(*tensor_bytes(dtype, of)), 0)});
+    write(config, tensors);
+  };
+  write_head("lm_head.weight", DType::kF16, shape);
+  const auto source = open();
+  ASSERT_TRUE(source.ok()) << source.status().to_string();
+  write_head("lm_head.weight", DType::kBF16, shape);
+  expect_error(open().status(), "lm_head.weight");
+  write_head("lm_head.weight", DType::kF32, shape);
+  expect_error(open().status(), "lm_head.weight");
+  write_head("lm_head.weight", DType::kF16, {shape[1], shape[0]});
+  expect_error(open().status(), "lm_head.weight");
+  write_head("lm_head.weight_int8", DType::kI8, shape);
+  expect_error(open().status(), "lm_head.weight", StatusCode::kNotFound);
+  rest.push_back({"lm_head.weight_scale",
+                  DType::kF32,
+                  {shape[0]},
+                  std::string(static_cast<std::size_t>(4 * shape[0]), 0)});
+  write_head("lm_head.weight", DType::kF16, shape);
+  expect_error(open().status(), "lm_head.weight_scale");
+}
+
 TEST(ModelSource, SaysWhatToPass) {
   TempFolder folder;
   expect_error(open_model_source(folder.file("none")).status(), "no such", StatusCode::kNotFound);

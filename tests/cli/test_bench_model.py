@@ -149,6 +149,10 @@ def test_presets_need_no_checkpoint(liquid):
     outcome = liquid.ok("bench", "throughput", *PRESET, "--num-prompts", "3", "--json")
     check_model(outcome.json(), "throughput", "preset smollm2-135m")
     assert "3/3 requests" in outcome.stderr
+    outcome = liquid.ok(
+        *("bench", "latency", *PRESET, "--lm-head", "fp16", "--num-iters", "1", "--json")
+    )
+    assert any(line.startswith("lm_head: fp16") for line in outcome.json()["kernels"])
 
 
 @pytest.mark.parametrize("benchmark", ["latency", "throughput"])
@@ -159,6 +163,7 @@ def test_presets_need_no_checkpoint(liquid):
         (["--preset", "9b"], "llama3-8b"),
         (["model", "--preset", "1b"], "excludes"),
         (["model", "--group-size", "32"], "--group-size"),
+        (["model", "--lm-head", "fp16"], "--lm-head"),
         (["--preset", "1b", "--input-len", "0"], "--input-len"),
         (["--preset", "1b", "--output-len", "0"], "--output-len"),
         (["--preset", "1b", "--isa", "sse9"], "sse9"),

@@ -88,6 +88,30 @@ def test_the_folder_holds_what_the_format_says(liquid, model, tmp_path, group):
     assert not any(name.startswith("lm_head") for name in tensors)
 
 
+def test_an_fp16_head_is_the_rounded_embedding_of_a_tied_model(liquid, model, tmp_path):
+    out = tmp_path / "out"
+    report = liquid.ok("quantize", model, "-o", out, "--lm-head", "fp16", "--json").json()
+    assert {m["name"]: m["scheme"] for m in report["modules"]}["lm_head"] == "fp16"
+    config = json.loads((out / "config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    layers = config["quantization_config"]["layers"]
+    assert layers["lm_head"] == {"scheme": "fp16"}
+    assert layers["model.embed_tokens"] == {"scheme": "int8"}
+
+    info, data = tensors_of(model)["model.embed_tokens.weight"]
+    assert info["dtype"] == "BF16"
+    original = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    info, data = tensors_of(out)["lm_head.weight"]
+    assert info["dtype"] == "F16"
+    assert (np.frombuffer(data, np.float16) == original.astype(np.float16)).all()
+
+    outcome = liquid.ok("inspect", out, "--source", model, "--json").json()
+    head = [t for t in outcome["tensors"] if t["name"] == "lm_head.weight"]
+    assert head[0]["type"] == "F16" and head[0]["relative_squared_error"] < 1e-7
+    liquid.ok("run", out, "--prompt", "in the", "--max-tokens", 3)
+    assert liquid("quantize", model, "-o", tmp_path / "no", "--lm-head", "int4").code == 2
+
+
 def test_the_search_beats_rounding(liquid, model, tmp_path):
     original = checkpoints.random_weights(checkpoints.default_config(), seed=1)
     errors = {}

@@ -1,6 +1,7 @@
-// Float layers: one summation order on every ISA, thread count and batch.
+// Float and FP16 layers: one summation order on every ISA, thread count and batch.
 #include <gtest/gtest.h>
 
+#include "base/half.h"
 #include "gemm/random_layers.h"
 
 namespace liquidgemm::testing {
@@ -39,8 +40,9 @@ void random_cases(int count, int threads) {
     const std::int64_t m = random() % 3 ? pick(random, 1, 14) : pick(random, 1, 40);
     const Shape shape = {pick(random, 1, 100), k, m, random() % 2 == 0};
     const std::int64_t ld_x = k + pick(random, 0, 7);
-    check(random_float(random, shape.n, k), random_floats(random, m * ld_x), shape, ld_x, pool,
-          random);
+    const Layer layer =
+        random() % 2 ? random_float(random, shape.n, k) : random_fp16(random, shape.n, k);
+    check(layer, random_floats(random, m * ld_x), shape, ld_x, pool, random);
   }
 }
 
@@ -51,9 +53,10 @@ TEST(FloatLinear, RandomCasesThreeThreads) { random_cases(kSanitized ? 10 : 50, 
 TEST(FloatLinear, EveryBatchSize) {
   Random random(fresh_seed());
   ThreadPool pool(2);
-  const Layer layer = random_float(random, 37, 300);
-  for (std::int64_t m = 1; m <= 70; m += kSanitized ? 9 : 1) {
-    check(layer, random_floats(random, m * 300), {37, 300, m, false}, 300, pool, random);
+  for (const Layer& layer : {random_float(random, 37, 300), random_fp16(random, 37, 300)}) {
+    for (std::int64_t m = 1; m <= 70; m += kSanitized ? 9 : 1) {
+      check(layer, random_floats(random, m * 300), {37, 300, m, false}, 300, pool, random);
+    }
   }
 }
 
@@ -77,6 +80,60 @@ TEST(FloatLinear, HardValues) {
   }
 }
 
+// Activations that binary16 rounds, overflows or underflows.
+TEST(FloatLinear, HardValuesInFp16) {
+  Random random(fresh_seed());
+  ThreadPool pool(2);
+  for (int round = 0; round < 20; ++round) {
+    const Layer layer = random_fp16(random, 19, 70);
+    std::vector<float> x = random_floats(random, 9 * 70);
+    for (float& value : x) value = std::ldexp(value, static_cast<int>(pick(random, -26, 14)));
+    x[random() % x.size()] = -0.0f;
+    if (round % 4 == 0) x[70 * 3] = 65520.0f;  // the first that rounds to infinity
+    if (round % 4 == 1) x[70 * 5 + 1] = std::numeric_limits<float>::quiet_NaN();
+    check(layer, x, {19, 70, 9, true}, 70, pool, random);
+    check(layer, x, {19, 70, 1, false}, 70, pool, random);
+  }
+}
+
+TEST(FloatLinear, Fp16RowsComeBackAsTheyAre) {
+  Random random(fresh_seed());
+  ThreadPool pool(2);
+  const Layer layer = random_fp16(random, 50, 37);
+  for (Isa isa : machine_isas()) {
+    const auto linear = make_linear(layer.view(), isa, pool);
+    ASSERT_TRUE(linear.ok());
+    EXPECT_EQ((*linear)->describe(), "fp16 " + std::string(isa_name(isa)));
+    std::vector<float> row(37);
+    for (std::int64_t n = 0; n < 50; ++n) {
+      (*linear)->weight_row(n, row.data());
+      for (std::int64_t k = 0; k < 37; ++k) {
+        const std::uint8_t* at = layer.view().f16 + 2 * (n * 37 + k);
+        const float value = f16_to_float(static_cast<std::uint16_t>(at[0] | at[1] << 8));
+        ASSERT_TRUE(same_float(row[static_cast<std::size_t>(k)], value));
+      }
+    }
+  }
+}
+
+TEST(FloatLinear, AnFp16WeightThatIsNoNumberIsNamed) {
+  Random random(fresh_seed());
+  ThreadPool pool(2);
+  for (const int bits : {0x7C00, 0xFC00, 0x7C01, 0xFE00}) {
+    Layer layer = random_fp16(random, 90, 33);
+    const auto row = static_cast<std::size_t>(random() % 90), column = random() % 33;
+    layer.f16[1 + 2 * (row * 33 + column)] = static_cast<std::uint8_t>(bits);
+    layer.f16[2 + 2 * (row * 33 + column)] = static_cast<std::uint8_t>(bits >> 8);
+    for (Isa isa : machine_isas()) {
+      const Status status = make_linear(layer.view(), isa, pool).status();
+      EXPECT_EQ(status.code(), StatusCode::kCorrupt);
+      EXPECT_EQ(status.message(), "test.layer: row " + std::to_string(row) + ", column " +
+                                      std::to_string(column) +
+                                      ": the weight is not a finite number");
+    }
+  }
+}
+
 TEST(FloatLinear, ManyTokens) {
   Random random(fresh_seed());
   ThreadPool pool(2);
@@ -90,10 +147,10 @@ TEST(FloatLinear, ATokenDoesNotSeeItsBatch) {
   Random random(fresh_seed());
   ThreadPool pool(2);
   constexpr std::int64_t kN = 50, kK = 530, kM = 41;
-  const Layer layer = random_float(random, kN, kK);
+  const Layer layers[] = {random_float(random, kN, kK), random_fp16(random, kN, kK)};
   const std::vector<float> x = random_floats(random, kM * kK);
-  for (Isa isa : machine_isas()) {
-    const auto linear = make_linear(layer.view(), isa, pool);
+  for (std::size_t i = 0; i < 2 * machine_isas().size(); ++i) {
+    const auto linear = make_linear(layers[i % 2].view(), machine_isas()[i / 2], pool);
     ASSERT_TRUE(linear.ok());
     std::vector<float> all(kM * kN);
     (*linear)->run_float(x.data(), kM, kK, nullptr, all.data(), kN, pool);

@@ -53,6 +53,7 @@ struct Layer {
   std::vector<std::uint8_t> packed, step, offset;
   std::vector<std::int8_t> int8;
   std::vector<float> f32;
+  std::vector<std::uint8_t> f16;  // from the second byte on: values may begin anywhere
   std::vector<float> channel_scale;
 
   WeightView view() const {
@@ -69,7 +70,8 @@ struct Layer {
     }
     if (kind == WeightView::Kind::kInt8) view.int8 = int8.data();
     if (kind == WeightView::Kind::kFloat) view.f32 = f32.data();
-    if (kind != WeightView::Kind::kFloat) view.channel_scale = channel_scale.data();
+    if (kind == WeightView::Kind::kFp16) view.f16 = f16.data() + 1;
+    if (!channel_scale.empty()) view.channel_scale = channel_scale.data();
     return view;
   }
 };
@@ -139,6 +141,23 @@ inline Layer random_float(Random& random, std::int64_t n, std::int64_t k) {
   layer.k = k;
   std::normal_distribution<float> normal(0.0f, 1.0f);
   for (std::int64_t i = 0; i < n * k; ++i) layer.f32.push_back(normal(random));
+  return layer;
+}
+
+// Of all sizes, subnormal ones too.
+inline Layer random_fp16(Random& random, std::int64_t n, std::int64_t k) {
+  Layer layer;
+  layer.kind = WeightView::Kind::kFp16;
+  layer.n = n;
+  layer.k = k;
+  layer.f16.push_back(0xFF);
+  for (std::int64_t i = 0; i < n * k; ++i) {
+    const bool any = random() % 8 == 0;
+    const auto exponent = static_cast<unsigned>(any ? pick(random, 0, 30) : pick(random, 8, 14));
+    const auto bits = static_cast<unsigned>(random() & 0x83FF) | exponent << 10;
+    layer.f16.push_back(static_cast<std::uint8_t>(bits));
+    layer.f16.push_back(static_cast<std::uint8_t>(bits >> 8));
+  }
   return layer;
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "base/half.h"
+#include "gemm/cuda/fp16_linear.h"
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cpu/ops.h"
 
@@ -172,6 +173,51 @@ TEST_F(HalfRows, SumsAndNormsAreThoseOfTheCpu) {
   }
 }
 
+TEST_F(HalfRows, SumsAndNormsInTilesAreThoseOfTheCpu) {
+  Random random(fresh_seed());
+  const Stream stream;
+  const CpuOps& ops = cpu_ops(best_isa());
+  for (const std::int64_t k : {8, 72, 576, 1024, 1032, 4096, 4104, 8192, 9000}) {
+    const std::int64_t m = pick(random, 1, 20);
+    SCOPED_TRACE("K " + std::to_string(k) + ", M " + std::to_string(m));
+    Floats residual = random_values(random, m, k);
+    const Floats x = random_values(random, m, k);
+    const Floats weight = random_values(random, 1, k);
+    const DeviceBuffer<float> device_residual(residual);
+    const DeviceBuffer<float> device_x(x);
+    const DeviceBuffer<float> device_weight(weight);
+    const DeviceBuffer<std::uint16_t> out(
+        static_cast<std::size_t>(cuda::fp16_tiles_bytes(m, k) / 2));
+    ASSERT_TRUE(is_ok(cuda::add_norm_half_tiles({.x = device_x.data(),
+                                                 .residual = device_residual.data(),
+                                                 .m = m,
+                                                 .k = k,
+                                                 .norm_weight = device_weight.data(),
+                                                 .epsilon = 1e-6f,
+                                                 .out = out.data()},
+                                                stream)));
+    stream.wait();
+    Halves expected(out.count(), 0);  // zeros behind K
+    Floats normed(static_cast<std::size_t>(k));
+    for (std::int64_t row = 0; row < m; ++row) {
+      float* sums = residual.data() + row * k;
+      for (std::int64_t i = 0; i < k; ++i) sums[i] += x[static_cast<std::size_t>(row * k + i)];
+      ops.rms_norm(sums, weight.data(), normed.data(), k, 1e-6f);
+      for (std::int64_t i = 0; i < k; ++i) {
+        const std::int64_t at = 8 * cuda::fp16_tile_place(m, row, i / 8) + i % 8;
+        expected[static_cast<std::size_t>(at)] = float_to_f16(normed[static_cast<std::size_t>(i)]);
+      }
+    }
+    ASSERT_TRUE(same(out.download(), expected, cuda::kFp16StepK));
+    const Floats found = device_residual.download();
+    for (std::size_t i = 0; i < residual.size(); ++i) {
+      ASSERT_TRUE(same_bits(found[i], residual[i])) << "element " << i << " of the residual";
+    }
+    ASSERT_TRUE(out.guards_intact());
+    ASSERT_TRUE(device_residual.guards_intact());
+  }
+}
+
 TEST_F(HalfRows, GatesAreThoseOfTheCpu) {
   Random random(fresh_seed());
   const Stream stream;
@@ -234,6 +280,21 @@ TEST_F(HalfRows, RefuseWhatTheyCannotDo) {
   EXPECT_TRUE(norm([](auto& a) { a.norm_weight += 1; }));
   EXPECT_TRUE(norm([](auto& a) { a.epsilon = -1.0f; }));
   EXPECT_TRUE(norm([](auto& a) { a.epsilon = std::nanf(""); }));
+  const auto tiles = [&](const std::function<void(cuda::AddNormHalfTilesArguments&)>& spoil) {
+    cuda::AddNormHalfTilesArguments arguments{.x = floats.data(),
+                                              .residual = floats.data() + 16,
+                                              .m = 1,
+                                              .k = 16,
+                                              .norm_weight = floats.data() + 32,
+                                              .epsilon = 1e-5f,
+                                              .out = halves.data()};
+    spoil(arguments);
+    return refused(cuda::add_norm_half_tiles(arguments, stream));
+  };
+  EXPECT_FALSE(tiles([](auto&) {}));
+  EXPECT_TRUE(tiles([](auto& a) { a.x = nullptr; }));
+  EXPECT_TRUE(tiles([](auto& a) { a.k = 20; }));
+  EXPECT_TRUE(tiles([](auto& a) { a.out = nullptr; }));
   EXPECT_TRUE(refused(cuda::silu_multiply_half_rows(
       {.gate_up = halves.data(), .m = 1, .k = 12, .out = halves.data()}, stream)));
   EXPECT_TRUE(refused(cuda::silu_multiply_half_rows(

@@ -1,5 +1,6 @@
-// Float sums on AVX2 and FMA: panels of 16 rows, tiles of up to 6 tokens (12 accumulators of the
-// 16 registers). The order of summation is that of the contract: see float_avx512.cc.
+// Float sums on AVX2 and FMA, of float or FP16 weights: panels of 16 rows, tiles of up to 6 tokens
+// (12 accumulators of the 16 registers). The order of summation is that of the contract: see
+// float_avx512.cc.
 #include <immintrin.h>
 
 #include "gemm/cpu/kernels.h"
@@ -13,9 +14,14 @@ constexpr int kVectors = 2;
 constexpr int kLanes = 8;
 constexpr int kRows = kVectors * kLanes;
 
+LIQUIDGEMM_INLINE __m256 load(const float* weights) { return _mm256_load_ps(weights); }
+LIQUIDGEMM_INLINE __m256 load(const std::uint16_t* weights) {
+  return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(weights)));
+}
+
 // total[t] += sum over `count` k of weights * x[t], summed from zero in ascending k.
-template <int T>
-void add_block(const float* weights, const float* x, std::int64_t count, float* total) {
+template <int T, typename Weight>
+void add_block(const Weight* weights, const float* x, std::int64_t count, float* total) {
   __m256 sum[T][kVectors];
   LIQUIDGEMM_UNROLL
   for (int t = 0; t < T; ++t) {
@@ -23,8 +29,11 @@ void add_block(const float* weights, const float* x, std::int64_t count, float* 
     for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm256_setzero_ps();
   }
   for (std::int64_t k = 0; k < count; ++k) {
-    const __m256 w0 = _mm256_load_ps(weights);
-    const __m256 w1 = _mm256_load_ps(weights + kLanes);
+    if constexpr (sizeof(Weight) == 2) {
+      _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes, _MM_HINT_T0);
+    }
+    const __m256 w0 = load(weights);
+    const __m256 w1 = load(weights + kLanes);
     LIQUIDGEMM_UNROLL
     for (int t = 0; t < T; ++t) {
       const __m256 value = _mm256_set1_ps(x[t]);
@@ -44,8 +53,10 @@ void add_block(const float* weights, const float* x, std::int64_t count, float* 
   }
 }
 
-using AddBlock = void (*)(const float* weights, const float* x, std::int64_t count, float* total);
-constexpr AddBlock kAddBlock[kMaxTile + 1] = {
+template <typename Weight>
+using AddBlock = void (*)(const Weight* weights, const float* x, std::int64_t count, float* total);
+template <typename Weight>
+constexpr AddBlock<Weight> kAddBlock[kMaxTile + 1] = {
     nullptr, add_block<1>, add_block<2>, add_block<3>, add_block<4>, add_block<5>, add_block<6>};
 
 void store_totals(const FloatJob& job, std::int64_t panel, const float* total) {
@@ -60,9 +71,10 @@ void store_totals(const FloatJob& job, std::int64_t panel, const float* total) {
   }
 }
 
+template <typename Weight>
 void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, float* total) {
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    const float* weights = job.panels + panel * job.k * kRows;
+    const Weight* weights = static_cast<const Weight*>(job.panels) + panel * job.k * kRows;
     for (std::int64_t i = 0; i < job.m * kRows; i += kLanes) {
       _mm256_store_ps(total + i, _mm256_setzero_ps());
     }
@@ -71,8 +83,8 @@ void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, 
       for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
         const std::int64_t token0 = job.m * tile / job.tiles;
         const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
-        kAddBlock[height](weights + k * kRows, job.x + token0 * job.k + k * height, count,
-                          total + token0 * kRows);
+        kAddBlock<Weight>[height](weights + k * kRows, job.x + token0 * job.k + k * height, count,
+                                  total + token0 * kRows);
       }
     }
     store_totals(job, panel, total);
@@ -81,6 +93,7 @@ void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, 
 
 }  // namespace
 
-const FloatKernel kFloatAvx2 = {run, kMaxTile, kRows, kRows};
+const FloatKernel kFloatAvx2 = {run<float>, kMaxTile, kRows, kRows};
+const FloatKernel kFp16Avx2 = {run<std::uint16_t>, kMaxTile, kRows, kRows};
 
 }  // namespace liquidgemm::cpu

@@ -1,5 +1,6 @@
-// Linear layers in float: unquantised weights, or 4-bit weights that were dequantised for
-// comparison. The summation order is the contract's (numerics.h), the same on every ISA.
+// Linear layers in float: FP16 weights, whose rows are rounded to FP16 too; unquantised weights, or
+// 4-bit weights that were dequantised, for comparison. The summation order is the contract's
+// (numerics.h), the same on every ISA.
 #include <algorithm>
 #include <cassert>
 #include <limits>
@@ -17,10 +18,10 @@ constexpr std::int64_t kThreadedPackFloats = 8192;
 class FloatLinear final : public CpuLinear {
  public:
   FloatLinear(const WeightView& weight, PackedWeights packed, const FloatKernel& kernel, Isa isa)
-      : weights_(std::move(packed)), kernel_(kernel) {
+      : weights_(std::move(packed)), kernel_(kernel), kind_(weight.kind) {
     n_ = weight.n;
     k_ = weight.k;
-    description_ = "float " + std::string(isa_name(isa));
+    description_ = (fp16() ? "fp16 " : "float ") + std::string(isa_name(isa));
     block_ = block_tokens(k_ * std::int64_t{sizeof(float)}, kernel.max_tile);
   }
 
@@ -28,7 +29,7 @@ class FloatLinear final : public CpuLinear {
   std::size_t packed_bytes() const override { return weights_.bytes; }
   std::string describe() const override { return description_; }
   PackedView packed() const override {
-    return {.kind = WeightView::Kind::kFloat,
+    return {.kind = kind_,
             .n = n_,
             .k = k_,
             .group_size = 0,
@@ -38,7 +39,11 @@ class FloatLinear final : public CpuLinear {
   }
 
   void weight_row(std::int64_t row, float* out) const override {
-    unpack_float_row(weights_, k_, kernel_.panel_rows, row, out);
+    if (fp16()) {
+      unpack_fp16_row(weights_, k_, kernel_.panel_rows, row, out);
+    } else {
+      unpack_float_row(weights_, k_, kernel_.panel_rows, row, out);
+    }
   }
 
   // A bug in the caller: the results must not pass for sums.
@@ -70,10 +75,12 @@ class FloatLinear final : public CpuLinear {
   }
 
  private:
+  bool fp16() const { return kind_ == WeightView::Kind::kFp16; }
+
   void run_block(const float* x, std::int64_t m, std::int64_t ld_x, const float* bias, float* out,
                  std::int64_t ld_out, ThreadPool& pool) const {
     FloatJob job = {};
-    job.panels = reinterpret_cast<const float*>(weights_.data.get());
+    job.panels = weights_.data.get();
     job.n = n_;
     job.k = k_;
     job.block = numerics::kFloatBlock;
@@ -82,7 +89,7 @@ class FloatLinear final : public CpuLinear {
     job.out = out;
     job.ld_out = ld_out;
     job.bias = bias;
-    job.x = m == 1 ? x : pack(x, ld_x, job, pool);
+    job.x = m == 1 && !fp16() ? x : pack(x, ld_x, job, pool);
 
     const std::size_t worker_bytes = this->worker_bytes();
     share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end) {
@@ -101,13 +108,17 @@ class FloatLinear final : public CpuLinear {
     const std::int64_t steps = (k_ + kPackStep - 1) / kPackStep;
     share(pool, steps, job.m * k_ >= kThreadedPackFloats,
           [&](std::int64_t begin, std::int64_t end) {
-            pack_float(tiles, x, ld_x, begin * kPackStep, std::min(end * kPackStep, k_), packed);
+            const std::int64_t k_begin = begin * kPackStep;
+            const std::int64_t k_end = std::min(end * kPackStep, k_);
+            pack_float(tiles, x, ld_x, k_begin, k_end, packed);
+            if (fp16()) round_to_fp16(tiles, k_begin, k_end, packed);
           });
     return packed;
   }
 
   PackedWeights weights_;
   const FloatKernel& kernel_;
+  WeightView::Kind kind_;
   std::int64_t block_ = 0;
   std::string description_;
 };

@@ -2,7 +2,9 @@
 // the bits are those of the other kernels; it is then slow, which is why this is the last resort.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
+#include "base/half.h"
 #include "gemm/cpu/kernels.h"
 
 namespace liquidgemm::cpu {
@@ -10,9 +12,13 @@ namespace {
 
 constexpr int kRows = 16;
 
+float value_of(float weight) { return weight; }
+float value_of(std::uint16_t weight) { return f16_to_float(weight); }
+
+template <typename Weight>
 void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, float*) {
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    const float* weights = job.panels + panel * job.k * kRows;
+    const Weight* weights = static_cast<const Weight*>(job.panels) + panel * job.k * kRows;
     const std::int64_t row0 = panel * kRows;
     const std::int64_t rows = std::min<std::int64_t>(kRows, job.n - row0);
     for (std::int64_t token = 0; token < job.m; ++token) {
@@ -23,7 +29,7 @@ void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, 
         float block[kRows] = {};
         for (std::int64_t k = begin; k < end; ++k) {
           for (int r = 0; r < kRows; ++r) {
-            block[r] = std::fmaf(x[k], weights[k * kRows + r], block[r]);
+            block[r] = std::fmaf(x[k], value_of(weights[k * kRows + r]), block[r]);
           }
         }
         for (int r = 0; r < kRows; ++r) total[r] += block[r];
@@ -38,6 +44,7 @@ void run(const FloatJob& job, std::int64_t panel_begin, std::int64_t panel_end, 
 
 }  // namespace
 
-const FloatKernel kFloatScalar = {run, 1, kRows, 0};
+const FloatKernel kFloatScalar = {run<float>, 1, kRows, 0};
+const FloatKernel kFp16Scalar = {run<std::uint16_t>, 1, kRows, 0};
 
 }  // namespace liquidgemm::cpu

@@ -59,7 +59,7 @@ struct IntegerKernel {
 
 // One GEMM in float. Tiles as above; panels have FloatKernel::panel_rows rows.
 struct FloatJob {
-  const float* panels;
+  const void* panels;  // float, or binary16 for a kernel of FP16 weights
   std::int64_t n;
   std::int64_t k;
   std::int64_t block;  // numerics::kFloatBlock
@@ -92,17 +92,20 @@ struct QuantizeKernel {
 extern const IntegerKernel kLiquid4Scalar;
 extern const IntegerKernel kInt8Scalar;
 extern const FloatKernel kFloatScalar;
+extern const FloatKernel kFp16Scalar;
 extern const QuantizeKernel kQuantizeScalar;
 
 #if defined(LIQUIDGEMM_X86_KERNELS)
 extern const IntegerKernel kLiquid4Avx2;
 extern const IntegerKernel kInt8Avx2;
 extern const FloatKernel kFloatAvx2;
+extern const FloatKernel kFp16Avx2;
 extern const QuantizeKernel kQuantizeAvx2;
 
 extern const IntegerKernel kLiquid4Avx512;
 extern const IntegerKernel kInt8Avx512;
 extern const FloatKernel kFloatAvx512;
+extern const FloatKernel kFp16Avx512;
 extern const QuantizeKernel kQuantizeAvx512;
 #endif
 

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "base/half.h"
+
 namespace liquidgemm::cpu {
 namespace {
 
@@ -145,6 +147,16 @@ void pack_float(const ActivationTiles& tiles, const float* x, std::int64_t ld, s
     interleave_words(reinterpret_cast<const std::byte*>(x + step.token0 * ld + step.k),
                      ld * std::int64_t{sizeof(float)}, step.height, step.end - step.k,
                      reinterpret_cast<std::byte*>(to));
+  });
+}
+
+void round_to_fp16(const ActivationTiles& tiles, std::int64_t k_begin, std::int64_t k_end,
+                   float* packed) {
+  for_each_step(tiles, k_begin, k_end, [&](const Step& step) {
+    float* values = packed + step.token0 * tiles.k + step.k * step.height;
+    for (std::int64_t i = 0; i < (step.end - step.k) * step.height; ++i) {
+      values[i] = f16_to_float(float_to_f16(values[i]));
+    }
   });
 }
 

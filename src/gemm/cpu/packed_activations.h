@@ -43,5 +43,8 @@ void pack_group_sums(const ActivationTiles& tiles, const std::int8_t* x, std::in
                      int group_size, std::int64_t k_begin, std::int64_t k_end, std::int16_t* sums);
 void pack_float(const ActivationTiles& tiles, const float* x, std::int64_t ld, std::int64_t k_begin,
                 std::int64_t k_end, float* packed);
+// The values that pack_float packed, each to the nearest binary16.
+void round_to_fp16(const ActivationTiles& tiles, std::int64_t k_begin, std::int64_t k_end,
+                   float* packed);
 
 }  // namespace liquidgemm::cpu

@@ -6,12 +6,15 @@
 #include <mutex>
 #include <vector>
 
+#include "base/half.h"
 #include "quant/liquid_quant.h"
 
 namespace liquidgemm::cpu {
 namespace {
 
 using Kind = WeightView::Kind;
+
+constexpr std::int64_t kFp16Bytes = 2;
 
 // A run of rows of one part: rows `first` .. `first + count - 1` of it.
 struct Rows {
@@ -54,6 +57,11 @@ Status check_rows(const Rows& rows) {
                            bytes(weight.step, rows.first * groups, rows.count * groups),
                            bytes(weight.offset, rows.first * groups, rows.count * groups), scales,
                            rows.count, weight.k, weight.group_size, weight.name, rows.first);
+}
+
+std::span<const std::uint8_t> fp16_rows(const Rows& rows) {
+  const std::int64_t row_bytes = rows.part->k * kFp16Bytes;
+  return bytes(rows.part->f16, rows.first * row_bytes, rows.count * row_bytes);
 }
 
 // Two words side by side: each four bytes with the codes of k .. k + 7 (low nibble = even k), to
@@ -182,7 +190,20 @@ void pack_int8_panel(std::span<const Rows> runs, std::uint8_t* panel) {
   }
 }
 
-void pack_float_panel(std::span<const Rows> runs, int panel_rows, float* panel) {
+const float* row_of(const Rows& run, std::int64_t i, const float*) {
+  return run.part->f32 + (run.first + i) * run.part->k;
+}
+const std::uint8_t* row_of(const Rows& run, std::int64_t i, const std::uint16_t*) {
+  return run.part->f16 + (run.first + i) * run.part->k * kFp16Bytes;
+}
+void copy_value(const float* row, std::int64_t k, float* to) { *to = row[k]; }
+void copy_value(const std::uint8_t* row, std::int64_t k, std::uint16_t* to) {
+  std::memcpy(to, row + k * kFp16Bytes, kFp16Bytes);
+}
+
+// Value: float or binary16.
+template <typename Value>
+void pack_float_panel(std::span<const Rows> runs, int panel_rows, Value* panel) {
   const std::int64_t k_end = runs.front().part->k;
   // Blocks of k keep the lines of all rows in the cache while the panel is written in order.
   for (std::int64_t k0 = 0; k0 < k_end; k0 += kBlockWords) {
@@ -190,12 +211,12 @@ void pack_float_panel(std::span<const Rows> runs, int panel_rows, float* panel) 
     std::int64_t r = 0;
     for (const Rows& run : runs) {
       for (std::int64_t i = 0; i < run.count; ++i, ++r) {
-        const float* row = run.part->f32 + (run.first + i) * k_end;
-        for (std::int64_t k = k0; k < k1; ++k) panel[k * panel_rows + r] = row[k];
+        const auto* row = row_of(run, i, panel);
+        for (std::int64_t k = k0; k < k1; ++k) copy_value(row, k, panel + k * panel_rows + r);
       }
     }
     for (; r < panel_rows; ++r) {
-      for (std::int64_t k = k0; k < k1; ++k) panel[k * panel_rows + r] = 0.0f;
+      for (std::int64_t k = k0; k < k1; ++k) panel[k * panel_rows + r] = Value{};
     }
   }
 }
@@ -208,6 +229,11 @@ Status pack_panel(std::span<const WeightView> parts, std::int64_t panel, int pan
   for_runs(parts, panel * panel_rows, panel_rows, [&](const Rows& run, std::int64_t place) {
     runs.push_back(run);
     if (run.part->kind == Kind::kFloat) return;
+    if (run.part->kind == Kind::kFp16) {
+      if (status.ok())
+        status = check_fp16_rows(fp16_rows(run), run.part->k, run.part->name, run.first);
+      return;
+    }
     std::copy_n(run.part->channel_scale + run.first, run.count,
                 packed.channel_scale.as<float>() + panel * panel_rows + place);
     if (status.ok() && run.part->kind == Kind::kLiquid4) status = check_rows(run);
@@ -218,6 +244,9 @@ Status pack_panel(std::span<const WeightView> parts, std::int64_t panel, int pan
     case Kind::kLiquid4: pack_liquid_panel(runs, to); break;
     case Kind::kInt8: pack_int8_panel(runs, to); break;
     case Kind::kFloat: pack_float_panel(runs, panel_rows, reinterpret_cast<float*>(to)); break;
+    case Kind::kFp16:
+      pack_float_panel(runs, panel_rows, reinterpret_cast<std::uint16_t*>(to));
+      break;
   }
   return ok_status();
 }
@@ -255,6 +284,9 @@ Result<PackedWeights> lay_out_packed(const WeightView& whole, int panel_rows) {
       fits = !__builtin_mul_overflow(whole.k, panel_rows * std::int64_t{sizeof(float)},
                                      &packed.panel_bytes);
       break;
+    case Kind::kFp16:
+      fits = !__builtin_mul_overflow(whole.k, panel_rows * kFp16Bytes, &packed.panel_bytes);
+      break;
   }
   std::int64_t bytes = 0;
   fits = fits && !__builtin_mul_overflow(packed.panels, packed.panel_bytes, &bytes);
@@ -269,7 +301,7 @@ Result<PackedWeights> allocate_packed(const WeightView& whole, int panel_rows,
   if (!packed.ok()) return packed;
   packed->data = take_memory(memory, packed->bytes);
   if (packed->data == nullptr) return no_memory(whole);
-  if (whole.kind == Kind::kFloat) return packed;
+  if (whole.kind == Kind::kFloat || whole.kind == Kind::kFp16) return packed;
   const auto scales = static_cast<std::size_t>(packed->panels * panel_rows);
   if (!packed->channel_scale.reserve(scales * sizeof(float))) return no_memory(whole);
   std::fill_n(packed->channel_scale.as<float>(), scales, 0.0f);
@@ -348,6 +380,15 @@ void unpack_float_row(const PackedWeights& weights, std::int64_t k, int panel_ro
   const auto* panel =
       reinterpret_cast<const float*>(weights.data.get() + row / panel_rows * weights.panel_bytes);
   for (std::int64_t i = 0; i < k; ++i) out[i] = panel[i * panel_rows + row % panel_rows];
+}
+
+void unpack_fp16_row(const PackedWeights& weights, std::int64_t k, int panel_rows, std::int64_t row,
+                     float* out) {
+  const auto* panel = reinterpret_cast<const std::uint16_t*>(
+      weights.data.get() + row / panel_rows * weights.panel_bytes);
+  for (std::int64_t i = 0; i < k; ++i) {
+    out[i] = f16_to_float(panel[i * panel_rows + row % panel_rows]);
+  }
 }
 
 }  // namespace liquidgemm::cpu

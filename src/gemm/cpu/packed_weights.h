@@ -19,7 +19,8 @@
 //
 //   A 4-bit panel, decoded to q * s + a, has this same form.
 //
-// Float, a panel of R rows (R is the kernel's): for every k R floats, rows 0..R-1.
+// Float, a panel of R rows (R is the kernel's): for every k R floats, rows 0..R-1. FP16, the same
+// in binary16.
 //
 // Padding: rows past N have q = 0, s = 1, a = 0 (or w8 = 0, or 0.0) and their results are not
 // stored; k past K has q = 0 (or w8 = 0) and meets activations that are zero.
@@ -77,5 +78,7 @@ void unpack_liquid_row(const PackedWeights& weights, std::int64_t k, int group_s
 void unpack_int8_row(const PackedWeights& weights, std::int64_t k, std::int64_t row, float* out);
 void unpack_float_row(const PackedWeights& weights, std::int64_t k, int panel_rows,
                       std::int64_t row, float* out);
+void unpack_fp16_row(const PackedWeights& weights, std::int64_t k, int panel_rows, std::int64_t row,
+                     float* out);
 
 }  // namespace liquidgemm::cpu

@@ -67,12 +67,18 @@ Status check_float_panel(const WeightView& whole, std::span<const std::uint8_t> 
   return finite ? ok_status() : corrupt(whole.name + ": a weight is not a finite number");
 }
 
+Status check_fp16_panel(const WeightView& whole, std::span<const std::uint8_t> panel) {
+  return fp16_finite(panel) ? ok_status()
+                            : corrupt(whole.name + ": a weight is not a finite number");
+}
+
 Status check_panel(const WeightView& whole, std::int64_t row0,
                    std::span<const std::uint8_t> panel) {
   switch (whole.kind) {
     case Kind::kLiquid4: return check_liquid_panel(whole, row0, panel.data());
     case Kind::kInt8: return ok_status();  // any byte is a weight
     case Kind::kFloat: return check_float_panel(whole, panel);
+    case Kind::kFp16: return check_fp16_panel(whole, panel);
   }
   return ok_status();
 }
@@ -82,7 +88,7 @@ Status check_panel(const WeightView& whole, std::int64_t row0,
 Result<PackedWeights> read_packed_weights(const WeightView& whole, int panel_rows, ThreadPool& pool,
                                           HugePageMemory* memory, PackedReader& reader) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(PackedWeights packed, allocate_packed(whole, panel_rows, memory));
-  if (whole.kind != Kind::kFloat) {
+  if (whole.kind != Kind::kFloat && whole.kind != Kind::kFp16) {
     const std::span<float> scales(packed.channel_scale.as<float>(),
                                   static_cast<std::size_t>(whole.n));
     LIQUIDGEMM_RETURN_IF_ERROR(reader.read_scales(scales));

@@ -25,8 +25,8 @@ struct RopeScaling {
   std::int64_t original_max_position = 8192;
 };
 
-// How one weight matrix is stored.
-enum class WeightScheme { kFloat, kInt8, kLiquid4 };
+// How one weight matrix is stored. kFp16: the head's alone.
+enum class WeightScheme { kFloat, kInt8, kLiquid4, kFp16 };
 
 struct LayerQuantization {
   WeightScheme scheme = WeightScheme::kFloat;

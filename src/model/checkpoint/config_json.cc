@@ -9,6 +9,7 @@ std::string_view scheme_name(WeightScheme scheme) {
     case WeightScheme::kFloat: return "float";
     case WeightScheme::kInt8: return "int8";
     case WeightScheme::kLiquid4: return "liquid4";
+    case WeightScheme::kFp16: return "fp16";
   }
   return "?";
 }

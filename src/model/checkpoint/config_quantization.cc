@@ -46,7 +46,7 @@ Result<LayerQuantization> parse_layer(const json::Reader& reader, const LinearNa
     if (lookup || !liquid_quant_takes(module.n, module.k)) {
       return corrupt(reader.field("scheme") + ": liquid4 does not fit " + module.module + " of " +
                      shape_string({module.n, module.k}) +
-                     (lookup ? "; embeddings and lm_head are stored as int8"
+                     (lookup ? "; embeddings are stored as int8, lm_head as int8 or fp16"
                              : "; it needs N a multiple of 8 and K a multiple of 32"));
     }
     return layer;
@@ -55,9 +55,15 @@ Result<LayerQuantization> parse_layer(const json::Reader& reader, const LinearNa
     layer.scheme = WeightScheme::kInt8;
   } else if (scheme == "float") {
     layer.scheme = WeightScheme::kFloat;
+  } else if (scheme == "fp16") {
+    layer.scheme = WeightScheme::kFp16;
+    if (module.module != kHeadModule) {
+      return corrupt(reader.field("scheme") + ": fp16 is for " + kHeadModule + ", not for " +
+                     module.module);
+    }
   } else {
     return unsupported(reader.field("scheme") + ": " + printable(scheme) +
-                       "; expected liquid4, int8 or float");
+                       "; expected liquid4, int8, float or fp16");
   }
   if (reader.object().contains("group_size")) {
     return corrupt(reader.field("group_size") + ": only scheme \"liquid4\" has groups");
@@ -76,6 +82,11 @@ Status parse_layers(const json::Object& entries, const ModelConfig& config,
   }
   for (const auto& [key, value] : entries) {
     if (!quantization.layers.contains(key)) {
+      if (std::string_view(key) == kHeadModule) {
+        return corrupt(reader.field(escaped(key)) +
+                       ": with \"tie_word_embeddings\" the embedding is the head; a head of its "
+                       "own needs it to be false");
+      }
       return corrupt(reader.field(escaped(key)) + ": this model has no such layer");
     }
   }

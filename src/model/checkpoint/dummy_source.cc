@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/half.h"
 #include "base/splitmix64.h"
 #include "base/status_macros.h"
 #include "quant/liquid_quant.h"
@@ -22,7 +23,7 @@ constexpr double kLiquidRms = 61.0;
 constexpr double kInt8Rms = 73.0;
 
 // What a tensor holds.
-enum class Content { kBytes, kStep, kOffset, kInt8, kScale, kOnes, kZeros };
+enum class Content { kBytes, kStep, kOffset, kInt8, kFp16, kScale, kOnes, kZeros };
 
 class DummyTensors final : public TensorSource {
  public:
@@ -30,6 +31,11 @@ class DummyTensors final : public TensorSource {
 
   void add_matrix(const std::string& module, std::int64_t n, std::int64_t k,
                   const LayerQuantization& stored) {
+    if (stored.scheme == WeightScheme::kFp16) {
+      add(module, ".weight", DType::kF16, {n, k}, Content::kFp16,
+          static_cast<float>(1.0 / std::sqrt(static_cast<double>(k))));
+      return;
+    }
     const bool int8 = stored.scheme == WeightScheme::kInt8;
     if (int8) {
       add(module, ".weight_int8", DType::kI8, {n, k}, Content::kInt8);
@@ -67,10 +73,20 @@ class DummyTensors final : public TensorSource {
     }
     return std::span<const std::byte>(made.bytes.get(), size);
   }
-  Status read_rows(std::string_view name, std::int64_t, std::int64_t count,
+  Status read_rows(std::string_view name, std::int64_t first, std::int64_t count,
                    float* out) const override {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
-    const Content content = parts_[index_.find(name)->second].content;
+    const Part& part = parts_[index_.find(name)->second];
+    const Content content = part.content;
+    if (content == Content::kFp16) {
+      const auto begin = static_cast<std::uint64_t>(first * info->shape.back());
+      const auto values = static_cast<std::uint64_t>(count * info->shape.back());
+      for (std::uint64_t i = begin; i < begin + values; ++i) {
+        const std::uint64_t word = fp16_word(part, part.key + i / 4);
+        *out++ = f16_to_float(static_cast<std::uint16_t>(word >> i % 4 * 16));
+      }
+      return ok_status();
+    }
     if (content != Content::kOnes && content != Content::kZeros) {
       return unsupported(where_ + ": tensor " + info->name + " is not stored as float");
     }
@@ -97,7 +113,7 @@ class DummyTensors final : public TensorSource {
   struct Part {
     Content content = Content::kBytes;
     std::uint64_t key = 0;  // of the module: offsets ask for the steps of the same groups
-    float scale = 0.0f;     // kScale
+    float scale = 0.0f;     // kScale; kFp16: about the root mean square
   };
 
   struct Buffer {
@@ -152,6 +168,18 @@ class DummyTensors final : public TensorSource {
     return word;
   }
 
+  // Four values with random signs and mantissas in two neighbouring octaves, the lower one of an
+  // even exponent.
+  static std::uint64_t fp16_word(const Part& part, std::uint64_t counter) {
+    constexpr std::uint64_t kOnes = 0x0001000100010001u;
+    constexpr double kRms = 2.4;  // of such a value, in units of the lower octave
+    constexpr int kBias = 15;
+    const auto exponent =
+        2 * static_cast<int>(std::lround((std::log2(part.scale / kRms) + kBias) / 2));
+    const auto bits = static_cast<std::uint64_t>(std::clamp(exponent, 2, 28)) << 10;
+    return (splitmix64(counter) & 0x87FF * kOnes) | bits * kOnes;
+  }
+
   static void make(const Part& part, std::span<std::byte> made) {
     const auto fill = [&](const auto& word_at) {
       std::uint64_t counter = part.key;
@@ -170,6 +198,8 @@ class DummyTensors final : public TensorSource {
       case Content::kBytes: return fill(splitmix64);
       case Content::kInt8:
         return fill([](std::uint64_t counter) { return without_least(splitmix64(counter)); });
+      case Content::kFp16:
+        return fill([&](std::uint64_t counter) { return fp16_word(part, counter); });
       case Content::kStep:
         for (std::size_t group = 0; group < made.size(); ++group) {
           made[group] = static_cast<std::byte>(step_of(group_at(part.key, group)));
@@ -199,7 +229,7 @@ class DummyTensors final : public TensorSource {
 }  // namespace
 
 ModelSource dummy_source(const std::string& name, ModelConfig config, int group_size,
-                         std::uint64_t seed) {
+                         std::uint64_t seed, WeightScheme head) {
   auto tensors = std::make_unique<DummyTensors>(name, seed);
   QuantizationConfig quantization{.group_size = group_size, .layers = {}};
   const auto add = [&](const std::string& module, std::int64_t n, std::int64_t k, bool liquid) {
@@ -225,7 +255,13 @@ ModelSource dummy_source(const std::string& name, ModelConfig config, int group_
   }
   tensors->add_norm("model.norm.weight", config.hidden_size);
   add("model.embed_tokens", config.vocab_size, config.hidden_size, false);
-  if (!config.tied_embeddings) add("lm_head", config.vocab_size, config.hidden_size, false);
+  if (head == WeightScheme::kFp16) {
+    config.tied_embeddings = false;
+    quantization.layers["lm_head"] = {head, 0};
+    tensors->add_matrix("lm_head", config.vocab_size, config.hidden_size, {head, 0});
+  } else if (!config.tied_embeddings) {
+    add("lm_head", config.vocab_size, config.hidden_size, false);
+  }
 
   ModelSource source;
   source.path = name;

@@ -82,6 +82,9 @@ Status check_quantized_module(const LinearName& linear, const LayerQuantization&
                               LayoutChecker& checker) {
   if (layer.scheme == WeightScheme::kFloat) return check_float_module(linear, checker);
   const std::int64_t n = linear.n, k = linear.k;
+  if (layer.scheme == WeightScheme::kFp16) {
+    return checker.expect(linear.module + ".weight", DType::kF16, {n, k});
+  }
   if (layer.scheme == WeightScheme::kLiquid4) {
     const std::int64_t groups = (k + layer.group_size - 1) / layer.group_size;
     LIQUIDGEMM_RETURN_IF_ERROR(

@@ -76,7 +76,7 @@ class CudaBackend final : public Backend {
     std::int8_t* stacked = nullptr;  // of INT8 layers
     float* scale = nullptr;
     std::int32_t* sum = nullptr;
-    void* half = nullptr;
+    void* half = nullptr;            // with an FP16 head: its rows, in tiles
     float* last_residual = nullptr;  // [logits rows][hidden]
     void* last_delta = nullptr;
     float* logits = nullptr;  // [logits rows][head width]
@@ -91,6 +91,7 @@ class CudaBackend final : public Backend {
                                      std::int64_t width);
   Status load_tables(WeightLoader& weights);
   Status load_half_tables(WeightLoader& weights);
+  Result<std::unique_ptr<CudaLinear>> make_head(const LoadedMatrix& head, WeightLoader& weights);
   Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts,
                                                   bool padded_parts, CudaFloat output,
                                                   WeightLoader& weights);
@@ -139,6 +140,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CudaFloatLinears> floats_;  // null: the weights are quantised
   std::vector<LayerWeights> layers_;
   std::unique_ptr<CudaLinear> head_;
+  bool fp16_head_ = false;  // beside quantised layers
   cuda::DeviceBuffer embedding_, embedding_scale_;
   const void* half_embedding_ = nullptr;     // with FP16 weights; the head's where they are tied
   std::vector<cuda::DeviceBuffer> vectors_;  // norms

@@ -1,5 +1,5 @@
 // A group of linear layers in device memory, in one of the forms that a step can run: quantised
-// (cuda_quantized_linear.h) or FP16 (cuda_float_linear.h).
+// (cuda_quantized_linear.h), an FP16 head (cuda_fp16_head.h), or all FP16 (cuda_float_linear.h).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -20,7 +20,7 @@ struct CudaRows {
   float* scale = nullptr;
   std::int32_t* sum = nullptr;
   std::int8_t* stacked = nullptr;  // room for the rows of INT8 layers
-  const void* f16 = nullptr;       // [m, K], without gaps
+  const void* f16 = nullptr;       // [m, K], without gaps; a CudaFp16Head's in tiles
 };
 
 class CudaLinear {

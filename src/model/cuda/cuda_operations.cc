@@ -259,6 +259,18 @@ LinearInput CudaBackend::final_norm_quantize() {
   } else {
     gather(hidden, residual, matrix(buffers_.delta, buffers_.last_delta, hidden));
   }
+  if (fp16_head_) {
+    launched(
+        cuda::add_norm_half_tiles({.x = static_cast<const float*>(buffers_.last_delta),
+                                   .residual = buffers_.last_residual,
+                                   .m = logits_rows_,
+                                   .k = hidden,
+                                   .norm_weight = final_norm_,
+                                   .epsilon = static_cast<float>(owned_graph_.config.rms_norm_eps),
+                                   .out = buffers_.half},
+                                  stream_.get()));
+    return {.rows = logits_rows_, .quantized = {}};
+  }
   return add_norm(buffers_.last_delta, buffers_.last_residual, final_norm_, logits_rows_);
 }
 

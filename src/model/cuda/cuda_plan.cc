@@ -5,8 +5,10 @@
 
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "gemm/cuda/fp16_linear.h"
 #include "gemm/numerics.h"
 #include "model/cuda/cuda_backend_impl.h"
+#include "model/cuda/cuda_fp16_head.h"
 #include "model/cuda/cuda_quantized_linear.h"
 #include "model/cuda/pieces.h"
 #include "model/rope.h"
@@ -104,6 +106,7 @@ CudaBackend::Buffers CudaBackend::lay_out(void* base, std::size_t& used) const {
     pieces.take(buffers.scale, rows);
     pieces.take(buffers.sum, rows);
   }
+  if (fp16_head_) take_either(buffers.half, cuda::fp16_tiles_bytes(last, config.hidden_size), 1);
   pieces.take(buffers.last_residual, last * config.hidden_size);
   take_either(buffers.last_delta, last * config.hidden_size, narrow_bytes);
   pieces.take(buffers.logits, last * ((config.vocab_size + 7) / 8 * 8));
@@ -142,7 +145,8 @@ Status CudaBackend::fit(WeightLoader& weights) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(
       const WeightView head,
       weights.form_of_table(owned_graph_.lm_head, config.vocab_size, config.hidden_size));
-  weight_bytes += bytes_of(std::span(&head, 1), false);
+  fp16_head_ = head.kind == WeightView::Kind::kFp16;
+  weight_bytes += fp16_head_ ? CudaFp16Head::bytes_of(head) : bytes_of(std::span(&head, 1), false);
   const bool tied = owned_graph_.lm_head == owned_graph_.embedding;
   const std::int64_t token_bytes = !half() ? config.hidden_size + 4
                                    : tied  ? 0
@@ -264,6 +268,14 @@ Status CudaBackend::load_half_tables(WeightLoader& weights) {
   return ok_status();
 }
 
+Result<std::unique_ptr<CudaLinear>> CudaBackend::make_head(const LoadedMatrix& head,
+                                                           WeightLoader& weights) {
+  if (!fp16_head_) return make_linear(std::span(&head, 1), false, CudaFloat::kFloat32, weights);
+  auto linear = CudaFp16Head::make(head.view(), weights.pool(), stream_.get());
+  if (!linear.ok()) return linear.status().with_context(weights.where());
+  return linear;
+}
+
 Status CudaBackend::load_tables(WeightLoader& weights) {
   const std::int64_t vocab = owned_graph_.config.vocab_size;
   const std::int64_t hidden = owned_graph_.config.hidden_size;
@@ -282,8 +294,7 @@ Status CudaBackend::load_tables(WeightLoader& weights) {
   {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix head,
                                 weights.table(owned_graph_.lm_head, vocab, hidden));
-    LIQUIDGEMM_ASSIGN_OR_RETURN(
-        head_, make_linear(std::span(&head, 1), false, CudaFloat::kFloat32, weights));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(head_, make_head(head, weights));
     if (owned_graph_.lm_head == owned_graph_.embedding) return keep_rows(head);
   }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const LoadedMatrix table,

@@ -1,9 +1,10 @@
-// Rows in f16 for linear layers with FP16 weights.
+// Rows in f16 for linear layers with FP16 weights, and for an FP16 head.
 #include <cuda_runtime.h>
 
 #include <type_traits>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/fp16_linear.h"
 #include "gemm/cuda/launch.h"
 #include "gemm/cuda/norm_lanes.cuh"
 #include "gemm/cuda/row_checks.h"
@@ -79,20 +80,41 @@ __global__ __launch_bounds__(kThreads) void silu_kernel(SiluHalfArguments argume
 
 // ---- Sum and norm ------------------------------------------------------------------------------
 
+struct AddNormParameters {
+  const void* x;
+  float* residual;
+  std::int64_t m;
+  std::int64_t k;
+  const float* norm_weight;
+  float epsilon;
+  void* out;
+};
+
+// What is added, and where the result goes.
+enum class Norm { kOfResidual, kOfHalfSum, kOfFloatSumInTiles };
+
 // One block a row; a thread keeps its first kKept chunks of four and reads others again, out of the
 // caches.
-template <bool kAdds, int kKept>
-__global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormHalfArguments arguments) {
+template <Norm kNorm, int kKept>
+__global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormParameters arguments) {
+  constexpr bool kAdds = kNorm != Norm::kOfResidual;
+  constexpr bool kTiles = kNorm == Norm::kOfFloatSumInTiles;
+  using AddedFour = std::conditional_t<kTiles, FloatFour, HalfFour>;
   begin_early_launch();
   __shared__ float4 shared_lanes[kNormThreads];
   const std::int64_t row = blockIdx.x;
-  const auto* x = static_cast<const std::uint16_t*>(arguments.x) + (kAdds ? row * arguments.k : 0);
+  const auto* x = static_cast<const std::uint8_t*>(arguments.x) +
+                  (kAdds ? row * arguments.k * (kTiles ? 4 : 2) : 0);
   float* residual = arguments.residual + row * arguments.k;
-  auto* out = static_cast<std::uint16_t*>(arguments.out) + row * arguments.k;
+  // Of a chunk of four.
+  const auto place = [&](int chunk) -> std::int64_t {
+    if constexpr (kTiles) return 2 * fp16_tile_place(arguments.m, row, chunk / 2) + chunk % 2;
+    return row * (arguments.k / 4) + chunk;
+  };
   const int chunks = static_cast<int>(arguments.k / 4);
   const int thread = static_cast<int>(threadIdx.x);
 
-  const auto add = [&](FloatFour& four, const HalfFour& added, int chunk) {
+  const auto add = [&](FloatFour& four, const AddedFour& added, int chunk) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
     four.store(residual, chunk);
@@ -107,7 +129,7 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormHalfArgum
   };
   FloatFour kept[kKept];
   {
-    HalfFour added[kKept];
+    AddedFour added[kKept];
 #pragma unroll
     for (int i = 0; i < kKept; ++i) {
       const int chunk = thread + i * kNormThreads;
@@ -129,7 +151,7 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormHalfArgum
     FloatFour four;
     four.load(residual, chunk);
     if constexpr (kAdds) {
-      HalfFour added;
+      AddedFour added;
       added.load(x, chunk);
       add(four, added, chunk);
     }
@@ -149,7 +171,7 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormHalfArgum
     for (int j = 0; j < 4; ++j) {
       normed.set(j, numerics::rms_apply(four.get(j), reciprocal, weight.get(j)));
     }
-    normed.store(out, chunk);
+    normed.store(arguments.out, place(chunk));
   };
 #pragma unroll
   for (int i = 0; i < kKept; ++i) {
@@ -161,6 +183,22 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormHalfArgum
     FloatFour four;
     four.load(residual, chunk);
     normalize(four, chunk);
+  }
+  if constexpr (kTiles) {
+    const int end = static_cast<int>(fp16_steps(arguments.k)) * (kFp16StepK / 4);
+    for (int chunk = chunks + thread; chunk < end; chunk += kNormThreads) {
+      HalfFour{}.store(arguments.out, place(chunk));
+    }
+  }
+}
+
+template <Norm kNorm>
+void launch_add_norm(const AddNormParameters& parameters, CudaStream stream) {
+  const dim3 grid(static_cast<unsigned>(parameters.m));
+  if (parameters.k <= 4 * numerics::kNormLanes) {
+    launch_early(add_norm_kernel<kNorm, 4>, grid, kNormThreads, 0, stream, parameters);
+  } else {
+    launch_early(add_norm_kernel<kNorm, 8>, grid, kNormThreads, 0, stream, parameters);
   }
 }
 
@@ -174,6 +212,18 @@ dim3 grid_of(std::int64_t rows, std::int64_t width) {
 Status check_matrix(const RowChecks& check, const char* name, const void* data, std::int64_t width,
                     std::int64_t bytes) {
   return check.matrix(name, data, width, width, bytes, 16);
+}
+
+// All but x and the output.
+Status check_add_norm(const RowChecks& check, const AddNormParameters& parameters) {
+  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", parameters.m));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.width("K", parameters.k, kColumns));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      check_matrix(check, "the residual", parameters.residual, parameters.k, 4));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the norm's weights", parameters.norm_weight, 16));
+  // Not >= 0 for a NaN.
+  if (!(parameters.epsilon >= 0.0f)) return check.refused("epsilon is negative or not a number");
+  return ok_status();
 }
 
 }  // namespace
@@ -204,34 +254,32 @@ Status half_rows(const HalfRowsArguments& arguments, CudaStream stream) {
 
 Status add_norm_half_rows(const AddNormHalfArguments& arguments, CudaStream stream) {
   const RowChecks check("add_norm_half_rows");
-  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
-  LIQUIDGEMM_RETURN_IF_ERROR(check.width("K", arguments.k, kColumns));
   if (arguments.x != nullptr) {
     LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "x", arguments.x, arguments.k, 2));
   }
-  LIQUIDGEMM_RETURN_IF_ERROR(
-      check_matrix(check, "the residual", arguments.residual, arguments.k, 4));
   LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.k, 2));
-  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the norm's weights", arguments.norm_weight, 16));
-  // Not >= 0 for a NaN.
-  if (!(arguments.epsilon >= 0.0f)) return check.refused("epsilon is negative or not a number");
-  const auto launch = [&](auto adds, auto kept) {
-    launch_early(add_norm_kernel<adds.value, kept.value>, dim3(static_cast<unsigned>(arguments.m)),
-                 kNormThreads, 0, stream, arguments);
-  };
-  const auto with_kept = [&](auto adds) {
-    if (arguments.k <= 4 * numerics::kNormLanes) {
-      launch(adds, std::integral_constant<int, 4>{});
-    } else {
-      launch(adds, std::integral_constant<int, 8>{});
-    }
-  };
+  const AddNormParameters parameters{arguments.x,  arguments.residual,    arguments.m,
+                                     arguments.k,  arguments.norm_weight, arguments.epsilon,
+                                     arguments.out};
+  LIQUIDGEMM_RETURN_IF_ERROR(check_add_norm(check, parameters));
   if (arguments.x != nullptr) {
-    with_kept(std::true_type{});
+    launch_add_norm<Norm::kOfHalfSum>(parameters, stream);
   } else {
-    with_kept(std::false_type{});
+    launch_add_norm<Norm::kOfResidual>(parameters, stream);
   }
   return launch_status("add_norm_half_rows");
+}
+
+Status add_norm_half_tiles(const AddNormHalfTilesArguments& arguments, CudaStream stream) {
+  const RowChecks check("add_norm_half_tiles");
+  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "x", arguments.x, arguments.k, 4));
+  LIQUIDGEMM_RETURN_IF_ERROR(check.given("the output", arguments.out, 16));
+  const AddNormParameters parameters{arguments.x,  arguments.residual,    arguments.m,
+                                     arguments.k,  arguments.norm_weight, arguments.epsilon,
+                                     arguments.out};
+  LIQUIDGEMM_RETURN_IF_ERROR(check_add_norm(check, parameters));
+  launch_add_norm<Norm::kOfFloatSumInTiles>(parameters, stream);
+  return launch_status("add_norm_half_tiles");
 }
 
 Status silu_multiply_half_rows(const SiluHalfArguments& arguments, CudaStream stream) {
