@@ -26,7 +26,9 @@ constexpr std::int64_t kRopeRows = 16;
 std::int64_t CpuBackend::head_page_bytes() const {
   const std::int64_t values = 2 * kPageTokens * owned_graph_.config.head_dim;
   if (limits_.kv_format == KvFormat::kF32) return values * 4;
-  if (limits_.kv_format == KvFormat::kF16) return values * 2;
+  if (limits_.kv_format == KvFormat::kF16 || limits_.kv_format == KvFormat::kBf16) {
+    return values * 2;
+  }
   return values + 2 * kPageTokens * static_cast<std::int64_t>(sizeof(float));
 }
 
@@ -49,6 +51,9 @@ KvPageView CpuBackend::page_view(const std::byte* head_page) const {
   } else if (limits_.kv_format == KvFormat::kF16) {
     view.k_f16 = reinterpret_cast<const std::uint16_t*>(head_page);
     view.v_f16 = view.k_f16 + values;
+  } else if (limits_.kv_format == KvFormat::kBf16) {
+    view.k_bf16 = reinterpret_cast<const Bf16*>(head_page);
+    view.v_bf16 = view.k_bf16 + values;
   } else {
     view.k_int8 = reinterpret_cast<const std::int8_t*>(head_page);
     view.v_int8 = view.k_int8 + values;
@@ -78,6 +83,14 @@ void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const float* 
       ops_.to_f16(k, key.data(), head_dim);
       scatter(key.data(), values);
       ops_.to_f16(v, values + v_at, head_dim);
+      return;
+    }
+    case KvFormat::kBf16: {
+      auto* values = reinterpret_cast<Bf16*>(head_page);
+      std::array<Bf16, kMaxHeadDim> key;
+      ops_.to_bf16(k, key.data(), head_dim);
+      scatter(key.data(), values);
+      ops_.to_bf16(v, values + v_at, head_dim);
       return;
     }
     case KvFormat::kInt8: {

@@ -74,7 +74,7 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   }
   const ModelConfig& config = owned_graph_.config;
   if (limits_.kv_format == KvFormat::kInt4) {
-    return unsupported("--kv-cache-dtype int4 is for a GPU: use f16 or int8");
+    return unsupported("--kv-cache-dtype int4 is for a GPU: use f16, bf16 or int8");
   }
   if (config.head_dim > kMaxHeadDim) {
     return unsupported("config.json: field \"head_dim\": " + std::to_string(config.head_dim) +

@@ -116,6 +116,7 @@ INSTANTIATE_TEST_SUITE_P(Models, BatchIndependence,
                                          Case{"qwen3", Precision::kW4A8, KvFormat::kInt8},
                                          Case{"qwen25", Precision::kW8A8, KvFormat::kF16},
                                          Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8},
+                                         Case{"qwen3", Precision::kW4A8, KvFormat::kBf16},
                                          Case{"llama31", Precision::kFp32, KvFormat::kF16}),
                          case_name);
 
@@ -125,6 +126,7 @@ INSTANTIATE_TEST_SUITE_P(GpuModels, BatchIndependence,
                                          Case{"llama31", Precision::kW4A8, KvFormat::kInt4, kGpu},
                                          Case{"qwen3", Precision::kW4A8, KvFormat::kInt8, kGpu},
                                          Case{"qwen25", Precision::kW8A8, KvFormat::kF16, kGpu},
+                                         Case{"llama3", Precision::kW4A8, KvFormat::kBf16, kGpu},
                                          Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8,
                                               kGpu}),
                          case_name);

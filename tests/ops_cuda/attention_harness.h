@@ -17,6 +17,7 @@
 #include "gemm/numerics.h"
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cuda/attention.h"
+#include "ops_cuda/elements.h"
 
 namespace liquidgemm::cuda::testing {
 
@@ -33,12 +34,9 @@ struct AttentionSizes {
   int heads() const { return kv_heads * group; }
 };
 
-inline constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
-
 inline std::string name_of(const AttentionSizes& sizes) {
-  return "kv bits " + std::to_string(kv_element_bits(sizes.element)) + ", kv heads " +
-         std::to_string(sizes.kv_heads) + ", group " + std::to_string(sizes.group) + ", head_dim " +
-         std::to_string(sizes.head_dim);
+  return std::string(element_name(sizes.element)) + ", kv heads " + std::to_string(sizes.kv_heads) +
+         ", group " + std::to_string(sizes.group) + ", head_dim " + std::to_string(sizes.head_dim);
 }
 
 // One query: a position of a sequence, which sees the tokens up to itself.
@@ -93,7 +91,7 @@ class RandomCache {
     const int t = token % kKvPageTokens;
     for (int head = 0; head < sizes_.kv_heads; ++head) {
       std::uint8_t* page = bytes_.data() + head_page_begin(table(sequence), token, head);
-      if (element != KvElement::kF16) {
+      if (!kv_is_float(element)) {
         std::memset(page + (value ? value_parameter_offset(element, width, t)
                                   : key_parameter_offset(element, width, t)),
                     0xFF, 4);
@@ -128,6 +126,9 @@ class RandomCache {
       switch (shape_.element) {
         case KvElement::kF16:
           read = static_cast<double>(f16_to_float(static_cast<std::uint16_t>(stored)));
+          break;
+        case KvElement::kBf16:
+          read = static_cast<double>(bf16_to_float(static_cast<std::uint16_t>(stored)));
           break;
         case KvElement::kInt8:
           read = static_cast<double>(scale) * (static_cast<int>(stored) - 128);
@@ -192,9 +193,9 @@ class RandomCache {
       const int at = value ? value_word_offset(element, shape_.width, t, d)
                            : key_word_offset(element, shape_.width, t, d);
       const float* x = row.data() + d;
-      if (element == KvElement::kF16) {
+      if (kv_is_float(element)) {
         std::uint16_t halves[4];
-        for (int i = 0; i < 4; ++i) halves[i] = float_to_f16(x[i]);
+        for (int i = 0; i < 4; ++i) halves[i] = to_two_bytes(element, x[i]);
         std::memcpy(page + at, halves, 8);
       } else if (element == KvElement::kInt8) {
         int codes[4];
@@ -236,7 +237,7 @@ class Queries {
     q_.assign(queries_.size() * static_cast<std::size_t>(sizes.heads()) * width, 0);
     for (std::size_t i = 0; i < q_.size(); ++i) {
       if (i % width < static_cast<std::size_t>(sizes.head_dim))
-        q_[i] = float_to_f16(normal(random));
+        q_[i] = to_two_bytes(sizes.element, normal(random));
     }
     scale_ = 1.0f / std::sqrt(static_cast<float>(sizes.head_dim));
   }
@@ -277,7 +278,7 @@ class Queries {
         cache_.read_row(sequence, static_cast<int>(t), kv_head, false, row);
         double dot = 0;
         for (std::size_t d = 0; d < dims; ++d) {
-          dot += row[d] * static_cast<double>(f16_to_float(q[d]));
+          dot += row[d] * static_cast<double>(from_two_bytes(sizes.element, q[d]));
         }
         scores[t] = dot * static_cast<double>(scale_);
       }

@@ -1,5 +1,5 @@
-// A step's q, k and v on the device, with what the CPU makes of them: q in f16, the bytes of every
-// page.
+// A step's q, k and v on the device, with what the CPU makes of them: q in f16 or bf16, the bytes
+// of every page.
 #pragma once
 
 #include <numeric>
@@ -11,13 +11,13 @@
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cpu/ops.h"
 #include "ops/cuda/rows.h"
+#include "ops_cuda/elements.h"
 
 namespace liquidgemm::testing {
 
-inline const char* element_name(cuda::KvElement element) {
-  if (element == cuda::KvElement::kF16) return "f16";
-  return element == cuda::KvElement::kInt8 ? "int8" : "int4";
-}
+using cuda::testing::element_name;
+using cuda::testing::from_two_bytes;
+using cuda::testing::to_two_bytes;
 
 struct NormRopeShape {
   cuda::KvElement element = cuda::KvElement::kF16;
@@ -59,7 +59,9 @@ inline void fill_head(Random& random, float* head, int head_dim) {
   if (kind == 8) head[random() % head_dim] = -std::numeric_limits<float>::infinity();
 }
 
-inline bool half_is_nan(std::uint16_t bits) { return (bits & 0x7FFF) > 0x7C00; }
+inline bool is_nan(cuda::KvElement element, std::uint16_t bits) {
+  return std::isnan(from_two_bytes(element, bits));
+}
 
 // What the bytes of the pages must be. NaNs of any kind match: where one is expected and one is
 // found, the one found is taken over.
@@ -81,8 +83,9 @@ class PageImage {
                                : cuda::value_parameter_offset(shape_.element, shape_.width, token);
     switch (shape_.element) {
       case cuda::KvElement::kF16:
+      case cuda::KvElement::kBf16:
         for (int d = 0; d < shape_.width; ++d) {
-          store_half(place(d) / 8, d < head_dim ? float_to_f16(values[d]) : 0);
+          store_half(place(d) / 8, d < head_dim ? to_two_bytes(shape_.element, values[d]) : 0);
         }
         return;
       case cuda::KvElement::kInt8: {
@@ -117,7 +120,7 @@ class PageImage {
   void store_half(std::int64_t offset, std::uint16_t half) {
     std::uint16_t found;
     std::memcpy(&found, found_.data() + at_ + offset, 2);
-    if (half_is_nan(half) && half_is_nan(found)) half = found;
+    if (is_nan(shape_.element, half) && is_nan(shape_.element, found)) half = found;
     std::memcpy(bytes_.data() + at_ + offset, &half, 2);
   }
   void store_float(std::int64_t offset, float value) {
@@ -305,14 +308,16 @@ class NormRopeStep {
         const std::int64_t q_head = row * shape_.heads + head;
         const std::vector<float> values = head_values(row, head);
         std::vector<std::uint16_t> q;
-        for (const float value : values) q.push_back(float_to_f16(value));
+        for (const float value : values) q.push_back(to_two_bytes(shape_.element, value));
         q.resize(static_cast<std::size_t>(shape_.width()), 0);
         for (int d = 0; d < shape_.width(); ++d) {
           const std::uint16_t bits = found[q_head * shape_.width() + d];
-          if (bits == q[d] || (half_is_nan(bits) && half_is_nan(q[d]))) continue;
+          if (bits == q[d]) continue;
+          if (is_nan(shape_.element, bits) && is_nan(shape_.element, q[d])) continue;
           return ::testing::AssertionFailure()
                  << "row " << row << " head " << head << " dimension " << d << ": q is "
-                 << f16_to_float(bits) << ", expected " << f16_to_float(q[d]);
+                 << from_two_bytes(shape_.element, bits) << ", expected "
+                 << from_two_bytes(shape_.element, q[d]);
         }
         const float want =
             shape_.element == cuda::KvElement::kInt4 ? sum_of(q) : poison_value<float>();

@@ -11,8 +11,7 @@ namespace liquidgemm::testing {
 namespace {
 
 using cuda::KvElement;
-
-constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
+using cuda::testing::kElements;
 
 class CudaRows : public CudaTest {};
 

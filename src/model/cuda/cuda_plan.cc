@@ -26,6 +26,18 @@ std::string gigabytes(std::size_t bytes) {
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GB";
 }
 
+// f32 is refused by check_model.
+cuda::KvElement element_of(KvFormat format) {
+  switch (format) {
+    case KvFormat::kBf16: return cuda::KvElement::kBf16;
+    case KvFormat::kInt8: return cuda::KvElement::kInt8;
+    case KvFormat::kInt4: return cuda::KvElement::kInt4;
+    case KvFormat::kF16:
+    case KvFormat::kF32: break;
+  }
+  return cuda::KvElement::kF16;
+}
+
 template <typename T>
 Result<DeviceBuffer> upload(const std::vector<T>& values, const char* what) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(DeviceBuffer buffer,
@@ -49,7 +61,7 @@ Status CudaBackend::check_model(const WeightLoader& weights) const {
                        " runs on the CPU alone: use --device cpu, or w4a8, w8a8 or fp16");
   }
   if (limits_.kv_format == KvFormat::kF32) {
-    return unsupported("--kv-cache-dtype f32 is for the CPU: use f16, int8 or int4");
+    return unsupported("--kv-cache-dtype f32 is for the CPU: use f16, bf16, int8 or int4");
   }
   if (config.hidden_size % 8 != 0) {
     return refused("hidden_size", config.hidden_size, "multiples of 8");
@@ -354,9 +366,7 @@ Status CudaBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
   const ModelConfig& config = owned_graph_.config;
   shape_ = {
-      .element = limits.kv_format == KvFormat::kInt8   ? cuda::KvElement::kInt8
-                 : limits.kv_format == KvFormat::kInt4 ? cuda::KvElement::kInt4
-                                                       : cuda::KvElement::kF16,
+      .element = element_of(limits.kv_format),
       .width = cuda::kv_width(static_cast<int>(std::min<std::int64_t>(config.head_dim, 1024))),
       .kv_heads = static_cast<int>(config.kv_heads),
       .layers = 1};

@@ -25,7 +25,8 @@ struct AttentionTensors {
   int heads = 0;     // a multiple of shape.kv_heads, at most kMaxAttentionGroup times as many
   int head_dim = 0;  // kv_width(head_dim) == shape.width
   float softmax_scale = 0.0f;
-  // f16 [rows][heads][width], rotated, zeros behind head_dim; 16-byte aligned.
+  // f16, or bf16 with a bf16 cache: [rows][heads][width], rotated, zeros behind head_dim; 16-byte
+  // aligned.
   const void* q = nullptr;
   const std::uint8_t* pages = nullptr;  // page p begins at pages + p * kv_page_bytes(shape)
   // Page ids of each slot (a sequence of the batch): [slots][ld_block_table].

@@ -15,6 +15,7 @@ namespace {
 Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int team) {
   switch (element) {
     case KvElement::kF16: return decode_launch_f16(width, group, team);
+    case KvElement::kBf16: return decode_launch_bf16(width, group, team);
     case KvElement::kInt8: return decode_launch_int8(width, group, team);
     case KvElement::kInt4: break;
   }

@@ -10,14 +10,14 @@
 //           int8  from -128 * q_sum
 //           int4  the sum of two, of the dimensions d with d mod 4 < 2 and of the others
 //   score   in units of ln 2, with c = softmax_scale * log2(e):
-//           f16   dot * c
+//           f16   dot * c, and so with bf16
 //           int8  dot * (k scale * c)
 //           int4  fmaf(dot, k scale * c, (q_sum * c) * fmaf(-8, k scale, k zero))
 //           and -inf for tokens behind the row's position, whatever the page holds there
 //   m'      max(m, the page's largest score);  a = exp2_contract(m - m')
 //   p_t     exp2_contract(score_t - m'), 0 behind the row's position
-//   E'      max(E, the page's largest exponent of a visible v scale); none with f16
-//   w_t     f16(p_t * (v scale * 2^-E'))
+//   E'      max(E, the page's largest exponent of a visible v scale); none with f16, bf16
+//   w_t     f16(p_t * (v scale * 2^-E')); f16(p_t), bf16(p_t)
 //   l       l * a + sum of p_t
 //   z       int4  z * a + sum of p_t * (v zero) and w_t * (-8 * 2^E'), token after token
 //           int8  z * a + sum of w_t * (-128 * 2^E'), each step an fmaf as with int4
@@ -119,7 +119,7 @@ __device__ __forceinline__ void page_dots(const std::uint8_t* keys, int g, int t
           chunks[tile].fragment(s, a);
 #pragma unroll
           for (int n = 0; n < kTiles; ++n) {
-            ptx::mma_f16(chains[tile][n][s % kChains], a, q[c * Chunk::kSteps + s][n]);
+            multiply_add<kElement>(chains[tile][n][s % kChains], a, q[c * Chunk::kSteps + s][n]);
           }
         }
       }
@@ -141,7 +141,7 @@ __device__ __forceinline__ void end_split(SplitState<kTiles, kUniform>& state,
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       state.l[n][c] = sum_over_tokens(state.l[n][c]);
-      if constexpr (kElement == KvElement::kF16) continue;
+      if constexpr (kv_is_float(kElement)) continue;
       const float unit = power_of(state.exponent_of(n, c));
       const float z = sum_over_tokens(state.z[n][c]);
 #pragma unroll

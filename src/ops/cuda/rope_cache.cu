@@ -4,6 +4,7 @@
 // A rotation takes dimension i and i + head_dim / 2, so lane l has four dimensions from either half
 // of a head, those that begin at 4 l and at head_dim / 2 + 4 l. Lanes with 4 l >= head_dim / 2 have
 // none: they hold zeros and write the padding behind head_dim, eight dimensions each.
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -27,16 +28,21 @@ __device__ std::uint32_t magnitude_bits(float value) {
   return __float_as_uint(value) & 0x7FFFFFFFu;
 }
 
-__device__ __half2 half_pair(float low, float high) {
-  return __halves2half2(__float2half_rn(low), __float2half_rn(high));
+// Rounded to nearest even: to bf16 where the cache is, otherwise to f16.
+template <KvElement kElement>
+__device__ std::uint32_t rounded_pair(float low, float high) {
+  const auto bits = [](float x) -> std::uint32_t {
+    if constexpr (kElement == KvElement::kBf16) {
+      return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    } else {
+      return __half_as_ushort(__float2half_rn(x));
+    }
+  };
+  return bits(low) | bits(high) << 16;
 }
-__device__ std::uint32_t bits_of(__half2 pair) {
-  return static_cast<std::uint32_t>(__half_as_ushort(__low2half(pair))) |
-         static_cast<std::uint32_t>(__half_as_ushort(__high2half(pair))) << 16;
-}
-// Rounded to nearest even.
-__device__ uint2 half_word(const float4& four) {
-  return make_uint2(bits_of(half_pair(four.x, four.y)), bits_of(half_pair(four.z, four.w)));
+template <KvElement kElement>
+__device__ uint2 rounded_word(const float4& four) {
+  return make_uint2(rounded_pair<kElement>(four.x, four.y), rounded_pair<kElement>(four.z, four.w));
 }
 
 // The lanes that share a head. Those of other heads in the warp may be elsewhere.
@@ -177,9 +183,9 @@ __device__ void store_head(const LaneValues& values, const HeadLanes<kLanes>& la
                            const Word& word, void* parameters) {
   std::uint8_t* first = word(values.first_d);
   std::uint8_t* second = word(values.second_d);
-  if constexpr (kElement == KvElement::kF16) {
-    *reinterpret_cast<uint2*>(first) = half_word(values.first);
-    *reinterpret_cast<uint2*>(second) = half_word(values.second);
+  if constexpr (kv_is_float(kElement)) {
+    *reinterpret_cast<uint2*>(first) = rounded_word<kElement>(values.first);
+    *reinterpret_cast<uint2*>(second) = rounded_word<kElement>(values.second);
   } else {
     const auto larger = [](std::uint32_t a, std::uint32_t b) { return max(a, b); };
     const std::uint32_t largest =
@@ -267,9 +273,9 @@ __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
 
   if (head < keys_at) {
     const std::int64_t q_head = row * arguments.heads + head;
-    __half* q = static_cast<__half*>(arguments.q) + q_head * kWidth;
-    const uint2 first = half_word(values.first);
-    const uint2 second = half_word(values.second);
+    std::uint16_t* q = static_cast<std::uint16_t*>(arguments.q) + q_head * kWidth;
+    const uint2 first = rounded_word<kElement>(values.first);
+    const uint2 second = rounded_word<kElement>(values.second);
     *reinterpret_cast<uint2*>(q + values.first_d) = first;
     *reinterpret_cast<uint2*>(q + values.second_d) = second;
     if constexpr (kElement == KvElement::kInt4) {
@@ -364,6 +370,7 @@ Status norm_rope_cache(const NormRopeCacheArguments& arguments, CudaStream strea
   }
   switch (shape.element) {
     case KvElement::kF16: launch<KvElement::kF16>(arguments, stream); break;
+    case KvElement::kBf16: launch<KvElement::kBf16>(arguments, stream); break;
     case KvElement::kInt8: launch<KvElement::kInt8>(arguments, stream); break;
     case KvElement::kInt4:
       LIQUIDGEMM_RETURN_IF_ERROR(check.given("the sums of q", arguments.q_sum));

@@ -32,7 +32,8 @@ Status embed_rows(const EmbedArguments& arguments, CudaStream stream);
 // ---- Norm over heads, rotation, write to the cache ---------------------------------------------
 
 // A row of qkv is q heads | k heads | v heads. The heads of q and k are normed where the family has
-// a norm, then rotated; q is rounded to f16, k and v go to the cache as kv_page.h says.
+// a norm, then rotated; q is rounded to f16 (bf16 with a bf16 cache), k and v go to the cache as
+// kv_page.h says.
 struct NormRopeCacheArguments {
   const float* qkv = nullptr;  // [rows, (heads + 2 kv_heads) * head_dim], 16-byte aligned
   std::int64_t ld_qkv = 0;     // a multiple of 4
@@ -54,7 +55,7 @@ struct NormRopeCacheArguments {
   std::uint8_t* pages =
       nullptr;  // page p begins at pages + p * kv_page_bytes(shape); 16-byte aligned
 
-  void* q = nullptr;  // f16 [rows][heads][width], zeros behind head_dim; 8-byte aligned
+  void* q = nullptr;  // f16 or bf16 [rows][heads][width], zeros behind head_dim; 8-byte aligned
   // int4 only, [rows][heads]: the sum of a head's q as rounded to f16. Of each four consecutive
   // dimensions (0 + 1) + (2 + 3), f for those that begin at 4 l, s for those at head_dim / 2 + 4 l;
   // f + s is number l of width / 8, 0 where 4 l >= head_dim / 2; they fold by halving.
