@@ -39,7 +39,8 @@ void add_backend_options(CLI::App& verb, ModelOptions& options) {
       ->envname("LIQUIDGEMM_ISA");
   verb.add_option("--kv-cache-dtype", options.kv_cache_dtype,
                   "KV cache format (auto: f16; f32 with fp32; int4 on a GPU)")
-      ->check(CLI::IsMember({"auto", "f16", "fp16", "bf16", "bfloat16", "int8", "int4", "f32"}))
+      ->check(CLI::IsMember(
+          {"auto", "f16", "fp16", "bf16", "bfloat16", "int8", "int8-static", "int4", "f32"}))
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_flag("--cache-packed-weights", options.cache_packed_weights,
                 "Keep the weights as the kernels read them in a file beside the\n"

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "gemm/numerics.h"
+#include "ops/kv_static.h"
 #include "ops_test_util.h"
 
 namespace liquidgemm::ops_test {
@@ -331,6 +332,35 @@ TEST(Bfloat16, TiesGoToEvenAndAllElseMatchesTheBaseConversion) {
     for (std::size_t i = 0; i < kGuard; ++i) {
       EXPECT_EQ(out[i], Bf16{0xBEEF});
       EXPECT_EQ(out[kGuard + x.size() + i], Bf16{0xBEEF});
+    }
+  }
+}
+
+TEST(Int8, StaticCodesFollowTheirRule) {
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 rng(seed);
+  for (const std::int64_t width : {1, 5, 16, 33, 64, 128, 577}) {
+    std::vector<float> x = random_floats(rng, width, 60.0f), reciprocal = x;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      // Powers of two: halves are ties.
+      reciprocal[i] = rng() % 2 ? std::ldexp(1.0f, static_cast<int>(rng() % 3)) : 0.37f;
+      if (rng() % 3 == 0) x[i] = static_cast<float>(static_cast<int>(rng() % 509) - 254) / 2;
+    }
+    x[rng() % x.size()] = std::vector<float>{kNan, kInf, -kInf, 1e38f, 127.5f}[rng() % 5];
+    for (const Isa isa : all_isas()) {
+      std::vector<std::int8_t> out(x.size() + 2 * kGuard, 77);
+      cpu_ops(isa).to_int8_static(x.data(), reciprocal.data(), out.data() + kGuard, width);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const double rounded = std::nearbyint(static_cast<double>(x[i] * reciprocal[i]));
+        const double want = std::isnan(x[i]) ? -127.0 : std::clamp(rounded, -127.0, 127.0);
+        EXPECT_EQ(out[kGuard + i], want) << isa_name(isa) << " " << x[i] << " " << reciprocal[i];
+        EXPECT_EQ(out[kGuard + i], numerics::kv_static_code(x[i], reciprocal[i]));
+      }
+      for (std::size_t i = 0; i < kGuard; ++i) {
+        EXPECT_EQ(out[i], 77);
+        EXPECT_EQ(out[kGuard + x.size() + i], 77);
+      }
     }
   }
 }

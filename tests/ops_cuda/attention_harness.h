@@ -17,6 +17,7 @@
 #include "gemm/numerics.h"
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cuda/attention.h"
+#include "ops/kv_static.h"
 #include "ops_cuda/elements.h"
 
 namespace liquidgemm::cuda::testing {
@@ -62,6 +63,10 @@ class RandomCache {
     shape_ = {sizes.element, kv_width(sizes.head_dim), sizes.kv_heads, kLayers};
     int pages = 3;  // not all are in use
     for (const int length : lengths_) pages += pages_of(length);
+    std::uniform_real_distribution<float> exponent(-9.0f, -3.0f);
+    for (int i = 0; i < sizes.kv_heads * sizes.head_dim; ++i) {
+      v_scale_.push_back(std::exp2(exponent(random_)));
+    }
     std::vector<int> ids(static_cast<std::size_t>(pages));
     std::iota(ids.begin(), ids.end(), 0);
     std::shuffle(ids.begin(), ids.end(), random_);
@@ -76,11 +81,16 @@ class RandomCache {
       }
     }
     device_.emplace(bytes_);
+    device_v_scale_.emplace(v_scale_);
   }
 
   const AttentionSizes& sizes() const { return sizes_; }
   const KvPageShape& shape() const { return shape_; }
   const std::uint8_t* device() const { return device_->data(); }
+  // Static int8 only.
+  const float* device_v_scale() const {
+    return sizes_.element == KvElement::kInt8Static ? device_v_scale_->data() : nullptr;
+  }
   const std::vector<int>& table(int sequence) const {
     return tables_[static_cast<std::size_t>(sequence)];
   }
@@ -107,7 +117,8 @@ class RandomCache {
   }
   bool unchanged() const { return device_->download() == bytes_; }
 
-  // A row of K or V of one token, as it reads.
+  // A row of K or V of one token, as it reads; keys of a static cache without their scales, which
+  // are the queries' business.
   void read_row(int sequence, int token, int head, bool value, std::vector<double>& row) const {
     const std::uint8_t* page = head_page(table(sequence), token, head);
     const int t = token % kKvPageTokens;
@@ -132,6 +143,10 @@ class RandomCache {
           break;
         case KvElement::kInt8:
           read = static_cast<double>(scale) * (static_cast<int>(stored) - 128);
+          break;
+        case KvElement::kInt8Static:
+          read = static_cast<int>(stored) - 128;
+          if (value) read *= static_cast<double>(v_scale_of(head, d));
           break;
         case KvElement::kInt4:
           read = static_cast<double>(f16_to_float(halves[1])) +
@@ -168,11 +183,15 @@ class RandomCache {
       }
       if (token % 37 == 5) std::fill(row.begin(), row.begin() + sizes_.head_dim, size);
       if (token % 41 == 7) std::fill(row.begin(), row.end(), 0.0f);
-      write_row(page, t, value, row);
+      write_row(page, t, head, value, row);
     }
   }
 
-  void write_row(std::uint8_t* page, int t, bool value, const std::vector<float>& row) {
+  float v_scale_of(int head, int d) const {
+    return v_scale_[static_cast<std::size_t>(head * sizes_.head_dim + d)];
+  }
+
+  void write_row(std::uint8_t* page, int t, int head, bool value, const std::vector<float>& row) {
     const KvElement element = shape_.element;
     const int parameters = value ? value_parameter_offset(element, shape_.width, t)
                                  : key_parameter_offset(element, shape_.width, t);
@@ -197,9 +216,15 @@ class RandomCache {
         std::uint16_t halves[4];
         for (int i = 0; i < 4; ++i) halves[i] = to_two_bytes(element, x[i]);
         std::memcpy(page + at, halves, 8);
-      } else if (element == KvElement::kInt8) {
+      } else if (kv_is_int8(element)) {
         int codes[4];
         for (int i = 0; i < 4; ++i) {
+          if (element == KvElement::kInt8Static) {
+            const bool padding = d + i >= sizes_.head_dim;
+            const float unit = padding ? 0.0f : value ? 1.0f / v_scale_of(head, d + i) : 32.0f;
+            codes[i] = numerics::kv_static_code(x[i], unit);
+            continue;
+          }
           codes[i] = scale.reciprocal == 0 ? 0 : numerics::quantize_value(x[i], scale.reciprocal);
         }
         const std::uint32_t word = int8_word(codes);
@@ -224,6 +249,8 @@ class RandomCache {
   std::vector<std::vector<int>> tables_;
   std::vector<std::uint8_t> bytes_;
   std::optional<DeviceBuffer<std::uint8_t>> device_;
+  std::vector<float> v_scale_;  // [kv_heads][head_dim]
+  std::optional<DeviceBuffer<float>> device_v_scale_;
 };
 
 // Queries with their vectors; row i of every result belongs to query i.
@@ -233,7 +260,9 @@ class Queries {
       : cache_(cache), queries_(std::move(queries)) {
     const AttentionSizes& sizes = cache.sizes();
     const auto width = static_cast<std::size_t>(cache.shape().width);
-    std::normal_distribution<float> normal;
+    // Keys of a static cache are codes, 32 for 1.
+    const float size = sizes.element == KvElement::kInt8Static ? 1.0f / 32 : 1.0f;
+    std::normal_distribution<float> normal(0.0f, size);
     q_.assign(queries_.size() * static_cast<std::size_t>(sizes.heads()) * width, 0);
     for (std::size_t i = 0; i < q_.size(); ++i) {
       if (i % width < static_cast<std::size_t>(sizes.head_dim))
@@ -331,6 +360,7 @@ class Call {
     tensors_.softmax_scale = queries.softmax_scale();
     tensors_.q = q_.data();
     tensors_.pages = cache.device();
+    tensors_.v_scale = cache.device_v_scale();
     tensors_.out = out_.data();
     tensors_.ld_out = static_cast<std::int64_t>(ld_out());
   }

@@ -9,13 +9,14 @@
 namespace liquidgemm::cuda::testing {
 
 inline constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kBf16, KvElement::kInt8,
-                                          KvElement::kInt4};
+                                          KvElement::kInt8Static, KvElement::kInt4};
 
 inline const char* element_name(KvElement element) {
   switch (element) {
     case KvElement::kF16: return "f16";
     case KvElement::kBf16: return "bf16";
     case KvElement::kInt8: return "int8";
+    case KvElement::kInt8Static: return "int8-static";
     case KvElement::kInt4: break;
   }
   return "int4";

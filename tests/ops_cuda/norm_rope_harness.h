@@ -11,6 +11,7 @@
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cpu/ops.h"
 #include "ops/cuda/rows.h"
+#include "ops/kv_static.h"
 #include "ops_cuda/elements.h"
 
 namespace liquidgemm::testing {
@@ -72,8 +73,9 @@ class PageImage {
       : shape_(shape), bytes_(std::move(before)), found_(found) {}
 
   // `values` [head_dim] become the keys or values of a token.
+  // `reciprocal`: what they are multiplied with in a static cache.
   void store(std::int64_t page, int layer, int head, int token, bool key,
-             const std::vector<float>& values) {
+             const std::vector<float>& values, const float* reciprocal) {
     at_ = page * cuda::kv_page_bytes(shape_) + cuda::kv_head_page_offset(shape_, layer, head);
     const auto head_dim = static_cast<int>(values.size());
     const auto place = [&](int d) {
@@ -98,6 +100,12 @@ class PageImage {
         }
         return;
       }
+      case cuda::KvElement::kInt8Static:
+        for (int d = 0; d < shape_.width; ++d) {
+          const int code = d < head_dim ? numerics::kv_static_code(values[d], reciprocal[d]) : 0;
+          bytes_[at_ + place(d) / 8] = static_cast<std::uint8_t>(code + 128);
+        }
+        return;
       case cuda::KvElement::kInt4: store_int4(values, place, parameters); return;
     }
   }
@@ -173,6 +181,12 @@ class NormRopeStep {
         sin_(cos_.size()),
         q_norm_(random_floats(random, shape.head_dim)),
         k_norm_(random_floats(random, shape.head_dim)),
+        k_scale_(random_scales(random)),
+        k_reciprocal_(random_scales(random)),
+        v_reciprocal_(random_scales(random)),
+        device_k_scale_(k_scale_),
+        device_k_reciprocal_(k_reciprocal_),
+        device_v_reciprocal_(v_reciprocal_),
         device_cos_(cos_.size()),
         device_sin_(sin_.size()),
         device_q_norm_(q_norm_),
@@ -245,6 +259,11 @@ class NormRopeStep {
     arguments.pages = device_pages_.data();
     arguments.q = device_q_.data();
     if (shape_.element == cuda::KvElement::kInt4) arguments.q_sum = device_q_sum_.data();
+    if (shape_.element == cuda::KvElement::kInt8Static) {
+      arguments.k_scale = device_k_scale_.data();
+      arguments.k_reciprocal = device_k_reciprocal_.data();
+      arguments.v_reciprocal = device_v_reciprocal_.data();
+    }
     return arguments;
   }
 
@@ -259,7 +278,8 @@ class NormRopeStep {
       for (int head = 0; head < shape_.kv_heads; ++head) {
         for (const bool key : {true, false}) {
           image.store(pages_of_rows_[row], layer_, head, positions_[row] % 64, key,
-                      head_values(row, shape_.heads + (key ? 0 : shape_.kv_heads) + head));
+                      head_values(row, shape_.heads + (key ? 0 : shape_.kv_heads) + head),
+                      (key ? k_reciprocal_ : v_reciprocal_).data() + head * shape_.head_dim);
         }
       }
     }
@@ -269,6 +289,14 @@ class NormRopeStep {
 
  private:
   static constexpr float kEpsilon = 1e-5f;
+
+  // Not inverse to each other: the kernel only multiplies with them.
+  std::vector<float> random_scales(Random& random) const {
+    std::uniform_real_distribution<float> exponent(-6.0f, 6.0f);
+    std::vector<float> scales(static_cast<std::size_t>(shape_.kv_heads * shape_.head_dim));
+    for (float& scale : scales) scale = std::exp2(exponent(random));
+    return scales;
+  }
 
   // A head after norm and rotation.
   std::vector<float> head_values(std::int64_t row, int head) const {
@@ -306,7 +334,13 @@ class NormRopeStep {
     for (std::int64_t row = 0; row < shape_.rows; ++row) {
       for (int head = 0; head < shape_.heads; ++head) {
         const std::int64_t q_head = row * shape_.heads + head;
-        const std::vector<float> values = head_values(row, head);
+        std::vector<float> values = head_values(row, head);
+        if (shape_.element == cuda::KvElement::kInt8Static) {
+          const int kv_head = head / (shape_.heads / shape_.kv_heads);
+          for (int d = 0; d < shape_.head_dim; ++d) {
+            values[d] = values[d] * k_scale_[kv_head * shape_.head_dim + d];
+          }
+        }
         std::vector<std::uint16_t> q;
         for (const float value : values) q.push_back(to_two_bytes(shape_.element, value));
         q.resize(static_cast<std::size_t>(shape_.width()), 0);
@@ -335,7 +369,8 @@ class NormRopeStep {
          {device_qkv_.guards_intact(), device_q_.guards_intact(), device_q_sum_.guards_intact(),
           device_pages_.guards_intact(), device_positions_.guards_intact(),
           device_pages_of_rows_.guards_intact(), device_cos_.guards_intact(),
-          device_sin_.guards_intact()}) {
+          device_sin_.guards_intact(), device_k_scale_.guards_intact(),
+          device_k_reciprocal_.guards_intact(), device_v_reciprocal_.guards_intact()}) {
       if (!intact) return intact;
     }
     return ::testing::AssertionSuccess();
@@ -345,6 +380,8 @@ class NormRopeStep {
   int pages_, half_, layer_ = 0;
   std::int64_t ld_;
   std::vector<float> qkv_, cos_, sin_, q_norm_, k_norm_;
+  std::vector<float> k_scale_, k_reciprocal_, v_reciprocal_;  // of a static cache
+  DeviceBuffer<float> device_k_scale_, device_k_reciprocal_, device_v_reciprocal_;
   std::vector<std::int32_t> positions_, pages_of_rows_;
   DeviceBuffer<float> device_cos_, device_sin_, device_q_norm_, device_k_norm_, device_qkv_;
   DeviceBuffer<std::int32_t> device_positions_, device_pages_of_rows_;

@@ -46,6 +46,10 @@ class DummyTensors final : public TensorSource {
   void add_norm(const std::string& tensor, std::int64_t width) {
     add(tensor, "", DType::kF32, {width}, Content::kOnes);
   }
+  // Of a static INT8 cache: what random weights make of a row has a root mean square of about 1.
+  void add_kv_scale(const std::string& tensor, std::int64_t width) {
+    add(tensor, "", DType::kF32, {width}, Content::kScale, 6.0f / 127.0f);
+  }
   void add_bias(const std::string& module, std::int64_t width) {
     add(module, ".bias", DType::kF32, {width}, Content::kZeros);
   }
@@ -70,12 +74,14 @@ class DummyTensors final : public TensorSource {
   Status read_rows(std::string_view name, std::int64_t, std::int64_t count,
                    float* out) const override {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
-    const Content content = parts_[index_.find(name)->second].content;
-    if (content != Content::kOnes && content != Content::kZeros) {
-      return unsupported(where_ + ": tensor " + info->name + " is not stored as float");
+    const Part& part = parts_[index_.find(name)->second];
+    const std::int64_t values = count * info->shape.back();
+    switch (part.content) {
+      case Content::kOnes: std::fill_n(out, values, 1.0f); return ok_status();
+      case Content::kZeros: std::fill_n(out, values, 0.0f); return ok_status();
+      case Content::kScale: std::fill_n(out, values, part.scale); return ok_status();
+      default: return unsupported(where_ + ": tensor " + info->name + " is not stored as float");
     }
-    std::fill_n(out, count * info->shape.back(), content == Content::kOnes ? 1.0f : 0.0f);
-    return ok_status();
   }
   void release(std::string_view name) const override {
     const auto found = made_.find(name);
@@ -222,6 +228,8 @@ ModelSource dummy_source(const std::string& name, ModelConfig config, int group_
       tensors->add_norm(prefix + "self_attn.q_norm.weight", config.head_dim);
       tensors->add_norm(prefix + "self_attn.k_norm.weight", config.head_dim);
     }
+    tensors->add_kv_scale(prefix + "self_attn.k_scale", config.kv_heads * config.head_dim);
+    tensors->add_kv_scale(prefix + "self_attn.v_scale", config.kv_heads * config.head_dim);
   }
   tensors->add_norm("model.norm.weight", config.hidden_size);
   add("model.embed_tokens", config.vocab_size, config.hidden_size, false);

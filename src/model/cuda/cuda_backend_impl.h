@@ -61,6 +61,11 @@ class CudaBackend final : public Backend {
     const float* post_attention_norm = nullptr;
     const float* q_norm = nullptr;
     const float* k_norm = nullptr;
+    // Of a static INT8 cache, [kv_heads][head_dim]; otherwise null.
+    const float* k_scale = nullptr;
+    const float* v_scale = nullptr;
+    const float* k_reciprocal = nullptr;
+    const float* v_reciprocal = nullptr;
   };
   struct Buffers {
     float* residual = nullptr;   // [rows][hidden]
@@ -68,7 +73,7 @@ class CudaBackend final : public Backend {
     float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
     float* attention = nullptr;  // [rows][q_width]
     void* gate_up = nullptr;     // [rows][gates | ups], likewise
-    void* q = nullptr;           // f16 [rows][heads][width]
+    void* q = nullptr;           // f16 or bf16 [rows][heads][width]
     float* q_sum = nullptr;      // [rows][heads]
     // What linear layers read: quantised rows, or f16 ones.
     std::int8_t* x8 = nullptr;
@@ -88,6 +93,7 @@ class CudaBackend final : public Backend {
   Status load_weights(WeightLoader& weights);
   Result<const float*> upload_vector(WeightLoader& weights, const std::string& name,
                                      std::int64_t width);
+  Status upload_scales(const KvScales& scales, LayerWeights& layer);
   Status load_tables(WeightLoader& weights);
   Status load_half_tables(WeightLoader& weights);
   Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts,
@@ -141,7 +147,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CudaLinear> head_;
   cuda::DeviceBuffer embedding_, embedding_scale_;
   const void* half_embedding_ = nullptr;     // with FP16 weights; the head's where they are tied
-  std::vector<cuda::DeviceBuffer> vectors_;  // norms
+  std::vector<cuda::DeviceBuffer> vectors_;  // norms, scales of the KV cache
   const float* final_norm_ = nullptr;
   cuda::DeviceBuffer rope_cos_, rope_sin_;
 

@@ -192,6 +192,9 @@ void CudaBackend::qk_norm_rope_cache(std::size_t layer) {
                                   .shape = shape_,
                                   .layer = 0,
                                   .pages = layer_pages(layer),
+                                  .k_scale = weights.k_scale,
+                                  .k_reciprocal = weights.k_reciprocal,
+                                  .v_reciprocal = weights.v_reciprocal,
                                   .q = buffers_.q,
                                   .q_sum = buffers_.q_sum},
                                  stream_.get()));
@@ -211,6 +214,7 @@ cuda::AttentionTensors CudaBackend::tensors(std::size_t layer) const {
           .softmax_scale = softmax_scale_,
           .q = buffers_.q,
           .pages = layer_pages(layer),
+          .v_scale = layers_[layer].v_scale,
           .block_tables = device_fields().block_tables,
           .ld_block_table = step_.sizes().table_pages,
           .out = buffers_.attention,

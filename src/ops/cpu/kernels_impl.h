@@ -161,6 +161,22 @@ float to_int8(const float* x, std::int8_t* out, std::int64_t width) {
   return row.scale;
 }
 
+// The codes of 16 values; a NaN becomes -127 before what takes no NaN.
+LIQUIDGEMM_INLINE void store_static(std::int8_t* p, Vec x, Vec reciprocal) {
+  store_quantized(p, greater(round(mul(x, reciprocal)), set1(-127.0f)), 1.0f);
+}
+
+void to_int8_static(const float* x, const float* reciprocal, std::int8_t* out, std::int64_t width) {
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) store_static(out + k, load(x + k), load(reciprocal + k));
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    std::int8_t last[16];
+    store_static(last, load_partial(x + k, rest), load_partial(reciprocal + k, rest));
+    for (std::int64_t i = 0; i < rest; ++i) out[k + i] = last[i];
+  }
+}
+
 void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
   const Vec minus = set1(shift);
   for (std::int64_t k = 0; k < width; k += 16) {
@@ -179,7 +195,7 @@ void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
   {                                                                                     \
     .sum_of_squares = sum_of_squares, .rms_norm = rms_norm, .add = add_rows,            \
     .silu_multiply = silu_multiply, .rope = rope, .to_f16 = to_f16, .to_bf16 = to_bf16, \
-    .to_int8 = to_int8, .exp_minus = exp_minus, .attention_split = attention_split,     \
-    .attention_rows = attention_rows, .attention_combine = attention_combine,           \
-    .attention_finish = attention_finish,                                               \
+    .to_int8 = to_int8, .to_int8_static = to_int8_static, .exp_minus = exp_minus,       \
+    .attention_split = attention_split, .attention_rows = attention_rows,               \
+    .attention_combine = attention_combine, .attention_finish = attention_finish,       \
   }

@@ -18,9 +18,9 @@ enum class Bf16 : std::uint16_t {};  // the bits of a bfloat16
 //
 //   page of one layer and head:  K [head_dim][64] | V [64][head_dim] | K scale [64] | V scale [64]
 //
-// (Only int8 pages have scales.) Keys lie dimension by dimension, so that a vector register
-// takes one dimension of many tokens; values token by token, so that it takes many dimensions of
-// one.
+// (Only int8 pages have scales, and not those of the static cache.) Keys lie dimension by
+// dimension, so that a vector register takes one dimension of many tokens; values token by token,
+// so that it takes many dimensions of one.
 struct KvPageView {
   const float* k_f32 = nullptr;
   const float* v_f32 = nullptr;
@@ -74,6 +74,9 @@ struct CpuOps {
   void (*to_bf16)(const float* x, Bf16* out, std::int64_t width);
   // INT8 by the contract's row rule (as activations): returns the scale.
   float (*to_int8)(const float* x, std::int8_t* out, std::int64_t width);
+  // The static cache's codes, numerics::kv_static_code with one reciprocal for each value.
+  void (*to_int8_static)(const float* x, const float* reciprocal, std::int8_t* out,
+                         std::int64_t width);
   // out = exp_contract(x - shift). out may be x.
   void (*exp_minus)(const float* x, float shift, float* out, std::int64_t width);
 

@@ -85,6 +85,11 @@ LIQUIDGEMM_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c) {
   for (int i = 0; i < 16; ++i) r.lane[i] = fmaf(a.lane[i], b.lane[i], c.lane[i]);
   return r;
 }
+LIQUIDGEMM_INLINE Vec round(const Vec& a) {
+  Vec r;
+  for (int i = 0; i < 16; ++i) r.lane[i] = rintf(a.lane[i]);
+  return r;
+}
 // a > b ? a : b, so a NaN in a is passed over and one in b stays.
 LIQUIDGEMM_INLINE Vec greater(const Vec& a, const Vec& b) {
   Vec r;

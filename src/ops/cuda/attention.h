@@ -29,6 +29,8 @@ struct AttentionTensors {
   // aligned.
   const void* q = nullptr;
   const std::uint8_t* pages = nullptr;  // page p begins at pages + p * kv_page_bytes(shape)
+  // Static int8 only: the scales of the values, [kv_heads][head_dim]. Those of the keys are in q.
+  const float* v_scale = nullptr;
   // Page ids of each slot (a sequence of the batch): [slots][ld_block_table].
   const std::int32_t* block_tables = nullptr;
   std::int64_t ld_block_table = 0;

@@ -7,6 +7,14 @@
 
 namespace liquidgemm::cuda {
 
+// Ok, or why these are refused.
+inline Status check_tensors(const AttentionTensors& tensors) {
+  if (tensors.shape.element == KvElement::kInt8Static && tensors.v_scale == nullptr) {
+    return invalid_argument("attention over a static int8 cache needs the scales of the values");
+  }
+  return can_attend(tensors.shape, tensors.heads, tensors.head_dim);
+}
+
 template <typename KernelArguments>
 void set_tensors(const AttentionTensors& tensors, KernelArguments& kernel) {
   const KvPageShape& shape = tensors.shape;
@@ -21,6 +29,7 @@ void set_tensors(const AttentionTensors& tensors, KernelArguments& kernel) {
   kernel.group = tensors.heads / shape.kv_heads;
   kernel.head_dim = tensors.head_dim;
   kernel.softmax_scale = tensors.softmax_scale;
+  kernel.v_scale = tensors.v_scale;
   kernel.aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
                    reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0;
 }

@@ -17,6 +17,7 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
     case KvElement::kF16: return decode_launch_f16(width, group, team);
     case KvElement::kBf16: return decode_launch_bf16(width, group, team);
     case KvElement::kInt8: return decode_launch_int8(width, group, team);
+    case KvElement::kInt8Static: return decode_launch_int8_static(width, group, team);
     case KvElement::kInt4: break;
   }
   return decode_launch_int4(width, group, team);
@@ -50,7 +51,7 @@ std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads
 Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   const AttentionTensors& tensors = arguments.tensors;
   const KvPageShape& shape = tensors.shape;
-  LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.max_units == 0) return ok_status();
   const int group = tensors.heads / shape.kv_heads;
   const int team = arguments.team != 0 ? arguments.team : best_team(arguments);

@@ -39,6 +39,7 @@ struct PrefillKernelArguments {
   int group;
   int head_dim;
   float softmax_scale;
+  const float* v_scale;  // of a static cache
   bool aligned;
 };
 
@@ -320,10 +321,11 @@ class WarpRows {
     if (row > last_row_) return;
     const int head = head_ * arguments_.group + row % arguments_.group;
     const std::int64_t out_row = std::int64_t{tile_.first_row} + row / arguments_.group;
-    write_row<kWidth, kRowTiles>(
+    write_row<kElement, kWidth, kRowTiles>(
         o_all, l_all, n, c, g_,
         arguments_.out + out_row * arguments_.ld_out + std::int64_t{head} * arguments_.head_dim,
-        arguments_.head_dim, arguments_.aligned);
+        arguments_.head_dim, arguments_.aligned,
+        arguments_.v_scale + std::int64_t{head_} * arguments_.head_dim);
   }
 
   const PrefillKernelArguments& arguments_;
@@ -469,6 +471,7 @@ Result<PrefillLaunch> prefill_launch(KvElement element, int width) {
     case KvElement::kF16: return prefill_launch<KvElement::kF16>(width);
     case KvElement::kBf16: return prefill_launch<KvElement::kBf16>(width);
     case KvElement::kInt8: return prefill_launch<KvElement::kInt8>(width);
+    case KvElement::kInt8Static: return prefill_launch<KvElement::kInt8Static>(width);
     case KvElement::kInt4: break;
   }
   return prefill_launch<KvElement::kInt4>(width);
@@ -481,7 +484,7 @@ int prefill_tile_tokens(int heads, int kv_heads) { return kBlockRows / (heads / 
 Status prefill_attention(const PrefillAttention& arguments, CudaStream stream) {
   const AttentionTensors& tensors = arguments.tensors;
   const KvPageShape& shape = tensors.shape;
-  LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.tile_count == 0) return ok_status();
   LIQUIDGEMM_ASSIGN_OR_RETURN(const PrefillLaunch launch,
                               prefill_launch(shape.element, shape.width));

@@ -100,7 +100,7 @@ __device__ __forceinline__ bool unpack(const std::uint8_t* raw, std::uint8_t* fr
       }
     }
   }
-  if constexpr (!kv_is_float(kElement)) {
+  if constexpr (kv_has_scales(kElement)) {
     const int token = warp % 2 * 32 + lane;
     if (warp < 4) {
       const int from = warp < 2 ? key_parameter_offset(kElement, kWidth, token)

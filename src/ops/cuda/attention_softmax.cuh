@@ -85,7 +85,7 @@ struct ValueParameters {
   std::uint32_t words[kPageTiles][2];
 
   __device__ __forceinline__ void load(const std::uint32_t* parameters, int g) {
-    if constexpr (!kv_is_float(kElement)) {
+    if constexpr (kv_has_scales(kElement)) {
 #pragma unroll
       for (int i = 0; i < kPageTiles; ++i) {
         words[i][0] = parameters[16 * i + g];
@@ -147,7 +147,10 @@ __device__ __forceinline__ void weigh_tokens(
     for (int c = 0; c < 2; ++c) {
       p_sum[n][c] = z_sum[n][c] = 0.0f;
       inverse[n][c] = inverse_power_of(exponents[n][c]);
-      stored_zero[n][c] = power_of(exponents[n][c]) * -kStoredZero<kElement>;
+      stored_zero[n][c] = -kStoredZero<kElement>;
+      if constexpr (kv_has_scales(kElement)) {
+        stored_zero[n][c] = power_of(exponents[n][c]) * -kStoredZero<kElement>;
+      }
     }
   }
 #pragma unroll
@@ -167,7 +170,7 @@ __device__ __forceinline__ void weigh_tokens(
           if constexpr (kElement == KvElement::kInt4) {
             if (seen) z_sum[n][c] = fmaf(p, parameters.zero(i, half), z_sum[n][c]);
           }
-          if constexpr (!kv_is_float(kElement)) {
+          if constexpr (kv_has_scales(kElement)) {
             weight[c] = seen ? p * (parameters.scale(i, half) * inverse[n][c]) : 0.0f;
           }
         }
@@ -195,7 +198,8 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
                                              PageProbabilities<kTiles>& probabilities) {
   // A page that all rows see leaves all rows with the same exponent.
   constexpr bool kOneExponent = kUniform || !kMasked;
-  constexpr bool kScaled = !kv_is_float(kElement);
+  constexpr bool kZeros = !kv_is_float(kElement);
+  constexpr bool kScaled = kv_has_scales(kElement);
 
   ValueParameters<kElement> value;
   value.load(parameters, g);
@@ -209,7 +213,7 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
       factor[n][c] = exp_of_difference(state.m[n][c] - m);
       state.m[n][c] = m;
       state.l[n][c] = state.l[n][c] * factor[n][c];
-      if constexpr (kScaled) state.z[n][c] = state.z[n][c] * factor[n][c];
+      if constexpr (kZeros) state.z[n][c] = state.z[n][c] * factor[n][c];
     }
   }
 
@@ -250,7 +254,7 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       state.l[n][c] = state.l[n][c] + p_sum[n][c];
-      if constexpr (kScaled) state.z[n][c] = state.z[n][c] + z_sum[n][c];
+      if constexpr (kZeros) state.z[n][c] = state.z[n][c] + z_sum[n][c];
     }
   }
 }

@@ -211,6 +211,7 @@ Result<DecodeLaunch> decode_launch(int width, int group, int team) {
 Result<DecodeLaunch> decode_launch_f16(int width, int group, int team);
 Result<DecodeLaunch> decode_launch_bf16(int width, int group, int team);
 Result<DecodeLaunch> decode_launch_int8(int width, int group, int team);
+Result<DecodeLaunch> decode_launch_int8_static(int width, int group, int team);
 Result<DecodeLaunch> decode_launch_int4(int width, int group, int team);
 
 }  // namespace liquidgemm::cuda

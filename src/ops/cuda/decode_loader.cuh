@@ -29,6 +29,7 @@ struct DecodeKernelArguments {
   int head_dim;
   int places;
   float softmax_scale;
+  const float* v_scale;  // of a static cache
   bool aligned;
 };
 

@@ -103,7 +103,7 @@ class DecodeRows {
     std::uint32_t bits = 0;
     if (visible > 0) {
       largest_scores<kTiles, kColumns>(scores_, largest);
-      if constexpr (!kv_is_float(kElement)) {
+      if constexpr (kv_has_scales(kElement)) {
         parameters_.load(value_parameters(values), g_);
         bits = parameters_.template largest_scale<true>(g_, visible);
         bits = __reduce_max_sync(kWholeWarp, bits);
@@ -131,7 +131,7 @@ class DecodeRows {
     PerRow<kTiles> m_of_page;
     std::uint32_t exponent_of_page = 0;
     float power = 1.0f;
-    if constexpr (!kv_is_float(kElement)) {
+    if constexpr (kv_has_scales(kElement)) {
       std::uint32_t e = state_.exponent[0];
 #pragma unroll
       for (int j = 0; j < kTeam; ++j) {
@@ -332,7 +332,7 @@ class DecodeRows {
       for (int c = 0; c < kColumns; ++c) {
         state_.l[n][c] = sum_over_tokens(state_.l[n][c]);
         if constexpr (kv_is_float(kElement)) continue;
-        const float unit = power_of(state_.exponent[0]);
+        const float unit = kv_has_scales(kElement) ? power_of(state_.exponent[0]) : 1.0f;
         const float z = sum_over_tokens(state_.z[n][c]);
 #pragma unroll
         for (int tile = 0; tile < kOutputTiles; ++tile) {
@@ -394,7 +394,10 @@ class DecodeRows {
 
   // Dimensions d .. d + 3 of the result of a query head.
   __device__ __forceinline__ void write(const DecodeRecord& record, int head, int d,
-                                        const float4& four) const {
+                                        const float4& result) const {
+    const float4 four = with_value_scale<kElement>(
+        result, arguments_.v_scale + record.head * std::int64_t{arguments_.head_dim}, d,
+        arguments_.head_dim);
     float* row = arguments_.out + record.row * arguments_.ld_out +
                  (record.head * arguments_.group + head) * std::int64_t{arguments_.head_dim};
     const int dimensions = arguments_.head_dim;

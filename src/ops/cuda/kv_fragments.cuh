@@ -46,7 +46,7 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const std::uint32_t 
 
 // What code 0 is stored as.
 template <KvElement kElement>
-inline constexpr float kStoredZero = kElement == KvElement::kInt8   ? 128.0f
+inline constexpr float kStoredZero = kv_is_int8(kElement)           ? 128.0f
                                      : kElement == KvElement::kInt4 ? 8.0f
                                                                     : 0.0f;
 // What the number 1 reads as in the first product; in the odd k steps of int4, sixteen times that.
@@ -119,7 +119,7 @@ struct KeyChunk {
       if constexpr (kv_is_float(kElement)) {
         a[half] = words[half][2 * s];
         a[half + 2] = words[half][2 * s + 1];
-      } else if constexpr (kElement == KvElement::kInt8) {
+      } else if constexpr (kv_is_int8(kElement)) {
         const std::uint32_t word = words[half][s];
         a[half] = ptx::permute_bytes<0x4140>(word, 0);
         a[half + 2] = ptx::permute_bytes<0x4342>(word, 0);
@@ -144,9 +144,9 @@ __device__ __forceinline__ void load_query(const std::uint8_t* row, int t, const
 #pragma unroll
   for (int s = 0; s < kWidth / 16; s += 2) {
     // Two steps have eight dimensions of this lane next to each other.
-    const int dimension = kv_is_float(kElement)          ? s / 2 * 32 + t * 8
-                          : kElement == KvElement::kInt8 ? s / 4 * 64 + t * 16 + s % 4 * 4
-                                                         : t * (kWidth / 4) + s * 4;
+    const int dimension = kv_is_float(kElement)  ? s / 2 * 32 + t * 8
+                          : kv_is_int8(kElement) ? s / 4 * 64 + t * 16 + s % 4 * 4
+                                                 : t * (kWidth / 4) + s * 4;
     if constexpr (kElement == KvElement::kInt4) {
       // Word by word: parts of one load that do not lie side by side in an operand would be copied
       // for every product.
@@ -229,7 +229,7 @@ struct ValueChunk {
         const std::uint32_t y = words[2 * half + 1][j];
         a[2 * half] = ptx::permute_bytes<0x5410>(x, y);
         a[2 * half + 1] = ptx::permute_bytes<0x7632>(x, y);
-      } else if constexpr (kElement == KvElement::kInt8) {
+      } else if constexpr (kv_is_int8(kElement)) {
         const std::uint32_t x = words[2 * half][j / 2];
         const std::uint32_t y = words[2 * half + 1][j / 2];
         // Two dimensions of one token, then of the next.

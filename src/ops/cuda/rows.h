@@ -55,6 +55,13 @@ struct NormRopeCacheArguments {
   std::uint8_t* pages =
       nullptr;  // page p begins at pages + p * kv_page_bytes(shape); 16-byte aligned
 
+  // Static int8 only, [kv_heads][head_dim], 16-byte aligned: what q is multiplied with before it is
+  // rounded, and what k and v are to become codes (numerics::kv_static_code). The query heads are a
+  // multiple of the KV heads then.
+  const float* k_scale = nullptr;
+  const float* k_reciprocal = nullptr;
+  const float* v_reciprocal = nullptr;
+
   void* q = nullptr;  // f16 or bf16 [rows][heads][width], zeros behind head_dim; 8-byte aligned
   // int4 only, [rows][heads]: the sum of a head's q as rounded to f16. Of each four consecutive
   // dimensions (0 + 1) + (2 + 3), f for those that begin at 4 l, s for those at head_dim / 2 + 4 l;
