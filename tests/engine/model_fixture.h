@@ -39,7 +39,7 @@ inline void add_measured_kv_scales(ModelSource& source) {
   const std::atomic<bool> stop = false;
   auto scales = measure_kv_scales(source, tokens, {}, pool, stop);
   EXPECT_TRUE(scales.ok()) << scales.status().to_string();
-  if (scales.ok()) testing::add_kv_scales(source, *scales);
+  if (scales.ok()) add_kv_scales(source, *scales);
 }
 
 inline LoadedModel load_test_model(const std::string& name, const TestModelOptions& options) {

@@ -188,7 +188,7 @@ TEST(KvScales, OnesThatAreNoScalesAreNamed) {
         {std::vector<float>(width, 0.05f), std::vector<float>(width, 0.05f)});
     const std::size_t at = random() % width;
     scales.back().v[at] = bad;
-    testing::add_kv_scales(source, scales);
+    add_kv_scales(source, scales);
     const auto model = load_model(source, with_cache(KvFormat::kInt8Static));
     ASSERT_FALSE(model.ok()) << bad;
     const std::string tensor = v_scale_tensor(source.config.layers - 1);

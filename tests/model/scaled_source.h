@@ -11,7 +11,7 @@
 #include "model/checkpoint/model_source.h"
 #include "model/kv_scales.h"
 
-namespace liquidgemm::testing {
+namespace liquidgemm {
 
 class ScaledTensors final : public TensorSource {
  public:
@@ -57,4 +57,4 @@ inline void add_kv_scales(ModelSource& source, const std::vector<KvScales>& scal
   source.tensors = std::make_unique<ScaledTensors>(std::move(source.tensors), scales);
 }
 
-}  // namespace liquidgemm::testing
+}  // namespace liquidgemm
