@@ -168,7 +168,7 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
       "  liquid quantize ~/models/Llama-3.2-1B-Instruct -o llama-w4a8 --kv-scales book.txt\n"
       "\n"
       "Ctrl-C keeps what is finished: the same command goes on from there. Memory does not grow\n"
-      "with the model.");
+      "with the model, but for --kv-scales, which loads it.");
   verb->callback([options, &globals, &action] {
     action = [options, &globals] { return quantize(*options, globals); };
   });
