@@ -14,8 +14,10 @@ double product(std::int64_t a, std::int64_t b) {
 double kv_element_bytes(KvFormat format) {
   switch (format) {
     case KvFormat::kF32: return 4.0;
-    case KvFormat::kF16: return 2.0;
-    case KvFormat::kInt8: return 1.0;
+    case KvFormat::kF16:
+    case KvFormat::kBf16: return 2.0;
+    case KvFormat::kInt8:
+    case KvFormat::kInt8Static: return 1.0;
     case KvFormat::kInt4: return 0.5;
   }
   return 4.0;

@@ -38,8 +38,12 @@ void add_backend_options(CLI::App& verb, ModelOptions& options) {
       ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
       ->envname("LIQUIDGEMM_ISA");
   verb.add_option("--kv-cache-dtype", options.kv_cache_dtype,
-                  "KV cache format (auto: f16; f32 with fp32; int4 on a GPU)")
-      ->check(CLI::IsMember({"auto", "f16", "fp16", "int8", "int4", "f32"}))
+                  "KV cache: auto (f16; f32 with fp32), f16, fp16, bf16, bfloat16, int8,\n"
+                  "int8-static (of quantize --kv-scales), int4 (on a GPU), f32 (CPU)")
+      ->check(CLI::IsMember(
+                  {"auto", "f16", "fp16", "bf16", "bfloat16", "int8", "int8-static", "int4", "f32"})
+                  .description(""))
+      ->type_name("FORMAT")
       ->envname("LIQUIDGEMM_KV_CACHE_DTYPE");
   verb.add_flag("--cache-packed-weights", options.cache_packed_weights,
                 "Keep the weights as the kernels read them in a file beside the\n"

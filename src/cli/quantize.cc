@@ -1,15 +1,19 @@
 // `liquid quantize`: a published checkpoint to a LiquidQuant folder.
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
 #include "base/json.h"
+#include "base/mapped_file.h"
+#include "base/progress.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/model_options.h"
 #include "cli/quantized_cache.h"
 #include "cli/table.h"
+#include "model/kv_calibration.h"
 
 namespace liquidgemm::cli {
 namespace {
@@ -21,6 +25,7 @@ struct Options {
   std::string step = "search";
   std::string scheme = "w4a8";
   std::string head = "int8";
+  std::string kv_scales;  // a text
   int threads = 0;
   bool overwrite = false;
   bool json = false;
@@ -81,6 +86,33 @@ void print(const QuantizeReport& report) {
   std::printf("Written: %s\n", report.path.c_str());
 }
 
+constexpr std::size_t kMaxText = std::size_t{64} << 20;
+// Read for the cache's scales: a channel's largest value hardly grows any more.
+constexpr std::size_t kScaleTokens = 16384;
+
+Result<std::vector<KvScales>> measure_scales(const ModelSource& source, const std::string& path,
+                                             const QuantizeOptions& settings, ThreadPool& pool) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxText));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(const Tokenizer tokenizer,
+                              Tokenizer::build(source.tokenizer, source.path));
+  std::vector<TokenId> tokens = tokenizer.encode(text, /*add_special_tokens=*/false);
+  tokens.resize(std::min(tokens.size(), kScaleTokens));
+  const bool int8 = settings.scheme == WeightScheme::kInt8;
+  const KvCalibration calibration{.precision = int8 ? Precision::kW8A8 : Precision::kW4A8,
+                                  .group_size = settings.group_size,
+                                  .rule = settings.rule};
+  Progress progress("Reading for KV scales", static_cast<std::int64_t>(tokens.size()), "tokens");
+  std::int64_t shown = 0;
+  auto scales = measure_kv_scales(source, tokens, calibration, pool, interrupt_flag(),
+                                  [&](std::int64_t done, std::int64_t) {
+                                    progress.advance(done - shown);
+                                    shown = done;
+                                  });
+  if (!scales.ok()) return scales.status().with_context(path);
+  progress.finish();
+  return scales;
+}
+
 Status quantize(const Options& options, const Globals& globals) {
   interrupt_flag();
   QuantizeOptions settings;
@@ -91,6 +123,10 @@ Status quantize(const Options& options, const Globals& globals) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const ModelSource source, open_source(options.model));
   settings.group_size = group_size_for(options.group_size, source.config);
   ThreadPool pool(options.threads);
+  if (!options.kv_scales.empty() && !source.config.quantization) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(settings.kv_scales,
+                                measure_scales(source, options.kv_scales, settings, pool));
+  }
   LIQUIDGEMM_ASSIGN_OR_RETURN(const QuantizeReport report,
                               quantize_with_progress(source, options.out, settings, pool));
   if (options.json) {
@@ -124,6 +160,10 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
           "from the embedding also where the model ties them)")
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->capture_default_str();
+  verb->add_option("--kv-scales", options->kv_scales,
+                   "A text that the model reads first, to measure and store the scales\n"
+                   "of --kv-cache-dtype int8-static")
+      ->type_name("TEXT");
   verb->add_option("--threads", options->threads, "CPU threads; 0: one for each CPU")
       ->check(CLI::Range(0, 1024))
       ->envname("LIQUIDGEMM_THREADS");
@@ -134,9 +174,10 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
       "Examples:\n"
       "  liquid quantize ~/models/Llama-3.2-1B-Instruct -o llama-w4a8\n"
       "  liquid quantize model.gguf -o model-w4a8 --group-size 32\n"
+      "  liquid quantize ~/models/Llama-3.2-1B-Instruct -o llama-w4a8 --kv-scales book.txt\n"
       "\n"
       "Ctrl-C keeps what is finished: the same command goes on from there. Memory does not grow\n"
-      "with the model.");
+      "with the model, but for --kv-scales, which loads it.");
   verb->callback([options, &globals, &action] {
     action = [options, &globals] { return quantize(*options, globals); };
   });

@@ -9,7 +9,9 @@ std::string_view kv_format_name(KvFormat format) {
   switch (format) {
     case KvFormat::kF32: return "f32";
     case KvFormat::kF16: return "f16";
+    case KvFormat::kBf16: return "bf16";
     case KvFormat::kInt8: return "int8";
+    case KvFormat::kInt8Static: return "int8-static";
     case KvFormat::kInt4: return "int4";
   }
   return "?";
@@ -17,11 +19,14 @@ std::string_view kv_format_name(KvFormat format) {
 
 Result<KvFormat> parse_kv_format(std::string_view name) {
   if (name == "auto" || name == "f16" || name == "fp16") return KvFormat::kF16;
+  if (name == "bf16" || name == "bfloat16") return KvFormat::kBf16;
   if (name == "int8") return KvFormat::kInt8;
+  if (name == "int8-static") return KvFormat::kInt8Static;
   if (name == "int4") return KvFormat::kInt4;
   if (name == "f32" || name == "fp32") return KvFormat::kF32;
-  return invalid_argument("KV cache format \"" + std::string(name) +
-                          "\" is not known: expected auto, f16, int8, int4 or f32");
+  return invalid_argument(
+      "KV cache format \"" + std::string(name) +
+      "\" is not known: expected auto, f16, bf16, int8, int8-static, int4 or f32");
 }
 
 Status Backend::step(const StepInput& input) {

@@ -22,11 +22,12 @@ namespace liquidgemm {
 
 class WeightLoader;
 
-// How a page stores keys and values. kInt8: per head and token, the contract's row rule. kInt4: per
-// head and token, a scale and a zero; on a GPU alone. kF32: exact, for the FP32 reference.
-enum class KvFormat { kF16, kInt8, kInt4, kF32 };
+// How a page stores keys and values. kInt8: per head and token, the contract's row rule.
+// kInt8Static: per channel, with the checkpoint's scales. kInt4: per head and token, a scale and a
+// zero; on a GPU alone. kF32: exact, for the FP32 reference.
+enum class KvFormat { kF16, kBf16, kInt8, kInt8Static, kInt4, kF32 };
 std::string_view kv_format_name(KvFormat format);
-// "f16" (fp16, auto), "int8", "int4", "f32" (fp32)
+// "f16" (fp16, auto), "bf16" (bfloat16), "int8", "int8-static", "int4", "f32" (fp32)
 Result<KvFormat> parse_kv_format(std::string_view name);
 
 struct BackendLimits {

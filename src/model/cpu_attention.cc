@@ -4,8 +4,9 @@
 //   layer of a page  = KV head 0 | KV head 1 | ...
 //   head of a layer  = K [head_dim][64] | V [64][head_dim] | K scale [64] | V scale [64]
 //
-// (scales only in int8 pages; ops.h says why keys lie dimension by dimension). A page therefore
-// moves, is shared and is freed as one block.
+// (scales only in int8 pages; with static scales, q takes in those of the keys before attention and
+// the result those of the values after it; ops.h says why keys lie dimension by dimension). A page
+// therefore moves, is shared and is freed as one block.
 
 #include <algorithm>
 #include <array>
@@ -26,7 +27,10 @@ constexpr std::int64_t kRopeRows = 16;
 std::int64_t CpuBackend::head_page_bytes() const {
   const std::int64_t values = 2 * kPageTokens * owned_graph_.config.head_dim;
   if (limits_.kv_format == KvFormat::kF32) return values * 4;
-  if (limits_.kv_format == KvFormat::kF16) return values * 2;
+  if (limits_.kv_format == KvFormat::kF16 || limits_.kv_format == KvFormat::kBf16) {
+    return values * 2;
+  }
+  if (limits_.kv_format == KvFormat::kInt8Static) return values;
   return values + 2 * kPageTokens * static_cast<std::int64_t>(sizeof(float));
 }
 
@@ -49,16 +53,21 @@ KvPageView CpuBackend::page_view(const std::byte* head_page) const {
   } else if (limits_.kv_format == KvFormat::kF16) {
     view.k_f16 = reinterpret_cast<const std::uint16_t*>(head_page);
     view.v_f16 = view.k_f16 + values;
+  } else if (limits_.kv_format == KvFormat::kBf16) {
+    view.k_bf16 = reinterpret_cast<const Bf16*>(head_page);
+    view.v_bf16 = view.k_bf16 + values;
   } else {
     view.k_int8 = reinterpret_cast<const std::int8_t*>(head_page);
     view.v_int8 = view.k_int8 + values;
+    if (limits_.kv_format == KvFormat::kInt8Static) return view;
     view.k_scale = reinterpret_cast<const float*>(view.v_int8 + values);
     view.v_scale = view.k_scale + kPageTokens;
   }
   return view;
 }
 
-void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v) {
+void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const LayerWeights& weights,
+                          std::int64_t kv_head, const float* k, const float* v) {
   const std::int64_t head_dim = owned_graph_.config.head_dim;
   const std::int64_t v_at = (kPageTokens + slot) * head_dim;
   // A key's dimensions lie a page's tokens apart.
@@ -80,6 +89,14 @@ void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const float* 
       ops_.to_f16(v, values + v_at, head_dim);
       return;
     }
+    case KvFormat::kBf16: {
+      auto* values = reinterpret_cast<Bf16*>(head_page);
+      std::array<Bf16, kMaxHeadDim> key;
+      ops_.to_bf16(k, key.data(), head_dim);
+      scatter(key.data(), values);
+      ops_.to_bf16(v, values + v_at, head_dim);
+      return;
+    }
     case KvFormat::kInt8: {
       auto* values = reinterpret_cast<std::int8_t*>(head_page);
       auto* scales = reinterpret_cast<float*>(values + 2 * kPageTokens * head_dim);
@@ -87,6 +104,15 @@ void CpuBackend::store_kv(std::byte* head_page, std::int64_t slot, const float* 
       scales[slot] = ops_.to_int8(k, key.data(), head_dim);
       scatter(key.data(), values);
       scales[kPageTokens + slot] = ops_.to_int8(v, values + v_at, head_dim);
+      return;
+    }
+    case KvFormat::kInt8Static: {
+      auto* values = reinterpret_cast<std::int8_t*>(head_page);
+      const std::int64_t channel = kv_head * head_dim;
+      std::array<std::int8_t, kMaxHeadDim> key;
+      ops_.to_int8_static(k, weights.kv_reciprocals.k.data() + channel, key.data(), head_dim);
+      scatter(key.data(), values);
+      ops_.to_int8_static(v, weights.kv_reciprocals.v.data() + channel, values + v_at, head_dim);
       return;
     }
     case KvFormat::kInt4: return;  // refused by plan
@@ -97,6 +123,7 @@ void CpuBackend::qk_norm_rope_cache(std::size_t layer) {
   const ModelConfig& config = owned_graph_.config;
   const LayerWeights& weights = layers_[layer];
   const std::int64_t head_dim = config.head_dim;
+  const std::int64_t group = config.heads / config.kv_heads;
   const std::int64_t q_width = owned_graph_.q_width();
   const std::int64_t kv_width = owned_graph_.kv_width();
   const auto eps = static_cast<float>(config.rms_norm_eps);
@@ -113,6 +140,9 @@ void CpuBackend::qk_norm_rope_cache(std::size_t layer) {
         const std::int64_t position = places_[static_cast<std::size_t>(row)].position;
         for (std::int64_t i = 0; i < config.heads; ++i, head += head_dim) {
           rotate(head, weights.q_norm, position);
+          if (weights.kv_scales.k.empty()) continue;
+          const float* scale = weights.kv_scales.k.data() + i / group * head_dim;
+          for (std::int64_t d = 0; d < head_dim; ++d) head[d] = head[d] * scale[d];
         }
         for (std::int64_t i = 0; i < config.kv_heads; ++i, head += head_dim) {
           rotate(head, weights.k_norm, position);
@@ -127,7 +157,8 @@ void CpuBackend::qk_norm_rope_cache(std::size_t layer) {
           const std::int32_t page =
               sequence.pages[static_cast<std::size_t>(place.position / kPageTokens)];
           const float* k = qkv_ + row * (q_width + 2 * kv_width) + q_width + head * head_dim;
-          store_kv(head_page(page, layer, head), place.position % kPageTokens, k, k + kv_width);
+          store_kv(head_page(page, layer, head), place.position % kPageTokens, weights, head, k,
+                   k + kv_width);
         }
       }
     }
@@ -213,13 +244,17 @@ std::int64_t CpuBackend::run_split(const AttentionTask& task, std::int64_t split
   return skipped;
 }
 
-void CpuBackend::finish_row(std::int64_t row, std::int64_t kv_head, const AttentionPart* totals,
-                            float* out) const {
+void CpuBackend::finish_row(std::int64_t row, std::int64_t kv_head, std::size_t layer,
+                            const AttentionPart* totals, float* out) const {
   const ModelConfig& config = owned_graph_.config;
   const std::int64_t group = config.heads / config.kv_heads;
   float* to = out + row * owned_graph_.q_width() + kv_head * group * config.head_dim;
-  for (std::int64_t head = 0; head < group; ++head) {
-    ops_.attention_finish(&totals[head], to + head * config.head_dim, config.head_dim);
+  const std::vector<float>& v_scales = layers_[layer].kv_scales.v;
+  for (std::int64_t head = 0; head < group; ++head, to += config.head_dim) {
+    ops_.attention_finish(&totals[head], to, config.head_dim);
+    if (v_scales.empty()) continue;
+    const float* scale = v_scales.data() + kv_head * config.head_dim;
+    for (std::int64_t d = 0; d < config.head_dim; ++d) to[d] = to[d] * scale[d];
   }
 }
 
@@ -242,7 +277,7 @@ void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer
     }
   }
   for (std::int64_t row = 0; row < task.rows; ++row) {
-    finish_row(task.first_row + row, task.kv_head, scratch.total + row * group, out);
+    finish_row(task.first_row + row, task.kv_head, layer, scratch.total + row * group, out);
   }
 }
 
@@ -256,7 +291,7 @@ void CpuBackend::run_cut_task(const AttentionTask& task, std::size_t layer, floa
     ops_.attention_combine(&cut.parts[part % group], &cut.parts[part],
                            owned_graph_.config.head_dim);
   }
-  finish_row(task.first_row, task.kv_head, cut.parts, out);
+  finish_row(task.first_row, task.kv_head, layer, cut.parts, out);
   cut.left.store(cut.splits, std::memory_order_relaxed);  // for the next layer
 }
 

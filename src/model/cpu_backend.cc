@@ -74,13 +74,18 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   }
   const ModelConfig& config = owned_graph_.config;
   if (limits_.kv_format == KvFormat::kInt4) {
-    return unsupported("--kv-cache-dtype int4 is for a GPU: use f16 or int8");
+    return unsupported("--kv-cache-dtype int4 is for a GPU: use f16, bf16, int8 or int8-static");
   }
   if (config.head_dim > kMaxHeadDim) {
     return unsupported("config.json: field \"head_dim\": " + std::to_string(config.head_dim) +
                        ", the CPU's attention takes at most " + std::to_string(kMaxHeadDim));
   }
   softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+
+  std::vector<KvScales> kv_scales;
+  if (limits_.kv_format == KvFormat::kInt8Static) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(kv_scales, weights.kv_scales());
+  }
 
   layers_.clear();
   for (const DecoderLayer& layer : owned_graph_.layers) {
@@ -96,6 +101,10 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
     if (!layer.q_norm.empty()) {
       LIQUIDGEMM_ASSIGN_OR_RETURN(made.q_norm, weights.vector(layer.q_norm, config.head_dim));
       LIQUIDGEMM_ASSIGN_OR_RETURN(made.k_norm, weights.vector(layer.k_norm, config.head_dim));
+    }
+    if (!kv_scales.empty()) {
+      made.kv_scales = std::move(kv_scales[layers_.size()]);
+      made.kv_reciprocals = {reciprocals(made.kv_scales.k), reciprocals(made.kv_scales.v)};
     }
     layers_.push_back(std::move(made));
     LIQUIDGEMM_RETURN_IF_ERROR(

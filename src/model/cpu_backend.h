@@ -32,6 +32,11 @@ class CpuBackend final : public Backend {
   std::size_t weight_bytes() const override;
   std::vector<std::string> describe() const override;
 
+  // What the last steps have stored of one layer and head in a page.
+  KvPageView stored(std::int32_t page, std::size_t layer, std::int64_t kv_head) const {
+    return page_view(head_page(page, layer, kv_head));
+  }
+
   // Every packed matrix, in the order in which plan made them.
   std::vector<const CpuLinear*> packed_matrices() const;
 
@@ -58,6 +63,8 @@ class CpuBackend final : public Backend {
   struct LayerWeights {
     PackedGroup qkv, output, gate_up, down;
     std::vector<float> input_norm, post_attention_norm, q_norm, k_norm;
+    // Of a static INT8 cache, otherwise empty.
+    KvScales kv_scales, kv_reciprocals;
   };
   // One row's sequence and position, looked up once a step.
   struct RowPlace {
@@ -99,7 +106,8 @@ class CpuBackend final : public Backend {
   // Where the keys and values of one layer and head of one page lie.
   std::byte* head_page(std::int32_t page, std::size_t layer, std::int64_t kv_head) const;
   KvPageView page_view(const std::byte* head_page) const;
-  void store_kv(std::byte* head_page, std::int64_t slot, const float* k, const float* v);
+  void store_kv(std::byte* head_page, std::int64_t slot, const LayerWeights& weights,
+                std::int64_t kv_head, const float* k, const float* v);
   float* buffer(RowBuffer name) const;
   std::int64_t width(RowBuffer name) const;
   // Makes `count` rows of width k in `rows` and quantises each at once, while it is in the cache,
@@ -121,8 +129,8 @@ class CpuBackend final : public Backend {
                           const AttentionScratch& scratch) const;
   void run_cut_task(const AttentionTask& task, std::size_t layer, float* out,
                     const AttentionScratch& scratch);
-  void finish_row(std::int64_t row, std::int64_t kv_head, const AttentionPart* totals,
-                  float* out) const;
+  void finish_row(std::int64_t row, std::int64_t kv_head, std::size_t layer,
+                  const AttentionPart* totals, float* out) const;
 
   Isa isa_;
   ThreadPool* pool_;

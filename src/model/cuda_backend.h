@@ -1,4 +1,4 @@
-// The backend of a Hopper GPU: W4A8 linear layers, paged KV in f16, int8 or int4, one stream.
+// The backend of a Hopper GPU: W4A8 linear layers, paged KV in f16, bf16, int8 or int4, one stream.
 //
 // All activations are float32 between the layers, as on the CPU, so everything but attention has
 // the CPU's bits; attention's sums run on tensor cores (docs/numerics.md).

@@ -97,6 +97,12 @@ Result<std::string> quantize_fingerprint(const ModelSource& source,
   hash.add(options.group_size);
   hash.add(step_rule_name(options.rule));
   hash.add(options.shard_bytes);
+  for (const KvScales& scales : options.kv_scales) {
+    for (const std::vector<float>* values : {&scales.k, &scales.v}) {
+      hash.add(std::string_view(reinterpret_cast<const char*>(values->data()),
+                                values->size() * sizeof(float)));
+    }
+  }
   LIQUIDGEMM_RETURN_IF_ERROR(add_source(source, hash));
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash.value()));

@@ -31,6 +31,10 @@ class Planner {
              norms[next_norm].tensor.starts_with(layer)) {
         LIQUIDGEMM_RETURN_IF_ERROR(add_norm(norms[next_norm++].tensor));
       }
+      if (!layer.empty() && next_scales_ < options_.kv_scales.size() &&
+          k_scale_tensor(static_cast<std::int64_t>(next_scales_)).starts_with(layer)) {
+        LIQUIDGEMM_RETURN_IF_ERROR(add_kv_scales());
+      }
       LIQUIDGEMM_RETURN_IF_ERROR(add_module(module));
     }
     while (next_norm < norms.size()) {
@@ -120,6 +124,20 @@ class Planner {
     return ok_status();
   }
 
+  // Of the next layer.
+  Status add_kv_scales() {
+    const auto layer = static_cast<std::int64_t>(next_scales_);
+    const KvScales& scales = options_.kv_scales[next_scales_++];
+    for (const auto& [name, values] : {std::pair(k_scale_tensor(layer), &scales.k),
+                                       std::pair(v_scale_tensor(layer), &scales.v)}) {
+      PlannedVector vector{.tensor = 0, .copy_bytes = false, .values = values};
+      const auto width = static_cast<std::int64_t>(values->size());
+      LIQUIDGEMM_ASSIGN_OR_RETURN(vector.tensor, add(name, DType::kF32, {width}));
+      shard().vectors.push_back(vector);
+    }
+    return ok_status();
+  }
+
   void name_shards() {
     const std::size_t count = plan_.shards.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -134,6 +152,7 @@ class Planner {
   const QuantizeOptions& options_;
   QuantizePlan plan_;
   std::int64_t bytes_ = 0;  // of the shard at hand
+  std::size_t next_scales_ = 0;
 };
 
 }  // namespace
@@ -155,6 +174,16 @@ Result<QuantizePlan> plan_quantization(const ModelSource& source, const Quantize
   }
   if (source.config.quantization) {
     return invalid_argument(source.path + ": is quantized already; start from the original model");
+  }
+  const ModelConfig& config = source.config;
+  const auto width = static_cast<std::size_t>(config.kv_heads * config.head_dim);
+  bool complete = options.kv_scales.empty() ||
+                  options.kv_scales.size() == static_cast<std::size_t>(config.layers);
+  for (const KvScales& scales : options.kv_scales) {
+    complete = complete && scales.k.size() == width && scales.v.size() == width;
+  }
+  if (!complete) {
+    return invalid_argument("quantize: the KV cache's scales are not those of " + source.path);
   }
   return Planner(source, options).plan();
 }

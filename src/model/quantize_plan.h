@@ -26,10 +26,12 @@ struct PlannedModule {
   std::size_t bias = 0;          // where linear.bias
 };
 
-// A norm: copied byte by byte, or as F32 where the source's type is not one of safetensors'.
+// A norm: copied byte by byte, or as F32 where the source's type is not one of safetensors'. Or the
+// scales of a KV cache, which are among the options.
 struct PlannedVector {
   std::size_t tensor = 0;
   bool copy_bytes = true;
+  const std::vector<float>* values = nullptr;
 };
 
 struct PlannedShard {
@@ -48,6 +50,7 @@ struct QuantizePlan {
   std::uint64_t file_bytes = 0;
 };
 
+// The plan may point into the options.
 Result<QuantizePlan> plan_quantization(const ModelSource& source, const QuantizeOptions& options);
 
 }  // namespace liquidgemm

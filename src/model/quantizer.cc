@@ -227,7 +227,8 @@ class ModelQuantizer {
                                   write_module(module, writer));
       if (module.linear.bias) {
         LIQUIDGEMM_RETURN_IF_ERROR(
-            write_vector(shard.tensors[module.bias], {module.bias, false}, writer));
+            write_vector(shard.tensors[module.bias],
+                         {.tensor = module.bias, .copy_bytes = false, .values = nullptr}, writer));
       }
     }
     LIQUIDGEMM_RETURN_IF_ERROR(writer.commit());
@@ -256,6 +257,7 @@ class ModelQuantizer {
 
   Status write_vector(const TensorInfo& info, const PlannedVector& vector,
                       SafetensorsWriter& writer) {
+    if (vector.values != nullptr) return writer.write(vector.tensor, 0, bytes_of(*vector.values));
     const std::int64_t size = element_count(info.shape).value_or(0);
     std::vector<float> values(static_cast<std::size_t>(size));
     LIQUIDGEMM_RETURN_IF_ERROR(tensors_.read_rows(info.name, 0, 1, values.data()));
@@ -306,7 +308,10 @@ class ModelQuantizer {
       }
       for (const PlannedVector& vector : shard.vectors) {
         const TensorInfo& info = shard.tensors[vector.tensor];
-        report_.model.weights += element_count(info.shape).value_or(0);
+        // Scales of the cache are bytes, but no weights.
+        if (vector.values == nullptr) {
+          report_.model.weights += element_count(info.shape).value_or(0);
+        }
         add(info, source_bytes(info.name), report_.model);
       }
     }

@@ -15,6 +15,7 @@
 #include "base/thread_pool.h"
 #include "liquidgemm/status.h"
 #include "model/checkpoint/model_source.h"
+#include "model/kv_scales.h"
 #include "quant/liquid_quant.h"
 
 namespace liquidgemm {
@@ -25,6 +26,7 @@ struct QuantizeOptions {
   int group_size = 64;                           // 32, 64 or 128
   StepRule rule = StepRule::kSearch;
   std::int64_t shard_bytes = 256 << 20;  // also what an interrupted run may have to do again
+  std::vector<KvScales> kv_scales;       // to be stored, one entry a layer; empty: none
   bool overwrite = false;                // replace a LiquidQuant checkpoint that is already there
 };
 

@@ -173,6 +173,32 @@ Result<std::vector<float>> WeightLoader::vector(const std::string& tensor, std::
   return values;
 }
 
+Result<std::vector<KvScales>> WeightLoader::kv_scales() {
+  const ModelConfig& config = source_->config;
+  const auto read = [&](const std::string& tensor) -> Result<std::vector<float>> {
+    if (source_->tensors->find(tensor) == nullptr) {
+      return not_found(where() + ": --kv-cache-dtype int8-static needs scales, and there is no " +
+                       tensor + ": liquid quantize --kv-scales TEXT measures and stores them");
+    }
+    LIQUIDGEMM_ASSIGN_OR_RETURN(std::vector<float> scales,
+                                vector(tensor, config.kv_heads * config.head_dim));
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+      if (scales[i] > 0.0f && std::isnormal(scales[i])) continue;
+      return corrupt(where() + ": tensor " + tensor + ": element " + std::to_string(i) +
+                     " is no scale: expected a finite, positive, normal number");
+    }
+    return scales;
+  };
+  std::vector<KvScales> layers;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    KvScales scales;
+    LIQUIDGEMM_ASSIGN_OR_RETURN(scales.k, read(k_scale_tensor(layer)));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(scales.v, read(v_scale_tensor(layer)));
+    layers.push_back(std::move(scales));
+  }
+  return layers;
+}
+
 Result<MappedTensor> WeightLoader::map(const std::string& tensor, DType dtype, const Shape& shape) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, source_->tensors->require(tensor));
   if (info->dtype != dtype || info->shape != shape) {

@@ -14,6 +14,7 @@
 #include "liquidgemm/status.h"
 #include "model/checkpoint/model_source.h"
 #include "model/graph.h"
+#include "model/kv_scales.h"
 #include "quant/liquid_quant.h"
 
 namespace liquidgemm {
@@ -97,6 +98,9 @@ class WeightLoader {
 
   // A 1-D tensor as float32. A value that is not finite is an error.
   Result<std::vector<float>> vector(const std::string& tensor, std::int64_t width);
+
+  // The scales of a static INT8 cache, one entry a layer. Error where the checkpoint has none.
+  Result<std::vector<KvScales>> kv_scales();
 
   // Called by a backend after each layer: shows progress, and ends the load when it fails.
   using Report = std::function<Status(std::int64_t done, std::int64_t total)>;

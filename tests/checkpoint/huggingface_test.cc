@@ -246,8 +246,8 @@ TEST_F(HuggingFace, RefusesLiquidQuantTensorsOfAnotherLayout) {
       {q + ".bias", DType::kBF16, {96}},
       {"lm_head.weight_int8", DType::kU8, {40, 96}},
       {"model.norm.weight", DType::kU8, {96}},
-      {"model.layers.0.self_attn.k_scale", DType::kF16, {2}},
-      {"model.layers.0.self_attn.k_scale", DType::kF32, {3}},
+      {"model.layers.0.self_attn.k_scale", DType::kF16, {config.kv_heads * config.head_dim}},
+      {"model.layers.0.self_attn.k_scale", DType::kF32, {2}},
       {q + ".weight", DType::kF16, {96, 96}},  // float beside quantized: which one is right?
   };
   for (const auto& c : cases) {

@@ -112,6 +112,33 @@ def test_an_fp16_head_is_the_rounded_embedding_of_a_tied_model(liquid, model, tm
     assert liquid("quantize", model, "-o", tmp_path / "no", "--lm-head", "int4").code == 2
 
 
+def test_scales_of_a_static_cache(liquid, model, tmp_path):
+    text = tmp_path / "text"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 20)
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    liquid.ok("quantize", model, "-o", plain)
+    liquid.ok("quantize", model, "-o", out, "--kv-scales", text, "--threads", 2)
+    tensors = tensors_of(out)
+    config = json.loads((out / "config.json").read_text())
+    head_dim = config["hidden_size"] // config["num_attention_heads"]
+    width = config["num_key_value_heads"] * head_dim
+    for layer in range(config["num_hidden_layers"]):
+        for name in ("k_scale", "v_scale"):
+            scales = array(tensors, f"model.layers.{layer}.self_attn.{name}")
+            assert scales.shape == (width,) and np.isfinite(scales).all() and scales.min() > 0
+        # Dimensions that a rotation mixes have one scale.
+        keys = array(tensors, f"model.layers.{layer}.self_attn.k_scale").reshape(-1, head_dim)
+        assert (keys[:, : head_dim // 2] == keys[:, head_dim // 2 :]).all()
+    # The weights are what they are without.
+    without = {n: t[1] for n, t in tensors.items() if not n.endswith((".k_scale", ".v_scale"))}
+    assert without == {name: data for name, (_, data) in tensors_of(plain).items()}
+    run = ("run", out, "--prompt", "Hello", "--temperature", 0, "--max-tokens", 8)
+    assert liquid.ok(*run, "--kv-cache-dtype", "int8-static").stdout.strip()
+    liquid.fails("quantize", model, "-o", tmp_path / "none", "--kv-scales", tmp_path / "missing",
+                 naming=["missing"])
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_search_beats_rounding(liquid, model, tmp_path):
     original = checkpoints.random_weights(checkpoints.default_config(), seed=1)
     errors = {}

@@ -58,9 +58,14 @@ def test_every_precision_runs(liquid, model, precision):
     assert liquid.ok("run", model, *GREEDY, "--precision", precision).stdout.strip()
 
 
-@pytest.mark.parametrize("dtype", ["f16", "int8"])
-def test_both_cache_formats_run(liquid, quantized, dtype):
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "bfloat16", "int8"])
+def test_every_cache_format_runs(liquid, quantized, dtype):
     assert liquid.ok("run", quantized, *GREEDY, "--kv-cache-dtype", dtype).stdout.strip()
+
+
+def test_a_static_cache_needs_scales(liquid, quantized):
+    liquid.fails("run", quantized, *GREEDY, "--kv-cache-dtype", "int8-static",
+                 naming=["k_scale", "liquid quantize --kv-scales"])
 
 
 @pytest.mark.parametrize("isa,flags", [

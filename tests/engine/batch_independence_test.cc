@@ -116,18 +116,22 @@ INSTANTIATE_TEST_SUITE_P(Models, BatchIndependence,
                                          Case{"qwen3", Precision::kW4A8, KvFormat::kInt8},
                                          Case{"qwen25", Precision::kW8A8, KvFormat::kF16},
                                          Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8},
+                                         Case{"qwen3", Precision::kW4A8, KvFormat::kBf16},
+                                         Case{"llama31", Precision::kW4A8, KvFormat::kInt8Static},
                                          Case{"llama31", Precision::kFp32, KvFormat::kF16}),
                          case_name);
 
 constexpr DeviceChoice kGpu = DeviceChoice::kCuda;
-INSTANTIATE_TEST_SUITE_P(GpuModels, BatchIndependence,
-                         testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16, kGpu},
-                                         Case{"llama31", Precision::kW4A8, KvFormat::kInt4, kGpu},
-                                         Case{"qwen3", Precision::kW4A8, KvFormat::kInt8, kGpu},
-                                         Case{"qwen25", Precision::kW8A8, KvFormat::kF16, kGpu},
-                                         Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8,
-                                              kGpu}),
-                         case_name);
+INSTANTIATE_TEST_SUITE_P(
+    GpuModels, BatchIndependence,
+    testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16, kGpu},
+                    Case{"llama31", Precision::kW4A8, KvFormat::kInt4, kGpu},
+                    Case{"qwen3", Precision::kW4A8, KvFormat::kInt8, kGpu},
+                    Case{"qwen25", Precision::kW8A8, KvFormat::kF16, kGpu},
+                    Case{"llama3", Precision::kW4A8, KvFormat::kBf16, kGpu},
+                    Case{"qwen3", Precision::kW4A8, KvFormat::kInt8Static, kGpu},
+                    Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8, kGpu}),
+    case_name);
 
 // Token by token there is one row and few KV heads, so several workers share a row's context; 600
 // tokens are three splits, which combine in order whoever is done first.

@@ -79,18 +79,26 @@ TEST_P(GpuParity, LogitsDifferAsThoseOfAnotherCacheDo) {
   const auto tokens = random_tokens(random, kTokens, vocabulary);
   const auto exact = logits(DeviceChoice::kCpu, KvFormat::kF32, tokens);
   const auto f16 = logits(DeviceChoice::kCpu, KvFormat::kF16, tokens);
+  const auto bf16 = logits(DeviceChoice::kCpu, KvFormat::kBf16, tokens);
   const auto int8 = logits(DeviceChoice::kCpu, KvFormat::kInt8, tokens);
+  const auto fixed = logits(DeviceChoice::kCpu, KvFormat::kInt8Static, tokens);
+  const auto gpu_fixed = logits(DeviceChoice::kCuda, KvFormat::kInt8Static, tokens);
   const auto gpu_f16 = logits(DeviceChoice::kCuda, KvFormat::kF16, tokens);
+  const auto gpu_bf16 = logits(DeviceChoice::kCuda, KvFormat::kBf16, tokens);
   const auto gpu_int8 = logits(DeviceChoice::kCuda, KvFormat::kInt8, tokens);
   const auto gpu_int4 = logits(DeviceChoice::kCuda, KvFormat::kInt4, tokens);
   const double noise = difference(f16, exact);
   std::printf(
-      "of the RMS: f32 and f16 cache on the CPU %.3f; CPU and GPU: f16 %.3f, int8 %.3f; "
-      "from the f16 cache: int8 %.3f, on the GPU int8 %.3f, int4 %.3f\n",
-      noise, difference(f16, gpu_f16), difference(int8, gpu_int8), difference(f16, int8),
-      difference(gpu_f16, gpu_int8), difference(gpu_f16, gpu_int4));
+      "of the RMS: f32 and f16 cache on the CPU %.3f; CPU and GPU: f16 %.3f, bf16 %.3f, int8 %.3f, "
+      "int8-static %.3f; from the f16 cache: bf16 %.3f, int8 %.3f, int8-static %.3f, on the GPU "
+      "int8 %.3f, int4 %.3f\n",
+      noise, difference(f16, gpu_f16), difference(bf16, gpu_bf16), difference(int8, gpu_int8),
+      difference(fixed, gpu_fixed), difference(f16, bf16), difference(f16, int8),
+      difference(f16, fixed), difference(gpu_f16, gpu_int8), difference(gpu_f16, gpu_int4));
   EXPECT_LT(difference(f16, gpu_f16), 1.5 * noise);
+  EXPECT_LT(difference(bf16, gpu_bf16), 2.0 * difference(f16, bf16));
   EXPECT_LT(difference(int8, gpu_int8), 1.5 * difference(f16, int8));
+  EXPECT_LT(difference(fixed, gpu_fixed), 1.5 * difference(f16, fixed));
   EXPECT_LT(difference(gpu_f16, gpu_int4), 0.7);
 }
 

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "model/cuda_backend.h"
+#include "model/kv_calibration.h"
 #include "model/load.h"
+#include "model/scaled_source.h"
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm {
@@ -27,9 +29,23 @@ struct TestModelOptions {
   DeviceChoice device = DeviceChoice::kCpu;
 };
 
+// These checkpoints have no scales of their own.
+inline void add_measured_kv_scales(ModelSource& source) {
+  std::vector<TokenId> tokens(200);
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<TokenId>(7 * i % static_cast<std::size_t>(source.config.vocab_size));
+  }
+  ThreadPool pool(2);
+  const std::atomic<bool> stop = false;
+  auto scales = measure_kv_scales(source, tokens, {}, pool, stop);
+  EXPECT_TRUE(scales.ok()) << scales.status().to_string();
+  if (scales.ok()) add_kv_scales(source, *scales);
+}
+
 inline LoadedModel load_test_model(const std::string& name, const TestModelOptions& options) {
   auto source = open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name);
   EXPECT_TRUE(source.ok()) << source.status().to_string();
+  if (options.kv_format == KvFormat::kInt8Static) add_measured_kv_scales(*source);
   LoadOptions load;
   load.precision = options.precision;
   load.threads = options.threads;

@@ -128,10 +128,13 @@ INSTANTIATE_TEST_SUITE_P(
     Models, SameLogits,
     ::testing::Values(Case{"llama3", KvFormat::kF16}, Case{"llama3", KvFormat::kInt8},
                       Case{"qwen3", KvFormat::kF16}, Case{"qwen3", KvFormat::kInt8},
+                      Case{"qwen25", KvFormat::kBf16}, Case{"llama3", KvFormat::kInt8Static},
                       Case{"llama3", KvFormat::kF16, DeviceChoice::kCuda},
                       Case{"smollm2-odd", KvFormat::kInt8, DeviceChoice::kCuda},
                       Case{"qwen25", KvFormat::kInt8, DeviceChoice::kCuda},
-                      Case{"qwen3", KvFormat::kInt4, DeviceChoice::kCuda}),
+                      Case{"qwen3", KvFormat::kInt4, DeviceChoice::kCuda},
+                      Case{"qwen25", KvFormat::kBf16, DeviceChoice::kCuda},
+                      Case{"llama3", KvFormat::kInt8Static, DeviceChoice::kCuda}),
     [](const auto& info) {
       std::string name = std::string(info.param.model) + "_" +
                          std::string(kv_format_name(info.param.kv_format)) +

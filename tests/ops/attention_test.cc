@@ -9,17 +9,27 @@
 namespace liquidgemm::ops_test {
 namespace {
 
+constexpr std::uint16_t kNanHalf = 0x7FC0;  // f16 or bf16
+
+enum class Form { kF16, kBf16, kInt8 };
+constexpr Form kForms[] = {Form::kF16, Form::kBf16, Form::kInt8};
+const char* name_of(Form form) {
+  return form == Form::kF16 ? "f16" : form == Form::kBf16 ? "bf16" : "int8";
+}
+
 // The cache of one KV head: pages as the backend lays them out, in one block each, with slots past
 // the last token poisoned by NaN.
 struct Cache {
-  bool int8 = false;
+  Form form = Form::kF16;
   std::int64_t tokens = 0;
   std::int64_t head_dim = 0;
   std::vector<std::vector<std::uint16_t>> f16;  // a page: K then V
+  std::vector<std::vector<Bf16>> bf16;
   std::vector<std::vector<std::int8_t>> codes;
   std::vector<std::vector<float>> scales;
   std::vector<KvPageView> pages;
 
+  bool int8() const { return form == Form::kInt8; }
   // Where dimension d of the key or the value in a page's slot lies.
   std::size_t key_at(std::int64_t slot, std::int64_t d) const {
     return static_cast<std::size_t>(d * kPageTokens + slot);
@@ -31,9 +41,9 @@ struct Cache {
   float value(std::int64_t t, std::int64_t d) const {
     return element(t, value_at(t % kPageTokens, d));
   }
-  float key_scale(std::int64_t t) const { return int8 ? page_scales(t)[t % kPageTokens] : 1.0f; }
+  float key_scale(std::int64_t t) const { return int8() ? page_scales(t)[t % kPageTokens] : 1.0f; }
   float value_scale(std::int64_t t) const {
-    return int8 ? page_scales(t)[kPageTokens + t % kPageTokens] : 1.0f;
+    return int8() ? page_scales(t)[kPageTokens + t % kPageTokens] : 1.0f;
   }
 
  private:
@@ -42,13 +52,16 @@ struct Cache {
   }
   float element(std::int64_t t, std::size_t at) const {
     const std::size_t page = static_cast<std::size_t>(t / kPageTokens);
-    return int8 ? static_cast<float>(codes[page][at]) : f16_to_float(f16[page][at]);
+    if (int8()) return static_cast<float>(codes[page][at]);
+    return form == Form::kBf16 ? bf16_to_float(static_cast<std::uint16_t>(bf16[page][at]))
+                               : f16_to_float(f16[page][at]);
   }
 };
 
-Cache make_cache(std::mt19937_64& rng, bool int8, std::int64_t tokens, std::int64_t head_dim) {
+Cache make_cache(std::mt19937_64& rng, Form form, std::int64_t tokens, std::int64_t head_dim) {
   Cache cache;
-  cache.int8 = int8;
+  cache.form = form;
+  const bool int8 = cache.int8();
   cache.tokens = tokens;
   cache.head_dim = head_dim;
   const std::int64_t pages = pages_for(tokens);
@@ -56,7 +69,8 @@ Cache make_cache(std::mt19937_64& rng, bool int8, std::int64_t tokens, std::int6
   const CpuOps& ops = cpu_ops(Isa::kScalar);
   cache.pages.resize(static_cast<std::size_t>(pages));
   for (std::int64_t p = 0; p < pages; ++p) {
-    cache.f16.emplace_back(int8 ? 0 : 2 * page_values, std::uint16_t{0x7E00});
+    cache.f16.emplace_back(form == Form::kF16 ? 2 * page_values : 0, kNanHalf);
+    cache.bf16.emplace_back(form == Form::kBf16 ? 2 * page_values : 0, Bf16{kNanHalf});
     cache.codes.emplace_back(int8 ? 2 * page_values : 0, std::int8_t{-128});
     cache.scales.emplace_back(int8 ? 2 * kPageTokens : 0, kNan);
     KvPageView& view = cache.pages[static_cast<std::size_t>(p)];
@@ -65,6 +79,9 @@ Cache make_cache(std::mt19937_64& rng, bool int8, std::int64_t tokens, std::int6
       view.v_int8 = view.k_int8 + page_values;
       view.k_scale = cache.scales.back().data();
       view.v_scale = view.k_scale + kPageTokens;
+    } else if (form == Form::kBf16) {
+      view.k_bf16 = cache.bf16.back().data();
+      view.v_bf16 = view.k_bf16 + page_values;
     } else {
       view.k_f16 = cache.f16.back().data();
       view.v_f16 = view.k_f16 + page_values;
@@ -72,21 +89,26 @@ Cache make_cache(std::mt19937_64& rng, bool int8, std::int64_t tokens, std::int6
     for (std::int64_t slot = 0; slot < kPageTokens && p * kPageTokens + slot < tokens; ++slot) {
       for (const bool is_key : {true, false}) {
         const std::vector<float> row = random_floats(rng, head_dim, 1.5f);
-        std::vector<std::uint16_t> halves(row.size());
+        std::vector<std::uint16_t> f16(row.size());
+        std::vector<Bf16> bf16(row.size());
         std::vector<std::int8_t> codes(row.size());
         if (int8) {
           cache.scales.back()[static_cast<std::size_t>((is_key ? 0 : kPageTokens) + slot)] =
               ops.to_int8(row.data(), codes.data(), head_dim);
+        } else if (form == Form::kBf16) {
+          ops.to_bf16(row.data(), bf16.data(), head_dim);
         } else {
-          ops.to_f16(row.data(), halves.data(), head_dim);
+          ops.to_f16(row.data(), f16.data(), head_dim);
         }
         for (std::int64_t d = 0; d < head_dim; ++d) {
           const std::size_t at = is_key ? cache.key_at(slot, d) : cache.value_at(slot, d);
           const auto from = static_cast<std::size_t>(d);
           if (int8) {
             cache.codes.back()[at] = codes[from];
+          } else if (form == Form::kBf16) {
+            cache.bf16.back()[at] = bf16[from];
           } else {
-            cache.f16.back()[at] = halves[from];
+            cache.f16.back()[at] = f16[from];
           }
         }
       }
@@ -140,7 +162,7 @@ void contract_part(const Cache& cache, std::int64_t tokens, const float* q, floa
   for (std::int64_t t = 0; t < tokens; ++t) {
     float s = 0.0f;
     for (std::int64_t d = 0; d < head_dim; ++d) s = fmaf(q[d], cache.key(t, d), s);
-    if (cache.int8) s = s * cache.key_scale(t);
+    if (cache.int8()) s = s * cache.key_scale(t);
     s = s * scale;
     score[static_cast<std::size_t>(t)] = s;
     part->max = std::max(part->max, s);
@@ -150,7 +172,7 @@ void contract_part(const Cache& cache, std::int64_t tokens, const float* q, floa
   for (std::int64_t t = 0; t < tokens; ++t) {
     const float p = numerics::exp_contract(score[static_cast<std::size_t>(t)] - part->max);
     lane[t % 16] = lane[t % 16] + p;
-    const float weight = cache.int8 ? p * cache.value_scale(t) : p;
+    const float weight = cache.int8() ? p * cache.value_scale(t) : p;
     for (std::int64_t d = 0; d < head_dim; ++d) {
       part->out[d] = fmaf(weight, cache.value(t, d), part->out[d]);
     }
@@ -189,8 +211,8 @@ TEST(Attention, OneSplitFollowsTheContractOnEveryIsa) {
   for (const std::int64_t head_dim : {64, 128, 80, 24, 72, 256, 10, 512, 16}) {
     for (const std::int64_t tokens : {1, 2, 15, 16, 17, 63, 64, 65, 130, 255, 256}) {
       if (kSanitized && tokens > 65 && head_dim > 64) continue;
-      for (const bool int8 : {false, true}) {
-        const Cache cache = make_cache(rng, int8, tokens, head_dim);
+      for (const Form form : kForms) {
+        const Cache cache = make_cache(rng, form, tokens, head_dim);
         const std::int64_t queries = 1 + static_cast<std::int64_t>(rng() % 9);
         const std::vector<float> q = random_floats(rng, queries * head_dim);
         const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
@@ -203,7 +225,7 @@ TEST(Attention, OneSplitFollowsTheContractOnEveryIsa) {
           const Parts got = run_split(cpu_ops(isa), cache, 0, tokens, q, queries, scale);
           ASSERT_TRUE(same_bits(got.numbers(), want.numbers()))
               << isa_name(isa) << ", head_dim " << head_dim << ", tokens " << tokens << ", queries "
-              << queries << (int8 ? ", int8" : ", f16");
+              << queries << ", " << name_of(form);
         }
       }
     }
@@ -216,9 +238,9 @@ TEST(Attention, SplitsCombineToTheWholeContext) {
   std::mt19937_64 rng(seed);
   for (const std::int64_t tokens : {1, 2, 63, 64, 65, 255, 256, 257, 700, 1024}) {
     if (kSanitized && tokens > 300) continue;
-    for (const bool int8 : {false, true}) {
+    for (const Form form : kForms) {
       const std::int64_t head_dim = rng() % 2 ? 64 : 128;
-      const Cache cache = make_cache(rng, int8, tokens, head_dim);
+      const Cache cache = make_cache(rng, form, tokens, head_dim);
       const std::vector<float> q = random_floats(rng, head_dim, 2.0f);
       const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
       const std::vector<double> want = double_attention(cache, q.data(), scale);
@@ -282,13 +304,15 @@ TEST(Attention, RowsInOneCallEqualRowsAlone) {
     const std::int64_t visible = 1 + static_cast<std::int64_t>(rng() % 256);
     const std::int64_t tokens = std::min<std::int64_t>(256, visible + rows - 1);
     const std::int64_t row_stride = group * head_dim + static_cast<std::int64_t>(rng() % 3) * 16;
-    Cache cache = make_cache(rng, rng() % 2 == 0, tokens, head_dim);
-    if (tokens > visible && !cache.int8) {
+    Cache cache = make_cache(rng, kForms[rng() % 3], tokens, head_dim);
+    if (tokens > visible && !cache.int8()) {
       // The last token is broken: only rows that see it may notice.
       const std::size_t page = static_cast<std::size_t>((tokens - 1) / kPageTokens);
       const std::int64_t slot = (tokens - 1) % kPageTokens;
-      cache.f16[page][cache.key_at(slot, 0)] = 0x7E00;
-      cache.f16[page][cache.value_at(slot, 0)] = 0x7E00;
+      for (const std::size_t at : {cache.key_at(slot, 0), cache.value_at(slot, 0)}) {
+        if (cache.form == Form::kF16) cache.f16[page][at] = kNanHalf;
+        if (cache.form == Form::kBf16) cache.bf16[page][at] = Bf16{kNanHalf};
+      }
     }
     const std::vector<float> q = random_floats(rng, rows * row_stride);
     const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
@@ -323,7 +347,7 @@ TEST(Attention, RowsInOneCallEqualRowsAlone) {
 
 TEST(Attention, ANanInTheQueryReachesItsOutputsAndNoOther) {
   std::mt19937_64 rng(fresh_seed());
-  const Cache cache = make_cache(rng, false, 100, 64);
+  const Cache cache = make_cache(rng, Form::kF16, 100, 64);
   std::vector<float> q = random_floats(rng, 3 * 64);
   q[64 + 5] = kNan;
   for (const Isa isa : all_isas()) {

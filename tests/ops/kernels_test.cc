@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "gemm/numerics.h"
+#include "ops/kv_static.h"
 #include "ops_test_util.h"
 
 namespace liquidgemm::ops_test {
@@ -294,6 +295,74 @@ TEST(Half, RandomFloatsOfAllKindsMatchTheBaseConversion) {
   }
   const std::vector<std::uint16_t> out = half_everywhere(x);
   for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(out[i], float_to_f16(x[i])) << x[i];
+}
+
+TEST(Bfloat16, TiesGoToEvenAndAllElseMatchesTheBaseConversion) {
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 rng(seed);
+  std::vector<float> x;
+  std::vector<std::uint16_t> want;
+  for (std::uint32_t h = 0; h < 0x7F80; ++h) {
+    // What is stored, the middle to the next number, and its two neighbours.
+    const auto from = std::bit_cast<float>(h << 16 | 0x8000u);
+    for (const float value : {bf16_to_float(static_cast<std::uint16_t>(h)), from,
+                              std::nextafter(from, 0.0f), std::nextafter(from, kInf)}) {
+      x.push_back(h % 2 == 0 ? value : -value);
+    }
+    const std::uint32_t sign = h % 2 == 0 ? 0u : 0x8000u;
+    for (const std::uint32_t bits : {h, h + h % 2, h, h + 1}) {
+      want.push_back(static_cast<std::uint16_t>(sign | bits));
+    }
+  }
+  for (int i = 0; i < (kSanitized ? 20001 : 300007); ++i) {
+    x.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(rng())));
+    want.push_back(float_to_bf16(x.back()));
+  }
+  for (const float value : {kInf, -kInf, kNan, -0.0f}) {
+    x.push_back(value);
+    want.push_back(float_to_bf16(value));
+  }
+  for (const Isa isa : all_isas()) {
+    std::vector<Bf16> out(x.size() + 2 * kGuard, Bf16{0xBEEF});
+    cpu_ops(isa).to_bf16(x.data(), out.data() + kGuard, static_cast<std::int64_t>(x.size()));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(static_cast<std::uint16_t>(out[kGuard + i]), want[i]) << isa_name(isa) << x[i];
+    }
+    for (std::size_t i = 0; i < kGuard; ++i) {
+      EXPECT_EQ(out[i], Bf16{0xBEEF});
+      EXPECT_EQ(out[kGuard + x.size() + i], Bf16{0xBEEF});
+    }
+  }
+}
+
+TEST(Int8, StaticCodesFollowTheirRule) {
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 rng(seed);
+  for (const std::int64_t width : {1, 5, 16, 33, 64, 128, 577}) {
+    std::vector<float> x = random_floats(rng, width, 60.0f), reciprocal = x;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      // Powers of two: halves are ties.
+      reciprocal[i] = rng() % 2 ? std::ldexp(1.0f, static_cast<int>(rng() % 3)) : 0.37f;
+      if (rng() % 3 == 0) x[i] = static_cast<float>(static_cast<int>(rng() % 509) - 254) / 2;
+    }
+    x[rng() % x.size()] = std::vector<float>{kNan, kInf, -kInf, 1e38f, 127.5f}[rng() % 5];
+    for (const Isa isa : all_isas()) {
+      std::vector<std::int8_t> out(x.size() + 2 * kGuard, 77);
+      cpu_ops(isa).to_int8_static(x.data(), reciprocal.data(), out.data() + kGuard, width);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const double rounded = std::nearbyint(static_cast<double>(x[i] * reciprocal[i]));
+        const double want = std::isnan(x[i]) ? -127.0 : std::clamp(rounded, -127.0, 127.0);
+        EXPECT_EQ(out[kGuard + i], want) << isa_name(isa) << " " << x[i] << " " << reciprocal[i];
+        EXPECT_EQ(out[kGuard + i], numerics::kv_static_code(x[i], reciprocal[i]));
+      }
+      for (std::size_t i = 0; i < kGuard; ++i) {
+        EXPECT_EQ(out[i], 77);
+        EXPECT_EQ(out[kGuard + x.size() + i], 77);
+      }
+    }
+  }
 }
 
 TEST(Int8, EveryRowFollowsTheRowRule) {

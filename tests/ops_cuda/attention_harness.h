@@ -18,6 +18,8 @@
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cuda/attention.h"
 #include "ops/cuda/attention_rows.h"
+#include "ops/kv_static.h"
+#include "ops_cuda/elements.h"
 
 namespace liquidgemm::cuda::testing {
 
@@ -34,12 +36,9 @@ struct AttentionSizes {
   int heads() const { return kv_heads * group; }
 };
 
-inline constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kInt8, KvElement::kInt4};
-
 inline std::string name_of(const AttentionSizes& sizes) {
-  return "kv bits " + std::to_string(kv_element_bits(sizes.element)) + ", kv heads " +
-         std::to_string(sizes.kv_heads) + ", group " + std::to_string(sizes.group) + ", head_dim " +
-         std::to_string(sizes.head_dim);
+  return std::string(element_name(sizes.element)) + ", kv heads " + std::to_string(sizes.kv_heads) +
+         ", group " + std::to_string(sizes.group) + ", head_dim " + std::to_string(sizes.head_dim);
 }
 
 // One query: a position of a sequence, which sees the tokens up to itself.
@@ -65,6 +64,10 @@ class RandomCache {
     shape_ = {sizes.element, kv_width(sizes.head_dim), sizes.kv_heads, kLayers};
     int pages = 3;  // not all are in use
     for (const int length : lengths_) pages += pages_of(length);
+    std::uniform_real_distribution<float> exponent(-9.0f, -3.0f);
+    for (int i = 0; i < sizes.kv_heads * sizes.head_dim; ++i) {
+      v_scale_.push_back(std::exp2(exponent(random_)));
+    }
     std::vector<int> ids(static_cast<std::size_t>(pages));
     std::iota(ids.begin(), ids.end(), 0);
     std::shuffle(ids.begin(), ids.end(), random_);
@@ -79,11 +82,16 @@ class RandomCache {
       }
     }
     device_.emplace(bytes_);
+    device_v_scale_.emplace(v_scale_);
   }
 
   const AttentionSizes& sizes() const { return sizes_; }
   const KvPageShape& shape() const { return shape_; }
   const std::uint8_t* device() const { return device_->data(); }
+  // Static int8 only.
+  const float* device_v_scale() const {
+    return sizes_.element == KvElement::kInt8Static ? device_v_scale_->data() : nullptr;
+  }
   const std::vector<int>& table(int sequence) const {
     return tables_[static_cast<std::size_t>(sequence)];
   }
@@ -94,7 +102,7 @@ class RandomCache {
     const int t = token % kKvPageTokens;
     for (int head = 0; head < sizes_.kv_heads; ++head) {
       std::uint8_t* page = bytes_.data() + head_page_begin(table(sequence), token, head);
-      if (element != KvElement::kF16) {
+      if (!kv_is_float(element)) {
         std::memset(page + (value ? value_parameter_offset(element, width, t)
                                   : key_parameter_offset(element, width, t)),
                     0xFF, 4);
@@ -110,7 +118,8 @@ class RandomCache {
   }
   bool unchanged() const { return device_->download() == bytes_; }
 
-  // A row of K or V of one token, as it reads.
+  // A row of K or V of one token, as it reads; keys of a static cache without their scales, which
+  // are the queries' business.
   void read_row(int sequence, int token, int head, bool value, std::vector<double>& row) const {
     const std::uint8_t* page = head_page(table(sequence), token, head);
     const int t = token % kKvPageTokens;
@@ -130,8 +139,15 @@ class RandomCache {
         case KvElement::kF16:
           read = static_cast<double>(f16_to_float(static_cast<std::uint16_t>(stored)));
           break;
+        case KvElement::kBf16:
+          read = static_cast<double>(bf16_to_float(static_cast<std::uint16_t>(stored)));
+          break;
         case KvElement::kInt8:
           read = static_cast<double>(scale) * (static_cast<int>(stored) - 128);
+          break;
+        case KvElement::kInt8Static:
+          read = static_cast<int>(stored) - 128;
+          if (value) read *= static_cast<double>(v_scale_of(head, d));
           break;
         case KvElement::kInt4:
           read = static_cast<double>(f16_to_float(halves[1])) +
@@ -168,11 +184,15 @@ class RandomCache {
       }
       if (token % 37 == 5) std::fill(row.begin(), row.begin() + sizes_.head_dim, size);
       if (token % 41 == 7) std::fill(row.begin(), row.end(), 0.0f);
-      write_row(page, t, value, row);
+      write_row(page, t, head, value, row);
     }
   }
 
-  void write_row(std::uint8_t* page, int t, bool value, const std::vector<float>& row) {
+  float v_scale_of(int head, int d) const {
+    return v_scale_[static_cast<std::size_t>(head * sizes_.head_dim + d)];
+  }
+
+  void write_row(std::uint8_t* page, int t, int head, bool value, const std::vector<float>& row) {
     const KvElement element = shape_.element;
     const int parameters = value ? value_parameter_offset(element, shape_.width, t)
                                  : key_parameter_offset(element, shape_.width, t);
@@ -193,13 +213,19 @@ class RandomCache {
       const int at = value ? value_word_offset(element, shape_.width, t, d)
                            : key_word_offset(element, shape_.width, t, d);
       const float* x = row.data() + d;
-      if (element == KvElement::kF16) {
+      if (kv_is_float(element)) {
         std::uint16_t halves[4];
-        for (int i = 0; i < 4; ++i) halves[i] = float_to_f16(x[i]);
+        for (int i = 0; i < 4; ++i) halves[i] = to_two_bytes(element, x[i]);
         std::memcpy(page + at, halves, 8);
-      } else if (element == KvElement::kInt8) {
+      } else if (kv_is_int8(element)) {
         int codes[4];
         for (int i = 0; i < 4; ++i) {
+          if (element == KvElement::kInt8Static) {
+            const bool padding = d + i >= sizes_.head_dim;
+            const float unit = padding ? 0.0f : value ? 1.0f / v_scale_of(head, d + i) : 32.0f;
+            codes[i] = numerics::kv_static_code(x[i], unit);
+            continue;
+          }
           codes[i] = scale.reciprocal == 0 ? 0 : numerics::quantize_value(x[i], scale.reciprocal);
         }
         const std::uint32_t word = int8_word(codes);
@@ -224,6 +250,8 @@ class RandomCache {
   std::vector<std::vector<int>> tables_;
   std::vector<std::uint8_t> bytes_;
   std::optional<DeviceBuffer<std::uint8_t>> device_;
+  std::vector<float> v_scale_;  // [kv_heads][head_dim]
+  std::optional<DeviceBuffer<float>> device_v_scale_;
 };
 
 // Queries with their vectors; row i of every result belongs to query i.
@@ -233,11 +261,13 @@ class Queries {
       : cache_(cache), queries_(std::move(queries)) {
     const AttentionSizes& sizes = cache.sizes();
     const auto width = static_cast<std::size_t>(cache.shape().width);
-    std::normal_distribution<float> normal;
+    // Keys of a static cache are codes, 32 for 1.
+    const float size = sizes.element == KvElement::kInt8Static ? 1.0f / 32 : 1.0f;
+    std::normal_distribution<float> normal(0.0f, size);
     q_.assign(queries_.size() * static_cast<std::size_t>(sizes.heads()) * width, 0);
     for (std::size_t i = 0; i < q_.size(); ++i) {
       if (i % width < static_cast<std::size_t>(sizes.head_dim))
-        q_[i] = float_to_f16(normal(random));
+        q_[i] = to_two_bytes(sizes.element, normal(random));
     }
     scale_ = 1.0f / std::sqrt(static_cast<float>(sizes.head_dim));
   }
@@ -278,7 +308,7 @@ class Queries {
         cache_.read_row(sequence, static_cast<int>(t), kv_head, false, row);
         double dot = 0;
         for (std::size_t d = 0; d < dims; ++d) {
-          dot += row[d] * static_cast<double>(f16_to_float(q[d]));
+          dot += row[d] * static_cast<double>(from_two_bytes(sizes.element, q[d]));
         }
         scores[t] = dot * static_cast<double>(scale_);
       }
@@ -331,6 +361,7 @@ class Call {
     tensors_.softmax_scale = queries.softmax_scale();
     tensors_.q = q_.data();
     tensors_.pages = cache.device();
+    tensors_.v_scale = cache.device_v_scale();
     tensors_.out = out_.data();
     tensors_.ld_out = static_cast<std::int64_t>(ld_out());
   }

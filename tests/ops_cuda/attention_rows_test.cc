@@ -50,6 +50,9 @@ TEST_F(CudaAttentionRows, AreTheFloatsByTheContractsRules) {
   compare({KvElement::kInt4, 3, 1, 64});
   compare({KvElement::kF16, 2, 3, 18});  // heads end within chunks of four
   compare({KvElement::kInt8, 1, 16, 80});
+  compare({KvElement::kInt8Static, 2, 4, 128});
+  compare({KvElement::kInt8Static, 3, 4, 22});
+  compare({KvElement::kBf16, 2, 8, 64});
 }
 
 // More than a thread keeps.

@@ -136,9 +136,9 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
     arguments.team = team;
     const double alone = milliseconds(false);
     std::printf(
-        "decode %2d bits, heads %d/%d, batch %3d, %s: %8.2f us a layer, %6.0f GB/s, "
+        "decode %s, heads %d/%d, batch %3d, %s: %8.2f us a layer, %6.0f GB/s, "
         "with its rows to INT8 %8.2f us\n",
-        kv_element_bits(element), heads, kv_heads, slots,
+        element_name(element), heads, kv_heads, slots,
         team == 0 ? "default   " : ("teams of " + std::to_string(team)).c_str(), alone * 1e3,
         layer_bytes / alone * 1e-6, milliseconds(true) * 1e3);
     std::fflush(stdout);
@@ -183,14 +183,14 @@ void time_prefill(KvElement element, int kv_heads, int heads, int slots, int pro
       [&](cudaStream_t stream) { ASSERT_TRUE(is_ok(prefill_attention(arguments, stream))); });
   // Two products with every token that a row sees.
   const double operations = 4.0 * kHeadDim * heads * slots * prompt * (prompt + 1.0) / 2;
-  std::printf("prefill %2d bits, heads %d/%d, %d prompts of %4d: %9.2f us a layer, %4.0f TFLOP/s\n",
-              kv_element_bits(element), heads, kv_heads, slots, prompt, milliseconds * 1e3,
+  std::printf("prefill %s, heads %d/%d, %d prompts of %4d: %9.2f us a layer, %4.0f TFLOP/s\n",
+              element_name(element), heads, kv_heads, slots, prompt, milliseconds * 1e3,
               operations / milliseconds * 1e-9);
   std::fflush(stdout);
 }
 
 TEST_F(CudaAttentionTiming, DISABLED_Prefill) {
-  for (const KvElement element : {KvElement::kInt8, KvElement::kF16, KvElement::kInt4}) {
+  for (const KvElement element : kElements) {
     for (const int kv_heads : {8, 32}) {
       time_prefill(element, kv_heads, 32, 8, 1024);
       time_prefill(element, kv_heads, 32, 1, 8192);
@@ -199,7 +199,7 @@ TEST_F(CudaAttentionTiming, DISABLED_Prefill) {
 }
 
 TEST_F(CudaAttentionTiming, DISABLED_Decode) {
-  for (const KvElement element : {KvElement::kInt8, KvElement::kInt4, KvElement::kF16}) {
+  for (const KvElement element : kElements) {
     for (const int kv_heads : {8, 32}) {
       for (const int slots : {1, 16, 64, 256}) {
         time_decode(element, kv_heads, 32, slots, device_.multiprocessors);

@@ -57,31 +57,6 @@ bool same_bits(float a, float b) {
   return ::testing::AssertionSuccess();
 }
 
-TEST_F(HalfRows, AreRoundedToNearestEven) {
-  Random random(fresh_seed());
-  const Stream stream;
-  for (const std::int64_t k : {8, 72, 576, 1016, 1024, 1032, 4096}) {
-    const std::int64_t m = pick(random, 1, 40);
-    const std::int64_t ld = k + 4 * pick(random, 0, 3);
-    SCOPED_TRACE("K " + std::to_string(k) + ", M " + std::to_string(m));
-    const Floats x = random_values(random, m, ld);
-    const DeviceBuffer<float> device_x(x);
-    const DeviceBuffer<std::uint16_t> out(static_cast<std::size_t>(m * k));
-    ASSERT_TRUE(is_ok(cuda::half_rows(
-        {.x = device_x.data(), .ld_x = ld, .m = m, .k = k, .out = out.data()}, stream)));
-    stream.wait();
-    Halves expected;
-    for (std::int64_t row = 0; row < m; ++row) {
-      for (std::int64_t i = 0; i < k; ++i) {
-        expected.push_back(float_to_f16(x[static_cast<std::size_t>(row * ld + i)]));
-      }
-    }
-    ASSERT_TRUE(same(out.download(), expected, k));
-    ASSERT_TRUE(out.guards_intact());
-    ASSERT_TRUE(device_x.guards_intact());
-  }
-}
-
 TEST_F(HalfRows, EmbeddingsAreTheTables) {
   Random random(fresh_seed());
   const Stream stream;
@@ -251,18 +226,6 @@ TEST_F(HalfRows, RefuseWhatTheyCannotDo) {
   const auto refused = [](const Status& status) {
     return status.code() == StatusCode::kInvalidArgument;
   };
-  const auto rows = [&](const std::function<void(cuda::HalfRowsArguments&)>& spoil) {
-    cuda::HalfRowsArguments arguments{
-        .x = floats.data(), .ld_x = 16, .m = 2, .k = 16, .out = halves.data()};
-    spoil(arguments);
-    return refused(cuda::half_rows(arguments, stream));
-  };
-  EXPECT_FALSE(rows([](auto&) {}));
-  EXPECT_TRUE(rows([](auto& a) { a.k = 12; }));
-  EXPECT_TRUE(rows([](auto& a) { a.m = 0; }));
-  EXPECT_TRUE(rows([](auto& a) { a.ld_x = 8; }));
-  EXPECT_TRUE(rows([](auto& a) { a.x += 1; }));
-  EXPECT_TRUE(rows([](auto& a) { a.out = nullptr; }));
   const auto norm = [&](const std::function<void(cuda::AddNormHalfArguments&)>& spoil) {
     cuda::AddNormHalfArguments arguments{.x = halves.data(),
                                          .residual = floats.data(),

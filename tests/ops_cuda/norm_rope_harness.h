@@ -1,5 +1,5 @@
-// A step's q, k and v on the device, with what the CPU makes of them: q in f16, the bytes of every
-// page.
+// A step's q, k and v on the device, with what the CPU makes of them: q in f16 or bf16, the bytes
+// of every page.
 #pragma once
 
 #include <numeric>
@@ -11,13 +11,14 @@
 #include "gemm_cuda/cuda_fixture.h"
 #include "ops/cpu/ops.h"
 #include "ops/cuda/rows.h"
+#include "ops/kv_static.h"
+#include "ops_cuda/elements.h"
 
 namespace liquidgemm::testing {
 
-inline const char* element_name(cuda::KvElement element) {
-  if (element == cuda::KvElement::kF16) return "f16";
-  return element == cuda::KvElement::kInt8 ? "int8" : "int4";
-}
+using cuda::testing::element_name;
+using cuda::testing::from_two_bytes;
+using cuda::testing::to_two_bytes;
 
 struct NormRopeShape {
   cuda::KvElement element = cuda::KvElement::kF16;
@@ -59,7 +60,9 @@ inline void fill_head(Random& random, float* head, int head_dim) {
   if (kind == 8) head[random() % head_dim] = -std::numeric_limits<float>::infinity();
 }
 
-inline bool half_is_nan(std::uint16_t bits) { return (bits & 0x7FFF) > 0x7C00; }
+inline bool is_nan(cuda::KvElement element, std::uint16_t bits) {
+  return std::isnan(from_two_bytes(element, bits));
+}
 
 // What the bytes of the pages must be. NaNs of any kind match: where one is expected and one is
 // found, the one found is taken over.
@@ -70,8 +73,9 @@ class PageImage {
       : shape_(shape), bytes_(std::move(before)), found_(found) {}
 
   // `values` [head_dim] become the keys or values of a token.
+  // `reciprocal`: what they are multiplied with in a static cache.
   void store(std::int64_t page, int layer, int head, int token, bool key,
-             const std::vector<float>& values) {
+             const std::vector<float>& values, const float* reciprocal) {
     at_ = page * cuda::kv_page_bytes(shape_) + cuda::kv_head_page_offset(shape_, layer, head);
     const auto head_dim = static_cast<int>(values.size());
     const auto place = [&](int d) {
@@ -81,8 +85,9 @@ class PageImage {
                                : cuda::value_parameter_offset(shape_.element, shape_.width, token);
     switch (shape_.element) {
       case cuda::KvElement::kF16:
+      case cuda::KvElement::kBf16:
         for (int d = 0; d < shape_.width; ++d) {
-          store_half(place(d) / 8, d < head_dim ? float_to_f16(values[d]) : 0);
+          store_half(place(d) / 8, d < head_dim ? to_two_bytes(shape_.element, values[d]) : 0);
         }
         return;
       case cuda::KvElement::kInt8: {
@@ -95,6 +100,12 @@ class PageImage {
         }
         return;
       }
+      case cuda::KvElement::kInt8Static:
+        for (int d = 0; d < shape_.width; ++d) {
+          const int code = d < head_dim ? numerics::kv_static_code(values[d], reciprocal[d]) : 0;
+          bytes_[at_ + place(d) / 8] = static_cast<std::uint8_t>(code + 128);
+        }
+        return;
       case cuda::KvElement::kInt4: store_int4(values, place, parameters); return;
     }
   }
@@ -117,7 +128,7 @@ class PageImage {
   void store_half(std::int64_t offset, std::uint16_t half) {
     std::uint16_t found;
     std::memcpy(&found, found_.data() + at_ + offset, 2);
-    if (half_is_nan(half) && half_is_nan(found)) half = found;
+    if (is_nan(shape_.element, half) && is_nan(shape_.element, found)) half = found;
     std::memcpy(bytes_.data() + at_ + offset, &half, 2);
   }
   void store_float(std::int64_t offset, float value) {
@@ -170,6 +181,12 @@ class NormRopeStep {
         sin_(cos_.size()),
         q_norm_(random_floats(random, shape.head_dim)),
         k_norm_(random_floats(random, shape.head_dim)),
+        k_scale_(random_scales(random)),
+        k_reciprocal_(random_scales(random)),
+        v_reciprocal_(random_scales(random)),
+        device_k_scale_(k_scale_),
+        device_k_reciprocal_(k_reciprocal_),
+        device_v_reciprocal_(v_reciprocal_),
         device_cos_(cos_.size()),
         device_sin_(sin_.size()),
         device_q_norm_(q_norm_),
@@ -178,7 +195,6 @@ class NormRopeStep {
         device_positions_(static_cast<std::size_t>(shape.rows)),
         device_pages_of_rows_(static_cast<std::size_t>(shape.rows)),
         device_q_(static_cast<std::size_t>(shape.rows * shape.heads * shape.width())),
-        device_q_sum_(static_cast<std::size_t>(shape.rows * shape.heads)),
         device_pages_(static_cast<std::size_t>(pages_ * cuda::kv_page_bytes(page_shape()))) {
     std::uniform_real_distribution<float> angle(-4.0f, 4.0f);
     for (std::size_t i = 0; i < cos_.size(); ++i) {
@@ -219,7 +235,6 @@ class NormRopeStep {
     device_positions_.upload(positions_);
     device_pages_of_rows_.upload(pages_of_rows_);
     device_q_.fill(DeviceBuffer<std::uint16_t>::kPoison);
-    device_q_sum_.fill(DeviceBuffer<float>::kPoison);
     device_pages_.fill(DeviceBuffer<std::uint8_t>::kPoison);
   }
 
@@ -241,7 +256,11 @@ class NormRopeStep {
     arguments.layer = layer_;
     arguments.pages = device_pages_.data();
     arguments.q = device_q_.data();
-    if (shape_.element == cuda::KvElement::kInt4) arguments.q_sum = device_q_sum_.data();
+    if (shape_.element == cuda::KvElement::kInt8Static) {
+      arguments.k_scale = device_k_scale_.data();
+      arguments.k_reciprocal = device_k_reciprocal_.data();
+      arguments.v_reciprocal = device_v_reciprocal_.data();
+    }
     return arguments;
   }
 
@@ -256,7 +275,8 @@ class NormRopeStep {
       for (int head = 0; head < shape_.kv_heads; ++head) {
         for (const bool key : {true, false}) {
           image.store(pages_of_rows_[row], layer_, head, positions_[row] % 64, key,
-                      head_values(row, shape_.heads + (key ? 0 : shape_.kv_heads) + head));
+                      head_values(row, shape_.heads + (key ? 0 : shape_.kv_heads) + head),
+                      (key ? k_reciprocal_ : v_reciprocal_).data() + head * shape_.head_dim);
         }
       }
     }
@@ -266,6 +286,14 @@ class NormRopeStep {
 
  private:
   static constexpr float kEpsilon = 1e-5f;
+
+  // Not inverse to each other: the kernel only multiplies with them.
+  std::vector<float> random_scales(Random& random) const {
+    std::uniform_real_distribution<float> exponent(-6.0f, 6.0f);
+    std::vector<float> scales(static_cast<std::size_t>(shape_.kv_heads * shape_.head_dim));
+    for (float& scale : scales) scale = std::exp2(exponent(random));
+    return scales;
+  }
 
   // A head after norm and rotation.
   std::vector<float> head_values(std::int64_t row, int head) const {
@@ -283,42 +311,29 @@ class NormRopeStep {
     return values;
   }
 
-  // As rows.h orders it.
-  float sum_of(const std::vector<std::uint16_t>& q) const {
-    const auto four = [&](int d) {
-      const auto value = [&](int i) { return f16_to_float(q[static_cast<std::size_t>(d + i)]); };
-      return (value(0) + value(1)) + (value(2) + value(3));
-    };
-    std::vector<float> sums(static_cast<std::size_t>(shape_.width() / 8), 0.0f);
-    for (int l = 0; 4 * l < half_; ++l) sums[l] = four(4 * l) + four(half_ + 4 * l);
-    for (std::size_t half = sums.size() / 2; half > 0; half /= 2) {
-      for (std::size_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
-    }
-    return sums[0];
-  }
-
   ::testing::AssertionResult q_matches() const {
     const std::vector<std::uint16_t> found = device_q_.download();
-    const std::vector<float> found_sums = device_q_sum_.download();
     for (std::int64_t row = 0; row < shape_.rows; ++row) {
       for (int head = 0; head < shape_.heads; ++head) {
         const std::int64_t q_head = row * shape_.heads + head;
-        const std::vector<float> values = head_values(row, head);
+        std::vector<float> values = head_values(row, head);
+        if (shape_.element == cuda::KvElement::kInt8Static) {
+          const int kv_head = head / (shape_.heads / shape_.kv_heads);
+          for (int d = 0; d < shape_.head_dim; ++d) {
+            values[d] = values[d] * k_scale_[kv_head * shape_.head_dim + d];
+          }
+        }
         std::vector<std::uint16_t> q;
-        for (const float value : values) q.push_back(float_to_f16(value));
+        for (const float value : values) q.push_back(to_two_bytes(shape_.element, value));
         q.resize(static_cast<std::size_t>(shape_.width()), 0);
         for (int d = 0; d < shape_.width(); ++d) {
           const std::uint16_t bits = found[q_head * shape_.width() + d];
-          if (bits == q[d] || (half_is_nan(bits) && half_is_nan(q[d]))) continue;
+          if (bits == q[d]) continue;
+          if (is_nan(shape_.element, bits) && is_nan(shape_.element, q[d])) continue;
           return ::testing::AssertionFailure()
                  << "row " << row << " head " << head << " dimension " << d << ": q is "
-                 << f16_to_float(bits) << ", expected " << f16_to_float(q[d]);
-        }
-        const float want =
-            shape_.element == cuda::KvElement::kInt4 ? sum_of(q) : poison_value<float>();
-        if (!same_float(found_sums[q_head], want)) {
-          return ::testing::AssertionFailure() << "row " << row << " head " << head << ": sum "
-                                               << found_sums[q_head] << ", expected " << want;
+                 << from_two_bytes(shape_.element, bits) << ", expected "
+                 << from_two_bytes(shape_.element, q[d]);
         }
       }
     }
@@ -327,10 +342,10 @@ class NormRopeStep {
 
   ::testing::AssertionResult guards_intact() const {
     for (const auto& intact :
-         {device_qkv_.guards_intact(), device_q_.guards_intact(), device_q_sum_.guards_intact(),
-          device_pages_.guards_intact(), device_positions_.guards_intact(),
-          device_pages_of_rows_.guards_intact(), device_cos_.guards_intact(),
-          device_sin_.guards_intact()}) {
+         {device_qkv_.guards_intact(), device_q_.guards_intact(), device_pages_.guards_intact(),
+          device_positions_.guards_intact(), device_pages_of_rows_.guards_intact(),
+          device_cos_.guards_intact(), device_sin_.guards_intact(), device_k_scale_.guards_intact(),
+          device_k_reciprocal_.guards_intact(), device_v_reciprocal_.guards_intact()}) {
       if (!intact) return intact;
     }
     return ::testing::AssertionSuccess();
@@ -340,11 +355,12 @@ class NormRopeStep {
   int pages_, half_, layer_ = 0;
   std::int64_t ld_;
   std::vector<float> qkv_, cos_, sin_, q_norm_, k_norm_;
+  std::vector<float> k_scale_, k_reciprocal_, v_reciprocal_;  // of a static cache
+  DeviceBuffer<float> device_k_scale_, device_k_reciprocal_, device_v_reciprocal_;
   std::vector<std::int32_t> positions_, pages_of_rows_;
   DeviceBuffer<float> device_cos_, device_sin_, device_q_norm_, device_k_norm_, device_qkv_;
   DeviceBuffer<std::int32_t> device_positions_, device_pages_of_rows_;
   DeviceBuffer<std::uint16_t> device_q_;
-  DeviceBuffer<float> device_q_sum_;
   DeviceBuffer<std::uint8_t> device_pages_;
 };
 

@@ -52,6 +52,10 @@ class DummyTensors final : public TensorSource {
   void add_norm(const std::string& tensor, std::int64_t width) {
     add(tensor, "", DType::kF32, {width}, Content::kOnes);
   }
+  // Of a static INT8 cache: what random weights make of a row has a root mean square of about 1.
+  void add_kv_scale(const std::string& tensor, std::int64_t width) {
+    add(tensor, "", DType::kF32, {width}, Content::kScale, 6.0f / 127.0f);
+  }
   void add_bias(const std::string& module, std::int64_t width) {
     add(module, ".bias", DType::kF32, {width}, Content::kZeros);
   }
@@ -77,21 +81,21 @@ class DummyTensors final : public TensorSource {
                    float* out) const override {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const TensorInfo* info, require(name));
     const Part& part = parts_[index_.find(name)->second];
-    const Content content = part.content;
-    if (content == Content::kFp16) {
-      const auto begin = static_cast<std::uint64_t>(first * info->shape.back());
-      const auto values = static_cast<std::uint64_t>(count * info->shape.back());
-      for (std::uint64_t i = begin; i < begin + values; ++i) {
-        const std::uint64_t word = fp16_word(part, part.key + i / 4);
-        *out++ = f16_to_float(static_cast<std::uint16_t>(word >> i % 4 * 16));
+    const std::int64_t values = count * info->shape.back();
+    switch (part.content) {
+      case Content::kOnes: std::fill_n(out, values, 1.0f); return ok_status();
+      case Content::kZeros: std::fill_n(out, values, 0.0f); return ok_status();
+      case Content::kScale: std::fill_n(out, values, part.scale); return ok_status();
+      case Content::kFp16: {
+        const auto begin = static_cast<std::uint64_t>(first * info->shape.back());
+        for (std::uint64_t i = begin; i < begin + static_cast<std::uint64_t>(values); ++i) {
+          const std::uint64_t word = fp16_word(part, part.key + i / 4);
+          *out++ = f16_to_float(static_cast<std::uint16_t>(word >> i % 4 * 16));
+        }
+        return ok_status();
       }
-      return ok_status();
+      default: return unsupported(where_ + ": tensor " + info->name + " is not stored as float");
     }
-    if (content != Content::kOnes && content != Content::kZeros) {
-      return unsupported(where_ + ": tensor " + info->name + " is not stored as float");
-    }
-    std::fill_n(out, count * info->shape.back(), content == Content::kOnes ? 1.0f : 0.0f);
-    return ok_status();
   }
   void release(std::string_view name) const override {
     const auto found = made_.find(name);
@@ -252,6 +256,8 @@ ModelSource dummy_source(const std::string& name, ModelConfig config, int group_
       tensors->add_norm(prefix + "self_attn.q_norm.weight", config.head_dim);
       tensors->add_norm(prefix + "self_attn.k_norm.weight", config.head_dim);
     }
+    tensors->add_kv_scale(prefix + "self_attn.k_scale", config.kv_heads * config.head_dim);
+    tensors->add_kv_scale(prefix + "self_attn.v_scale", config.kv_heads * config.head_dim);
   }
   tensors->add_norm("model.norm.weight", config.hidden_size);
   add("model.embed_tokens", config.vocab_size, config.hidden_size, false);

@@ -101,14 +101,15 @@ Status check_quantized_module(const LinearName& linear, const LayerQuantization&
   return ok_status();
 }
 
-// Static scales of the KV cache are optional; where present, one for each head.
+// Static scales of the KV cache are optional; where present, one for each channel.
 Status check_kv_scales(const ModelConfig& config, const TensorSource& source,
                        LayoutChecker& checker) {
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     for (const char* suffix : {"k_scale", "v_scale"}) {
       const std::string name = "model.layers." + std::to_string(layer) + ".self_attn." + suffix;
       if (source.find(name) == nullptr) continue;
-      LIQUIDGEMM_RETURN_IF_ERROR(checker.expect(name, DType::kF32, {config.kv_heads}));
+      LIQUIDGEMM_RETURN_IF_ERROR(
+          checker.expect(name, DType::kF32, {config.kv_heads * config.head_dim}));
     }
   }
   return ok_status();

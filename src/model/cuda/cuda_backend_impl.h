@@ -62,6 +62,11 @@ class CudaBackend final : public Backend {
     const float* post_attention_norm = nullptr;
     const float* q_norm = nullptr;
     const float* k_norm = nullptr;
+    // Of a static INT8 cache, [kv_heads][head_dim]; otherwise null.
+    const float* k_scale = nullptr;
+    const float* v_scale = nullptr;
+    const float* k_reciprocal = nullptr;
+    const float* v_reciprocal = nullptr;
   };
   struct Buffers {
     float* residual = nullptr;   // [rows][hidden]
@@ -69,8 +74,7 @@ class CudaBackend final : public Backend {
     float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
     float* attention = nullptr;  // [rows][q_width]
     void* gate_up = nullptr;     // [rows][gates | ups], likewise
-    void* q = nullptr;           // f16 [rows][heads][width]
-    float* q_sum = nullptr;      // [rows][heads]
+    void* q = nullptr;           // f16 or bf16 [rows][heads][width]
     // What linear layers read: quantised rows, or f16 ones.
     std::int8_t* x8 = nullptr;
     std::int8_t* stacked = nullptr;  // of INT8 layers
@@ -89,6 +93,7 @@ class CudaBackend final : public Backend {
   Status load_weights(WeightLoader& weights);
   Result<const float*> upload_vector(WeightLoader& weights, const std::string& name,
                                      std::int64_t width);
+  Status upload_scales(const KvScales& scales, LayerWeights& layer);
   Status load_tables(WeightLoader& weights);
   Status load_half_tables(WeightLoader& weights);
   Result<std::unique_ptr<CudaLinear>> make_head(const LoadedMatrix& head, WeightLoader& weights);
@@ -143,7 +148,7 @@ class CudaBackend final : public Backend {
   bool fp16_head_ = false;  // beside quantised layers
   cuda::DeviceBuffer embedding_, embedding_scale_;
   const void* half_embedding_ = nullptr;     // with FP16 weights; the head's where they are tied
-  std::vector<cuda::DeviceBuffer> vectors_;  // norms
+  std::vector<cuda::DeviceBuffer> vectors_;  // norms, scales of the KV cache
   const float* final_norm_ = nullptr;
   cuda::DeviceBuffer rope_cos_, rope_sin_;
 
@@ -160,10 +165,11 @@ class CudaBackend final : public Backend {
   // The step at hand.
   const StepInput* input_ = nullptr;
   Status failure_;
-  std::int64_t rows_ = 0;         // launched, padding included
-  std::int64_t logits_rows_ = 0;  // likewise
-  std::int64_t units_ = 0;        // of decode attention
-  std::int64_t tiles_ = 0;        // of prefill attention
+  std::int64_t rows_ = 0;           // launched, padding included
+  std::int64_t logits_rows_ = 0;    // likewise
+  std::size_t attended_layer_ = 0;  // whose results the attention buffer holds
+  std::int64_t units_ = 0;          // of decode attention
+  std::int64_t tiles_ = 0;          // of prefill attention
   bool recording_ = false;
   std::map<std::pair<std::int64_t, bool>, cuda::GraphExec> graphs_;  // rows, plain greedy
   std::set<std::int64_t> warm_;  // buckets that have run without a graph

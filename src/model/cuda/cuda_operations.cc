@@ -110,7 +110,7 @@ LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attentio
 }
 
 LinearInput CudaBackend::quantize(RowBuffer) {
-  const cuda::AttentionRows rows{.tensors = tensors(0),
+  const cuda::AttentionRows rows{.tensors = tensors(attended_layer_),
                                  .rows = rows_,
                                  .splits = device_fields().row_splits,
                                  .workspace = attention_workspace_.bytes()};
@@ -188,8 +188,10 @@ void CudaBackend::qk_norm_rope_cache(std::size_t layer) {
                                   .shape = shape_,
                                   .layer = 0,
                                   .pages = layer_pages(layer),
-                                  .q = buffers_.q,
-                                  .q_sum = buffers_.q_sum},
+                                  .k_scale = weights.k_scale,
+                                  .k_reciprocal = weights.k_reciprocal,
+                                  .v_reciprocal = weights.v_reciprocal,
+                                  .q = buffers_.q},
                                  stream_.get()));
 }
 
@@ -207,6 +209,7 @@ cuda::AttentionTensors CudaBackend::tensors(std::size_t layer) const {
           .softmax_scale = softmax_scale_,
           .q = buffers_.q,
           .pages = layer_pages(layer),
+          .v_scale = layers_[layer].v_scale,
           .block_tables = device_fields().block_tables,
           .ld_block_table = step_.sizes().table_pages,
           .out = buffers_.attention,
@@ -214,6 +217,7 @@ cuda::AttentionTensors CudaBackend::tensors(std::size_t layer) const {
 }
 
 void CudaBackend::attention(std::size_t layer, RowBuffer) {
+  attended_layer_ = layer;
   if (units_ > 0) {
     launched(cuda::decode_attention(
         {.tensors = tensors(layer),

@@ -28,6 +28,19 @@ std::string gigabytes(std::size_t bytes) {
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GB";
 }
 
+// f32 is refused by check_model.
+cuda::KvElement element_of(KvFormat format) {
+  switch (format) {
+    case KvFormat::kBf16: return cuda::KvElement::kBf16;
+    case KvFormat::kInt8: return cuda::KvElement::kInt8;
+    case KvFormat::kInt8Static: return cuda::KvElement::kInt8Static;
+    case KvFormat::kInt4: return cuda::KvElement::kInt4;
+    case KvFormat::kF16:
+    case KvFormat::kF32: break;
+  }
+  return cuda::KvElement::kF16;
+}
+
 template <typename T>
 Result<DeviceBuffer> upload(const std::vector<T>& values, const char* what) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(DeviceBuffer buffer,
@@ -51,7 +64,8 @@ Status CudaBackend::check_model(const WeightLoader& weights) const {
                        " runs on the CPU alone: use --device cpu, or w4a8, w8a8 or fp16");
   }
   if (limits_.kv_format == KvFormat::kF32) {
-    return unsupported("--kv-cache-dtype f32 is for the CPU: use f16, int8 or int4");
+    return unsupported(
+        "--kv-cache-dtype f32 is for the CPU: use f16, bf16, int8, int8-static or int4");
   }
   if (config.hidden_size % 8 != 0) {
     return refused("hidden_size", config.hidden_size, "multiples of 8");
@@ -96,7 +110,6 @@ CudaBackend::Buffers CudaBackend::lay_out(void* base, std::size_t& used) const {
   take_either(buffers.gate_up, rows * 2 * inner, narrow_bytes);
   pieces.take(q, rows * config.heads * shape_.width);
   buffers.q = q;
-  pieces.take(buffers.q_sum, rows * config.heads);
   if (half()) {
     take_either(buffers.half, rows * widest, 2);
   } else {
@@ -190,6 +203,19 @@ Status CudaBackend::fit(WeightLoader& weights) {
   }
   limits_.pages = std::min(wanted, fitting);
   return ok_status();
+}
+
+Status CudaBackend::upload_scales(const KvScales& scales, LayerWeights& layer) {
+  const auto keep = [&](const std::vector<float>& values, const float*& to) -> Status {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(DeviceBuffer buffer, upload(values, "scales of the KV cache"));
+    vectors_.push_back(std::move(buffer));
+    to = vectors_.back().as<const float>();
+    return ok_status();
+  };
+  LIQUIDGEMM_RETURN_IF_ERROR(keep(scales.k, layer.k_scale));
+  LIQUIDGEMM_RETURN_IF_ERROR(keep(scales.v, layer.v_scale));
+  LIQUIDGEMM_RETURN_IF_ERROR(keep(reciprocals(scales.k), layer.k_reciprocal));
+  return keep(reciprocals(scales.v), layer.v_reciprocal);
 }
 
 Result<const float*> CudaBackend::upload_vector(WeightLoader& weights, const std::string& name,
@@ -364,21 +390,26 @@ Status CudaBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   limits_.max_logits_rows = std::min(limits_.max_logits_rows, limits_.max_rows);
   const ModelConfig& config = owned_graph_.config;
   shape_ = {
-      .element = limits.kv_format == KvFormat::kInt8   ? cuda::KvElement::kInt8
-                 : limits.kv_format == KvFormat::kInt4 ? cuda::KvElement::kInt4
-                                                       : cuda::KvElement::kF16,
+      .element = element_of(limits.kv_format),
       .width = cuda::kv_width(static_cast<int>(std::min<std::int64_t>(config.head_dim, 1024))),
       .kv_heads = static_cast<int>(config.kv_heads),
       .layers = 1};
   softmax_scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaSetDevice(device_.index));
   LIQUIDGEMM_RETURN_IF_ERROR(check_model(weights));
+  std::vector<KvScales> kv_scales;
+  if (limits_.kv_format == KvFormat::kInt8Static) {
+    LIQUIDGEMM_ASSIGN_OR_RETURN(kv_scales, weights.kv_scales());
+  }
   if (weights.precision() == Precision::kFp16) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(floats_, CudaFloatLinears::open());
   }
   LIQUIDGEMM_RETURN_IF_ERROR(fit(weights));
   LIQUIDGEMM_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
   LIQUIDGEMM_RETURN_IF_ERROR(load_weights(weights));
+  for (std::size_t layer = 0; layer < kv_scales.size(); ++layer) {
+    LIQUIDGEMM_RETURN_IF_ERROR(upload_scales(kv_scales[layer], layers_[layer]));
+  }
   LIQUIDGEMM_RETURN_IF_ERROR(allocate());
   LIQUIDGEMM_RETURN_IF_ERROR(tune());
   graph_ = &owned_graph_;

@@ -22,6 +22,7 @@ static_assert(kPageTokens == 64);           // four vectors of tokens
 
 LIQUIDGEMM_INLINE Vec load16(const float* p) { return load(p); }
 LIQUIDGEMM_INLINE Vec load16(const std::uint16_t* p) { return load_f16(p); }
+LIQUIDGEMM_INLINE Vec load16(const Bf16* p) { return load_bf16(p); }
 LIQUIDGEMM_INLINE Vec load16(const std::int8_t* p) { return load_int8(p); }
 
 // The queries of one call; see ops.h, attention_rows.
@@ -338,6 +339,8 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
       score_page(all, t0, page.k_f32, 0, head_dim, scratch);
     } else if (page.k_f16 != nullptr) {
       score_keys(all, t0, page.k_f16, tile, scratch);
+    } else if (page.k_bf16 != nullptr) {
+      score_keys(all, t0, page.k_bf16, tile, scratch);
     } else {
       score_keys(all, t0, page.k_int8, tile, scratch);
     }
@@ -354,6 +357,8 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
       weigh_values(all, t0, page.v_f32, tile, scratch, parts);
     } else if (page.v_f16 != nullptr) {
       weigh_values(all, t0, page.v_f16, tile, scratch, parts);
+    } else if (page.v_bf16 != nullptr) {
+      weigh_values(all, t0, page.v_bf16, tile, scratch, parts);
     } else {
       weigh_values(all, t0, page.v_int8, tile, scratch, parts);
     }

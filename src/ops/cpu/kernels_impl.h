@@ -121,16 +121,22 @@ void rope(float* head, const float* cos, const float* sin, std::int64_t head_dim
   }
 }
 
-void to_f16(const float* x, std::uint16_t* out, std::int64_t width) {
+LIQUIDGEMM_INLINE void store16(std::uint16_t* p, Vec a) { store_f16(p, a); }
+LIQUIDGEMM_INLINE void store16(Bf16* p, Vec a) { store_bf16(p, a); }
+
+template <typename T>
+LIQUIDGEMM_INLINE void to_two_bytes(const float* x, T* out, std::int64_t width) {
   std::int64_t k = 0;
-  for (; k + 16 <= width; k += 16) store_f16(out + k, load(x + k));
+  for (; k + 16 <= width; k += 16) store16(out + k, load(x + k));
   const std::int64_t rest = width - k;
   if (rest > 0) {
-    std::uint16_t last[16];
-    store_f16(last, load_partial(x + k, rest));
+    T last[16];
+    store16(last, load_partial(x + k, rest));
     for (std::int64_t i = 0; i < rest; ++i) out[k + i] = last[i];
   }
 }
+void to_f16(const float* x, std::uint16_t* out, std::int64_t width) { to_two_bytes(x, out, width); }
+void to_bf16(const float* x, Bf16* out, std::int64_t width) { to_two_bytes(x, out, width); }
 
 float to_int8(const float* x, std::int8_t* out, std::int64_t width) {
   constexpr std::int32_t kInfinityBits = 0x7F800000;
@@ -155,6 +161,22 @@ float to_int8(const float* x, std::int8_t* out, std::int64_t width) {
   return row.scale;
 }
 
+// The codes of 16 values; a NaN becomes -127 before what takes no NaN.
+LIQUIDGEMM_INLINE void store_static(std::int8_t* p, Vec x, Vec reciprocal) {
+  store_quantized(p, greater(round(mul(x, reciprocal)), set1(-127.0f)), 1.0f);
+}
+
+void to_int8_static(const float* x, const float* reciprocal, std::int8_t* out, std::int64_t width) {
+  std::int64_t k = 0;
+  for (; k + 16 <= width; k += 16) store_static(out + k, load(x + k), load(reciprocal + k));
+  const std::int64_t rest = width - k;
+  if (rest > 0) {
+    std::int8_t last[16];
+    store_static(last, load_partial(x + k, rest), load_partial(reciprocal + k, rest));
+    for (std::int64_t i = 0; i < rest; ++i) out[k + i] = last[i];
+  }
+}
+
 void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
   const Vec minus = set1(shift);
   for (std::int64_t k = 0; k < width; k += 16) {
@@ -169,10 +191,11 @@ void exp_minus(const float* x, float shift, float* out, std::int64_t width) {
 }  // namespace liquidgemm
 
 // The table's initialiser. Constant, so that no code of this instruction set runs before main.
-#define LIQUIDGEMM_CPU_OPS_TABLE                                                                  \
-  {                                                                                               \
-    .sum_of_squares = sum_of_squares, .rms_norm = rms_norm, .add = add_rows,                      \
-    .silu_multiply = silu_multiply, .rope = rope, .to_f16 = to_f16, .to_int8 = to_int8,           \
-    .exp_minus = exp_minus, .attention_split = attention_split, .attention_rows = attention_rows, \
-    .attention_combine = attention_combine, .attention_finish = attention_finish,                 \
+#define LIQUIDGEMM_CPU_OPS_TABLE                                                        \
+  {                                                                                     \
+    .sum_of_squares = sum_of_squares, .rms_norm = rms_norm, .add = add_rows,            \
+    .silu_multiply = silu_multiply, .rope = rope, .to_f16 = to_f16, .to_bf16 = to_bf16, \
+    .to_int8 = to_int8, .to_int8_static = to_int8_static, .exp_minus = exp_minus,       \
+    .attention_split = attention_split, .attention_rows = attention_rows,               \
+    .attention_combine = attention_combine, .attention_finish = attention_finish,       \
   }

@@ -12,18 +12,22 @@
 
 namespace liquidgemm {
 
+enum class Bf16 : std::uint16_t {};  // the bits of a bfloat16
+
 // The keys and values of one KV head in one page. Exactly one of the pairs is used.
 //
 //   page of one layer and head:  K [head_dim][64] | V [64][head_dim] | K scale [64] | V scale [64]
 //
-// (f16 and f32 pages have no scales.) Keys lie dimension by dimension, so that a vector register
-// takes one dimension of many tokens; values token by token, so that it takes many dimensions of
-// one.
+// (Only int8 pages have scales, and not those of the static cache.) Keys lie dimension by
+// dimension, so that a vector register takes one dimension of many tokens; values token by token,
+// so that it takes many dimensions of one.
 struct KvPageView {
   const float* k_f32 = nullptr;
   const float* v_f32 = nullptr;
   const std::uint16_t* k_f16 = nullptr;
   const std::uint16_t* v_f16 = nullptr;
+  const Bf16* k_bf16 = nullptr;
+  const Bf16* v_bf16 = nullptr;
   const std::int8_t* k_int8 = nullptr;
   const std::int8_t* v_int8 = nullptr;
   const float* k_scale = nullptr;
@@ -66,8 +70,13 @@ struct CpuOps {
   void (*rope)(float* head, const float* cos, const float* sin, std::int64_t head_dim);
   // Binary16, round to nearest even, as base/half.h bit for bit (a NaN keeps its sign only).
   void (*to_f16)(const float* x, std::uint16_t* out, std::int64_t width);
+  // bfloat16, round to nearest even, as base/half.h bit for bit.
+  void (*to_bf16)(const float* x, Bf16* out, std::int64_t width);
   // INT8 by the contract's row rule (as activations): returns the scale.
   float (*to_int8)(const float* x, std::int8_t* out, std::int64_t width);
+  // The static cache's codes, numerics::kv_static_code with one reciprocal for each value.
+  void (*to_int8_static)(const float* x, const float* reciprocal, std::int8_t* out,
+                         std::int64_t width);
   // out = exp_contract(x - shift). out may be x.
   void (*exp_minus)(const float* x, float shift, float* out, std::int64_t width);
 

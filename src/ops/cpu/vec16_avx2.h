@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "gemm/numerics.h"
+#include "ops/cpu/ops.h"
 
 #define LIQUIDGEMM_INLINE [[maybe_unused]] __attribute__((always_inline)) inline
 
@@ -125,6 +126,28 @@ LIQUIDGEMM_INLINE void store_eight_f16(std::uint16_t* p, __m256 a) {
 LIQUIDGEMM_INLINE void store_f16(std::uint16_t* p, Vec a) {
   store_eight_f16(p, a.low);
   store_eight_f16(p + 8, a.high);
+}
+LIQUIDGEMM_INLINE __m256 load_eight_bf16(const Bf16* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+LIQUIDGEMM_INLINE Vec load_bf16(const Bf16* p) {
+  return {load_eight_bf16(p), load_eight_bf16(p + 8)};
+}
+// As bfloat16 in the lower half of each lane.
+LIQUIDGEMM_INLINE __m256i bf16_bits(__m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i cut = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(cut, _mm256_set1_epi32(1));
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+  const __m256i quiet = _mm256_or_si256(cut, _mm256_set1_epi32(0x40));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(_mm256_srli_epi32(sum, 16), quiet, nan);
+}
+LIQUIDGEMM_INLINE void store_bf16(Bf16* p, Vec a) {
+  const __m256i words = _mm256_packus_epi32(bf16_bits(a.low), bf16_bits(a.high));
+  // The pack works on 128-bit halves.
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xD8));
 }
 LIQUIDGEMM_INLINE Vec load_int8(const std::int8_t* p) {
   const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

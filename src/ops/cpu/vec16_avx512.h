@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "gemm/numerics.h"
+#include "ops/cpu/ops.h"
 
 #define LIQUIDGEMM_INLINE [[maybe_unused]] __attribute__((always_inline)) inline
 
@@ -71,6 +72,20 @@ LIQUIDGEMM_INLINE void store_f16(std::uint16_t* p, Vec a) {
   const __m256i quiet = _mm256_or_si256(_mm256_and_si256(half, _mm256_set1_epi16(-0x8000)),
                                         _mm256_set1_epi16(0x7E00));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_mask_blend_epi16(nan, half, quiet));
+}
+LIQUIDGEMM_INLINE Vec load_bf16(const Bf16* p) {
+  const Bits wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+LIQUIDGEMM_INLINE void store_bf16(Bf16* p, Vec a) {
+  const Bits bits = _mm512_castps_si512(a);
+  const Bits cut = _mm512_srli_epi32(bits, 16);
+  const Bits odd = _mm512_and_si512(cut, _mm512_set1_epi32(1));
+  const Bits sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  const Bits quiet = _mm512_or_si512(cut, _mm512_set1_epi32(0x40));
+  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  const Bits rounded = _mm512_mask_blend_epi32(nan, _mm512_srli_epi32(sum, 16), quiet);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
 }
 LIQUIDGEMM_INLINE Vec load_int8(const std::int8_t* p) {
   return _mm512_cvtepi32_ps(

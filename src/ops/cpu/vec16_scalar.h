@@ -11,6 +11,7 @@
 
 #include "base/half.h"
 #include "gemm/numerics.h"
+#include "ops/cpu/ops.h"
 
 #define LIQUIDGEMM_INLINE [[maybe_unused]] __attribute__((always_inline)) inline
 
@@ -84,6 +85,11 @@ LIQUIDGEMM_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c) {
   for (int i = 0; i < 16; ++i) r.lane[i] = fmaf(a.lane[i], b.lane[i], c.lane[i]);
   return r;
 }
+LIQUIDGEMM_INLINE Vec round(const Vec& a) {
+  Vec r;
+  for (int i = 0; i < 16; ++i) r.lane[i] = rintf(a.lane[i]);
+  return r;
+}
 // a > b ? a : b, so a NaN in a is passed over and one in b stays.
 LIQUIDGEMM_INLINE Vec greater(const Vec& a, const Vec& b) {
   Vec r;
@@ -129,6 +135,14 @@ LIQUIDGEMM_INLINE Vec load_f16(const std::uint16_t* p) {
 }
 LIQUIDGEMM_INLINE void store_f16(std::uint16_t* p, const Vec& a) {
   for (int i = 0; i < 16; ++i) p[i] = float_to_f16(a.lane[i]);
+}
+LIQUIDGEMM_INLINE Vec load_bf16(const Bf16* p) {
+  Vec r;
+  for (int i = 0; i < 16; ++i) r.lane[i] = bf16_to_float(static_cast<std::uint16_t>(p[i]));
+  return r;
+}
+LIQUIDGEMM_INLINE void store_bf16(Bf16* p, const Vec& a) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<Bf16>(float_to_bf16(a.lane[i]));
 }
 LIQUIDGEMM_INLINE Vec load_int8(const std::int8_t* p) {
   Vec r;

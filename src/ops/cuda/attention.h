@@ -25,9 +25,12 @@ struct AttentionTensors {
   int heads = 0;     // a multiple of shape.kv_heads, at most kMaxAttentionGroup times as many
   int head_dim = 0;  // kv_width(head_dim) == shape.width
   float softmax_scale = 0.0f;
-  // f16 [rows][heads][width], rotated, zeros behind head_dim; 16-byte aligned.
+  // f16, or bf16 with a bf16 cache: [rows][heads][width], rotated, zeros behind head_dim; 16-byte
+  // aligned.
   const void* q = nullptr;
   const std::uint8_t* pages = nullptr;  // page p begins at pages + p * kv_page_bytes(shape)
+  // Static int8 only: the scales of the values, [kv_heads][head_dim]. Those of the keys are in q.
+  const float* v_scale = nullptr;
   // Page ids of each slot (a sequence of the batch): [slots][ld_block_table].
   const std::int32_t* block_tables = nullptr;
   std::int64_t ld_block_table = 0;

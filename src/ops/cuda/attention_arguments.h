@@ -13,7 +13,16 @@ inline AttentionOutput attention_output(const AttentionTensors& tensors) {
           .ld_out = tensors.ld_out,
           .head_dim = tensors.head_dim,
           .aligned = tensors.head_dim % 4 == 0 && tensors.ld_out % 4 == 0 &&
-                     reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0};
+                     reinterpret_cast<std::uintptr_t>(tensors.out) % 16 == 0,
+          .v_scale = tensors.v_scale};
+}
+
+// Ok, or why these are refused.
+inline Status check_tensors(const AttentionTensors& tensors) {
+  if (tensors.shape.element == KvElement::kInt8Static && tensors.v_scale == nullptr) {
+    return invalid_argument("attention over a static int8 cache needs the scales of the values");
+  }
+  return can_attend(tensors.shape, tensors.heads, tensors.head_dim);
 }
 
 template <typename KernelArguments>

@@ -15,7 +15,9 @@ namespace {
 Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int team) {
   switch (element) {
     case KvElement::kF16: return decode_launch_f16(width, group, team);
+    case KvElement::kBf16: return decode_launch_bf16(width, group, team);
     case KvElement::kInt8: return decode_launch_int8(width, group, team);
+    case KvElement::kInt8Static: return decode_launch_int8_static(width, group, team);
     case KvElement::kInt4: break;
   }
   return decode_launch_int4(width, group, team);
@@ -26,7 +28,7 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 // load ahead into, a team of two hides the loads better when units are very many.
 int best_team(const DecodeAttention& arguments, int sequences) {
   const auto rows = std::int64_t{sequences} * arguments.tensors.shape.kv_heads;
-  if (rows >= 2048 && arguments.tensors.shape.element == KvElement::kInt8) return 2;
+  if (rows >= 2048 && kv_is_int8(arguments.tensors.shape.element)) return 2;
   return rows >= 256 ? 1 : rows >= 64 ? 2 : 4;
 }
 
@@ -42,7 +44,7 @@ std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads
 Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   const AttentionTensors& tensors = arguments.tensors;
   const KvPageShape& shape = tensors.shape;
-  LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.max_units == 0) return ok_status();
   const int sequences = arguments.sequences != 0 ? arguments.sequences : arguments.slots;
   const int group = tensors.heads / shape.kv_heads;

@@ -5,7 +5,7 @@
 // block
 //
 //   loads    the raw head page by one bulk copy, two pages ahead;
-//   unpacks  it into f16 fragments of the tensor cores, once for all warps;
+//   unpacks  it into fragments of the tensor cores, once for all warps;
 //   adds     it to the rows of every warp that sees it, by the sequence of attention_tile.cuh.
 //
 // There are two raw pages and two of fragments: while some warps add page p, others unpack page
@@ -82,7 +82,7 @@ class WarpRows {
       const std::uint8_t* from = arguments_.q + vector * (kWidth * 2);
       load_query<kElement, kWidth>(from, t_, [&](int s) { return q_[s][n]; });
     }
-    if constexpr (kElement != KvElement::kF16) {
+    if constexpr (!kv_is_float(kElement)) {
       sum_queries<kElement, kWidth, kRowTiles>(q_, q_sum_);
     }
   }
@@ -154,7 +154,7 @@ class WarpRows {
         visible, state_, factor, probabilities);
     rescale<kWidth, kRowTiles>(o_, factor);
     const std::uint8_t* values = own + Layout::kValues;
-    if (kElement == KvElement::kF16 && kMasked && not_finite) {
+    if (kv_is_float(kElement) && kMasked && not_finite) {
       add_values_row_by_row(values, begin, probabilities);
     } else {
       add_values(values, probabilities);
@@ -182,7 +182,7 @@ class WarpRows {
           load_fragment(keys, (first + i) * kSteps + s, a);
 #pragma unroll
           for (int n = 0; n < kRowTiles; ++n) {
-            ptx::mma_f16(chains[i][n][s % kChains], a, q_[s][n]);
+            multiply_add<kElement>(chains[i][n][s % kChains], a, q_[s][n]);
           }
         }
       }
@@ -203,7 +203,8 @@ class WarpRows {
         std::uint32_t a[4];
         load_fragment(values, u * kSteps + j, a);
 #pragma unroll
-        for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(o_[j][n], a, probabilities[u][n]);
+        for (int n = 0; n < kRowTiles; ++n)
+          multiply_add<kElement>(o_[j][n], a, probabilities[u][n]);
       }
     }
   }
@@ -233,7 +234,8 @@ class WarpRows {
             if (token + 1 >= end) a[k] &= 0xFFFFu;
           }
 #pragma unroll
-          for (int n = 0; n < kRowTiles; ++n) ptx::mma_f16(sum[n], a, probabilities[u][n]);
+          for (int n = 0; n < kRowTiles; ++n)
+            multiply_add<kElement>(sum[n], a, probabilities[u][n]);
         }
 #pragma unroll
         for (int n = 0; n < kRowTiles; ++n) {
@@ -315,7 +317,8 @@ class WarpRows {
     if (row > last_row_) return;
     const int head = head_ * arguments_.group + row % arguments_.group;
     const std::int64_t out_row = std::int64_t{tile_.first_row} + row / arguments_.group;
-    write_row<kWidth, kRowTiles>(o_all, l_all, n, c, g_, arguments_.output, out_row, head);
+    write_row<kElement, kWidth, kRowTiles>(o_all, l_all, n, c, g_, arguments_.output, out_row,
+                                           head_, head);
   }
 
   const PrefillKernelArguments& arguments_;
@@ -406,9 +409,9 @@ __global__ __launch_bounds__((kWarps * 32), 1) void prefill_kernel(
                                     shared + place * Layout::kFragments, warp, lane,
                                     min(tokens - page * kKvPageTokens, kKvPageTokens));
   };
-  // The barrier between two rounds. Only f16 can hold what is not finite.
+  // The barrier between two rounds. Codes are always finite.
   const auto end_round = [&](bool not_finite) {
-    if constexpr (kElement == KvElement::kF16) return __syncthreads_or(not_finite) != 0;
+    if constexpr (kv_is_float(kElement)) return __syncthreads_or(not_finite) != 0;
     __syncthreads();
     return false;
   };
@@ -459,7 +462,9 @@ Result<PrefillLaunch> prefill_launch(int width) {
 Result<PrefillLaunch> prefill_launch(KvElement element, int width) {
   switch (element) {
     case KvElement::kF16: return prefill_launch<KvElement::kF16>(width);
+    case KvElement::kBf16: return prefill_launch<KvElement::kBf16>(width);
     case KvElement::kInt8: return prefill_launch<KvElement::kInt8>(width);
+    case KvElement::kInt8Static: return prefill_launch<KvElement::kInt8Static>(width);
     case KvElement::kInt4: break;
   }
   return prefill_launch<KvElement::kInt4>(width);
@@ -472,7 +477,7 @@ int prefill_tile_tokens(int heads, int kv_heads) { return kBlockRows / (heads / 
 Status prefill_attention(const PrefillAttention& arguments, CudaStream stream) {
   const AttentionTensors& tensors = arguments.tensors;
   const KvPageShape& shape = tensors.shape;
-  LIQUIDGEMM_RETURN_IF_ERROR(can_attend(shape, tensors.heads, tensors.head_dim));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.tile_count == 0) return ok_status();
   LIQUIDGEMM_ASSIGN_OR_RETURN(const PrefillLaunch launch,
                               prefill_launch(shape.element, shape.width));

@@ -1,4 +1,4 @@
-// A page as prefill attention keeps it in shared memory: unpacked into f16 fragments of the tensor
+// A page as prefill attention keeps it in shared memory: unpacked into fragments of the tensor
 // cores, once for all warps of a block.
 //
 //   shared memory   fragments | fragments | raw page | raw page | results of the splits
@@ -40,8 +40,11 @@ struct SharedLayout {
   static_assert(kBytes <= 232448, "more than a block may have on this architecture");
 };
 
-__device__ __forceinline__ bool has_not_finite(std::uint32_t halves) {
-  return (halves & 0x7C00u) == 0x7C00u || (halves & 0x7C000000u) == 0x7C000000u;
+// Of two elements of f16 or bf16.
+template <KvElement kElement>
+__device__ __forceinline__ bool has_not_finite(std::uint32_t pair) {
+  constexpr std::uint32_t kExponent = kElement == KvElement::kBf16 ? 0x7F80u : 0x7C00u;
+  return (pair & kExponent) == kExponent || (pair & kExponent << 16) == kExponent << 16;
 }
 
 __device__ __forceinline__ void store_fragment(std::uint8_t* fragments, int index, int lane,
@@ -66,12 +69,12 @@ __device__ __forceinline__ bool unpack(const std::uint8_t* raw, std::uint8_t* fr
     for (int c = 0; c < Chunk::kChunks; ++c) {
       Chunk chunk;
       chunk.load(rows + Chunk::offset(g, t, 0, c), rows + Chunk::offset(g, t, 1, c));
-      if constexpr (kElement == KvElement::kF16) {
+      if constexpr (kv_is_float(kElement)) {
         if (end < kKvPageTokens) chunk.clear_from(end, 16 * warp + 2 * t);
 #pragma unroll
         for (const auto& words : chunk.words) {
 #pragma unroll
-          for (const std::uint32_t word : words) not_finite |= has_not_finite(word);
+          for (const std::uint32_t word : words) not_finite |= has_not_finite<kElement>(word);
         }
       }
 #pragma unroll
@@ -97,7 +100,7 @@ __device__ __forceinline__ bool unpack(const std::uint8_t* raw, std::uint8_t* fr
       }
     }
   }
-  if constexpr (kElement != KvElement::kF16) {
+  if constexpr (kv_has_scales(kElement)) {
     const int token = warp % 2 * 32 + lane;
     if (warp < 4) {
       const int from = warp < 2 ? key_parameter_offset(kElement, kWidth, token)

@@ -23,6 +23,7 @@ constexpr int kAhead = 5;    // splits read at once
 enum class Target { kFloat, kInt8, kHalf };
 
 struct RowsKernelArguments {
+  const float* v_scale;  // [KV head][head_dim] of a static cache, or null
   float* x;
   std::int64_t ld_x;
   const float* partials;
@@ -63,6 +64,8 @@ class AttentionRow {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) places[i] = place_of(4 * chunks[i]);
       combine<float4>(places, values);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) scale(4 * chunks[i], values[i]);
     } else {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
@@ -73,6 +76,7 @@ class AttentionRow {
         combine<float>(places, one);
 #pragma unroll
         for (int j = 0; j < kCount; ++j) {
+          scale(4 * chunks[j] + i, one[j]);
 #pragma unroll
           for (int k = 0; k < 4; ++k) values[j][k] = k == i ? one[j][0] : values[j][k];
         }
@@ -85,6 +89,18 @@ class AttentionRow {
     const float* o;
     const float2* sums;
   };
+
+  // By the scales of a static cache's values; the elements are of one head.
+  template <int kSize>
+  __device__ __forceinline__ void scale(int element, float (&values)[kSize]) const {
+    if (arguments_.v_scale == nullptr) return;
+    const int kv_width = arguments_.group * arguments_.head_dim;
+    const int kv_head = element / kv_width;
+    const int d = element % arguments_.head_dim;
+    const float* scales = arguments_.v_scale + kv_head * std::int64_t{arguments_.head_dim} + d;
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) values[i] = values[i] * scales[i];
+  }
 
   // Of the first split.
   __device__ __forceinline__ Place place_of(int element) const {
@@ -263,6 +279,7 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
   RowsKernelArguments kernel{};
   kernel.x = tensors.out;
   kernel.ld_x = tensors.ld_out;
+  if (tensors.shape.element == KvElement::kInt8Static) kernel.v_scale = tensors.v_scale;
   kernel.partials = static_cast<const float*>(arguments.workspace);
   kernel.splits = arguments.splits;
   kernel.kv_heads = tensors.shape.kv_heads;

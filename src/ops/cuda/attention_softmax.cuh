@@ -1,6 +1,7 @@
 // The softmax of attention_tile.cuh: from dot products to probabilities.
 #pragma once
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdint>
@@ -84,7 +85,7 @@ struct ValueParameters {
   std::uint32_t words[kPageTiles][2];
 
   __device__ __forceinline__ void load(const std::uint32_t* parameters, int g) {
-    if constexpr (kElement != KvElement::kF16) {
+    if constexpr (kv_has_scales(kElement)) {
 #pragma unroll
       for (int i = 0; i < kPageTiles; ++i) {
         words[i][0] = parameters[16 * i + g];
@@ -119,6 +120,16 @@ struct ValueParameters {
   }
 };
 
+// Two numbers as operands of multiply_add.
+template <KvElement kElement>
+__device__ __forceinline__ auto round_pair(float low, float high) {
+  if constexpr (kElement == KvElement::kBf16) {
+    return __floats2bfloat162_rn(low, high);
+  } else {
+    return __floats2half2_rn(low, high);
+  }
+}
+
 // Of each row: E' as kept in SplitState.
 template <int kTiles>
 using Exponents = std::uint32_t[kTiles][2];
@@ -136,7 +147,10 @@ __device__ __forceinline__ void weigh_tokens(
     for (int c = 0; c < 2; ++c) {
       p_sum[n][c] = z_sum[n][c] = 0.0f;
       inverse[n][c] = inverse_power_of(exponents[n][c]);
-      stored_zero[n][c] = power_of(exponents[n][c]) * -kStoredZero<kElement>;
+      stored_zero[n][c] = -kStoredZero<kElement>;
+      if constexpr (kv_has_scales(kElement)) {
+        stored_zero[n][c] = power_of(exponents[n][c]) * -kStoredZero<kElement>;
+      }
     }
   }
 #pragma unroll
@@ -156,12 +170,12 @@ __device__ __forceinline__ void weigh_tokens(
           if constexpr (kElement == KvElement::kInt4) {
             if (seen) z_sum[n][c] = fmaf(p, parameters.zero(i, half), z_sum[n][c]);
           }
-          if constexpr (kElement != KvElement::kF16) {
+          if constexpr (kv_has_scales(kElement)) {
             weight[c] = seen ? p * (parameters.scale(i, half) * inverse[n][c]) : 0.0f;
           }
         }
-        const __half2 pair = __floats2half2_rn(weight[0], weight[1]);
-        if constexpr (kElement != KvElement::kF16) {
+        const auto pair = round_pair<kElement>(weight[0], weight[1]);
+        if constexpr (!kv_is_float(kElement)) {
           const float2 rounded = __half22float2(pair);
           z_sum[n][0] = fmaf(rounded.x, stored_zero[n][0], z_sum[n][0]);
           if (kColumns == 2) z_sum[n][1] = fmaf(rounded.y, stored_zero[n][1], z_sum[n][1]);
@@ -184,7 +198,8 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
                                              PageProbabilities<kTiles>& probabilities) {
   // A page that all rows see leaves all rows with the same exponent.
   constexpr bool kOneExponent = kUniform || !kMasked;
-  constexpr bool kScaled = kElement != KvElement::kF16;
+  constexpr bool kZeros = !kv_is_float(kElement);
+  constexpr bool kScaled = kv_has_scales(kElement);
 
   ValueParameters<kElement> value;
   value.load(parameters, g);
@@ -198,7 +213,7 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
       factor[n][c] = exp_of_difference(state.m[n][c] - m);
       state.m[n][c] = m;
       state.l[n][c] = state.l[n][c] * factor[n][c];
-      if constexpr (kScaled) state.z[n][c] = state.z[n][c] * factor[n][c];
+      if constexpr (kZeros) state.z[n][c] = state.z[n][c] * factor[n][c];
     }
   }
 
@@ -239,7 +254,7 @@ __device__ __forceinline__ void page_softmax(PageScores<kTiles>& scores,
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       state.l[n][c] = state.l[n][c] + p_sum[n][c];
-      if constexpr (kScaled) state.z[n][c] = state.z[n][c] + z_sum[n][c];
+      if constexpr (kZeros) state.z[n][c] = state.z[n][c] + z_sum[n][c];
     }
   }
 }

@@ -57,7 +57,7 @@ __device__ __forceinline__ float power_between(std::uint32_t from, std::uint32_t
 template <int kTiles>
 using PerRow = float[kTiles][2];
 
-// Scores (d of mma_f16) of a page: [tile of tokens][tile of rows][row of token half].
+// Scores (d of multiply_add) of a page: [tile of tokens][tile of rows][row of token half].
 template <int kTiles>
 using PageScores = float[kPageTiles][kTiles][4];
 

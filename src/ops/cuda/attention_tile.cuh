@@ -10,14 +10,15 @@
 //           int8  from -128 * q_sum
 //           int4  the sum of two, of the dimensions d with d mod 4 < 2 and of the others
 //   score   in units of ln 2, with c = softmax_scale * log2(e):
-//           f16   dot * c
+//           f16   dot * c, and so with bf16 and static int8
 //           int8  dot * (k scale * c)
 //           int4  fmaf(dot, k scale * c, (q_sum * c) * fmaf(-8, k scale, k zero))
 //           and -inf for tokens behind the row's position, whatever the page holds there
 //   m'      max(m, the page's largest score);  a = exp2_contract(m - m')
 //   p_t     exp2_contract(score_t - m'), 0 behind the row's position
-//   E'      max(E, the page's largest exponent of a visible v scale); none with f16
-//   w_t     f16(p_t * (v scale * 2^-E'))
+//   E'      max(E, the page's largest exponent of a visible v scale); none with f16, bf16,
+//           static int8, where E is 0 and v scale 1
+//   w_t     f16(p_t * (v scale * 2^-E')); f16(p_t), bf16(p_t)
 //   l       l * a + sum of p_t
 //   z       int4  z * a + sum of p_t * (v zero) and w_t * (-8 * 2^E'), token after token
 //           int8  z * a + sum of w_t * (-128 * 2^E'), each step an fmaf as with int4
@@ -30,6 +31,9 @@
 // Codes c are stored as c + 8 or c + 128 (kv_page.h), and tensor cores multiply them as they are
 // stored. The start of dot, the zero of k and z take back what is too much: 8 or 128 times the sum
 // of the other operand, q or w as it is rounded.
+//
+// With static int8, q has taken in the keys' scales before it was rounded, and O / L is multiplied
+// with the values' scales.
 //
 // Splits combine as gemm/numerics.h says, with exp2_contract.
 #pragma once
@@ -55,7 +59,7 @@ __device__ __forceinline__ void sum_queries(const Queries<kWidth, kTiles>& q,
 #pragma unroll
     for (int s = 0; s < kWidth / 16; ++s) ptx::mma_f16(sums, ones, q[s][n]);
     constexpr float kStart = -kStoredZero<kElement> * kKeyUnit<kElement>;
-    constexpr float kFactor = kElement == KvElement::kInt8 ? kStart : 1.0f;
+    constexpr float kFactor = kv_is_int8(kElement) ? kStart : 1.0f;
     q_sum[n][0] = sums[0] * kFactor;
     q_sum[n][1] = sums[1] * kFactor;
   }
@@ -73,7 +77,7 @@ __device__ __forceinline__ void start_dots(const float (&q_sum)[2], float (&chai
   for (auto& chain : chains) {
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
-      chain[r] = kElement == KvElement::kInt8 ? q_sum[r % 2] : 0.0f;
+      chain[r] = kv_is_int8(kElement) ? q_sum[r % 2] : 0.0f;
     }
   }
 }
@@ -95,7 +99,7 @@ __device__ __forceinline__ void page_dots(const std::uint8_t* keys, int g, int t
   using Chunk = KeyChunk<kElement, kWidth>;
   // Tiles, and chains of each, whose products take turns, so that none waits for its own last one.
   constexpr int kChains = kDotChains<kElement>;
-  constexpr int kTogether = kTiles == 2 ? 1 : kElement == KvElement::kInt8 ? 4 : 2;
+  constexpr int kTogether = kTiles == 2 ? 1 : kv_is_int8(kElement) ? 4 : 2;
 #pragma unroll
   for (int i = 0; i < kPageTiles; i += kTogether) {
     float chains[kTogether][kTiles][kChains][4];
@@ -120,7 +124,7 @@ __device__ __forceinline__ void page_dots(const std::uint8_t* keys, int g, int t
           chunks[tile].fragment(s, a);
 #pragma unroll
           for (int n = 0; n < kTiles; ++n) {
-            ptx::mma_f16(chains[tile][n][s % kChains], a, q[c * Chunk::kSteps + s][n]);
+            multiply_add<kElement>(chains[tile][n][s % kChains], a, q[c * Chunk::kSteps + s][n]);
           }
         }
       }
@@ -142,8 +146,8 @@ __device__ __forceinline__ void end_split(SplitState<kTiles, kUniform>& state,
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       state.l[n][c] = sum_over_tokens(state.l[n][c]);
-      if constexpr (kElement == KvElement::kF16) continue;
-      const float unit = power_of(state.exponent_of(n, c));
+      if constexpr (kv_is_float(kElement)) continue;
+      const float unit = kv_has_scales(kElement) ? power_of(state.exponent_of(n, c)) : 1.0f;
       const float z = sum_over_tokens(state.z[n][c]);
 #pragma unroll
       for (int j = 0; j < kWidth / 16; ++j) {
@@ -175,16 +179,17 @@ __device__ __forceinline__ void combine_row(int n, int c, PerRow<kTiles>& m_all,
 }
 
 // O / L of row c of tile n, the g-th eighth of the dimensions, to its place in the output.
-template <int kWidth, int kTiles>
+template <KvElement kElement, int kWidth, int kTiles>
 __device__ __forceinline__ void write_row(const Outputs<kWidth, kTiles>& o, const PerRow<kTiles>& l,
                                           int n, int c, int g, const AttentionOutput& output,
-                                          std::int64_t row, int head) {
+                                          std::int64_t row, int kv_head, int head) {
   constexpr int kEighth = kWidth / 8;
 #pragma unroll
   for (int d = 0; d < kEighth; d += 4) {
     const float4 four =
         make_float4(o[d / 2][n][c], o[d / 2][n][2 + c], o[d / 2 + 1][n][c], o[d / 2 + 1][n][2 + c]);
-    output.write(row, head, g * kEighth + d, four, l[n][c]);
+    output.write<kElement == KvElement::kInt8Static>(row, kv_head, head, g * kEighth + d, four,
+                                                     l[n][c]);
   }
 }
 

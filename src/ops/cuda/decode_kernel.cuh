@@ -252,7 +252,7 @@ Result<DecodeLaunch> decode_launch(int group) {
 template <KvElement kElement>
 Result<DecodeLaunch> decode_launch(int width, int group, int team) {
   if (width == 64) return decode_launch<kElement, 64, 2>(group);
-  if constexpr (kElement != KvElement::kF16) {
+  if constexpr (!kv_is_float(kElement)) {
     if (team == 4) return decode_launch<kElement, 128, 4>(group);
   }
   if (team == 1 && group <= 4) return decode_launch<kElement, 128, 1, 1, 1>(group);
@@ -261,7 +261,9 @@ Result<DecodeLaunch> decode_launch(int width, int group, int team) {
 
 // Each in a source of its own. A team that there is not for this shape becomes one that there is.
 Result<DecodeLaunch> decode_launch_f16(int width, int group, int team);
+Result<DecodeLaunch> decode_launch_bf16(int width, int group, int team);
 Result<DecodeLaunch> decode_launch_int8(int width, int group, int team);
+Result<DecodeLaunch> decode_launch_int8_static(int width, int group, int team);
 Result<DecodeLaunch> decode_launch_int4(int width, int group, int team);
 
 }  // namespace liquidgemm::cuda

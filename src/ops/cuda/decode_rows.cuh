@@ -18,7 +18,7 @@ namespace liquidgemm::cuda {
 // at even places of a tile only, one a lane, where there are at most four.
 template <KvElement kElement, int kTiles, int kColumns, int kTeam>
 struct alignas(16) DecodeExchange {
-  static constexpr bool kZeros = kElement != KvElement::kF16;
+  static constexpr bool kZeros = !kv_is_float(kElement);
 
   uint4 probabilities[kTeam][2 * kTiles][32];                   // k steps 2 v, 2 v + 1 of a lane
   float sums[kTeam][kTiles * kColumns * (kZeros ? 2 : 1)][32];  // what it adds to l, then to z
@@ -97,7 +97,7 @@ class DecodeRows {
     std::uint32_t bits = 0;
     if (visible > 0) {
       largest_scores<kTiles, kColumns>(scores_, largest);
-      if constexpr (kElement != KvElement::kF16) {
+      if constexpr (kv_has_scales(kElement)) {
         parameters_.load(value_parameters(values), g_);
         bits = parameters_.template largest_scale<true>(g_, visible);
         bits = __reduce_max_sync(kWholeWarp, bits);
@@ -125,7 +125,7 @@ class DecodeRows {
     PerRow<kTiles> m_of_page;
     std::uint32_t exponent_of_page = 0;
     float power = 1.0f;
-    if constexpr (kElement != KvElement::kF16) {
+    if constexpr (kv_has_scales(kElement)) {
       std::uint32_t e = state_.exponent[0];
 #pragma unroll
       for (int j = 0; j < kTeam; ++j) {
@@ -208,7 +208,7 @@ class DecodeRows {
       odd[0] = four.z;
       odd[1] = four.w;
     }
-    if (kElement == KvElement::kF16 && visible < kKvPageTokens) {
+    if (kv_is_float(kElement) && visible < kKvPageTokens) {
       add_values<true>(values, visible, probabilities);
     } else {
       add_values<false>(values, visible, probabilities);
@@ -298,7 +298,7 @@ class DecodeRows {
           chunk.fragment(tile, a, upper);
 #pragma unroll
           for (int n = 0; n < kTiles; ++n) {
-            ptx::mma_f16(o_[c * Values::kTiles + tile][n], a, probabilities[u][n]);
+            multiply_add<kElement>(o_[c * Values::kTiles + tile][n], a, probabilities[u][n]);
           }
         }
       }
@@ -312,8 +312,8 @@ class DecodeRows {
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
         state_.l[n][c] = sum_over_tokens(state_.l[n][c]);
-        if constexpr (kElement == KvElement::kF16) continue;
-        const float unit = power_of(state_.exponent[0]);
+        if constexpr (kv_is_float(kElement)) continue;
+        const float unit = kv_has_scales(kElement) ? power_of(state_.exponent[0]) : 1.0f;
         const float z = sum_over_tokens(state_.z[n][c]);
 #pragma unroll
         for (int tile = 0; tile < kOutputTiles; ++tile) {
@@ -365,8 +365,9 @@ class DecodeRows {
     for_each_row([&](int n, int c, int head) {
 #pragma unroll
       for (int i = 0; i < kDimensions / 4; ++i) {
-        arguments_.output.write(record.row, record.head * arguments_.group + head,
-                                first_dimension() + 4 * i, four_outputs(i, n, c), state_.l[n][c]);
+        arguments_.output.write<kElement == KvElement::kInt8Static>(
+            record.row, record.head, record.head * arguments_.group + head,
+            first_dimension() + 4 * i, four_outputs(i, n, c), state_.l[n][c]);
       }
     });
   }

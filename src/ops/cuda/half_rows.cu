@@ -46,21 +46,6 @@ __global__ __launch_bounds__(kThreads) void embed_kernel(EmbedHalfArguments argu
   out.store(arguments.out + row * arguments.hidden, chunk);
 }
 
-// ---- Rounding ----------------------------------------------------------------------------------
-
-__global__ __launch_bounds__(kThreads) void half_kernel(HalfRowsArguments arguments) {
-  begin_early_launch();
-  const std::int64_t row = blockIdx.x;
-  const int chunk = chunk_of_thread();
-  if (chunk >= arguments.k / kColumns) return;
-  FloatEight x;
-  x.load(arguments.x + row * arguments.ld_x, chunk);
-  HalfEight out{};
-#pragma unroll
-  for (int i = 0; i < kColumns; ++i) out.set(i, x.get(i));
-  out.store(static_cast<std::uint16_t*>(arguments.out) + row * arguments.k, chunk);
-}
-
 // ---- SiLU(gate) * up ---------------------------------------------------------------------------
 
 __global__ __launch_bounds__(kThreads) void silu_kernel(SiluHalfArguments arguments) {
@@ -239,17 +224,6 @@ Status embed_half_rows(const EmbedHalfArguments& arguments, CudaStream stream) {
   launch_early(embed_kernel, grid_of(arguments.m, arguments.hidden), kThreads, 0, stream,
                arguments);
   return launch_status("embed_half_rows");
-}
-
-Status half_rows(const HalfRowsArguments& arguments, CudaStream stream) {
-  const RowChecks check("half_rows");
-  LIQUIDGEMM_RETURN_IF_ERROR(check.rows("M", arguments.m));
-  LIQUIDGEMM_RETURN_IF_ERROR(check.width("K", arguments.k, kColumns));
-  LIQUIDGEMM_RETURN_IF_ERROR(
-      check.matrix("x", arguments.x, arguments.ld_x, arguments.k, /*element_bytes=*/4, 16));
-  LIQUIDGEMM_RETURN_IF_ERROR(check_matrix(check, "the output", arguments.out, arguments.k, 2));
-  launch_early(half_kernel, grid_of(arguments.m, arguments.k), kThreads, 0, stream, arguments);
-  return launch_status("half_rows");
 }
 
 Status add_norm_half_rows(const AddNormHalfArguments& arguments, CudaStream stream) {

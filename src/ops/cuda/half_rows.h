@@ -22,16 +22,6 @@ struct EmbedHalfArguments {
 };
 Status embed_half_rows(const EmbedHalfArguments& arguments, CudaStream stream);
 
-// out = x, rounded.
-struct HalfRowsArguments {
-  const float* x = nullptr;  // [m, k], row stride ld_x
-  std::int64_t ld_x = 0;     // a multiple of 4
-  std::int64_t m = 0;
-  std::int64_t k = 0;   // a multiple of 8
-  void* out = nullptr;  // f16 [m, k]
-};
-Status half_rows(const HalfRowsArguments& arguments, CudaStream stream);
-
 // residual += x (x may be null: nothing is added); out = RMSNorm(residual) * norm_weight, by the
 // numeric contract's operations, rounded.
 struct AddNormHalfArguments {

@@ -1,8 +1,8 @@
 // Tensor core fragments out of a head page in shared memory.
 //
-// Keys and values are the A operand of mma_f16 (16 tokens, or 16 dimensions, by 16), the queries
-// and the probabilities its B operand: eight query heads are a whole tile. With g = lane / 4,
-// t = lane % 4 and eighths of a row counted in dimensions (8 or 16 of them):
+// Keys and values are the A operand of multiply_add (16 tokens, or 16 dimensions, by 16), the
+// queries and the probabilities its B operand: eight query heads are a whole tile. With
+// g = lane / 4, t = lane % 4 and eighths of a row counted in dimensions (8 or 16 of them):
 //
 //   scores   S^T[tokens, heads] = K q^T   rows of tile i: tokens 16 i + g, 16 i + 8 + g
 //                                         k step s: four dimensions of lane t (load_query)
@@ -26,24 +26,37 @@
 
 #include <cstdint>
 
+#include "gemm/cuda/ptx/mma.h"
 #include "gemm/cuda/ptx/thread.h"
 #include "ops/cuda/kv_page.h"
+#include "ops/cuda/ptx/mma_bf16.h"
 
 namespace liquidgemm::cuda {
 
+// d += a * b; a and b in bf16 where the cache is, otherwise in f16.
+template <KvElement kElement>
+__device__ __forceinline__ void multiply_add(float (&d)[4], const std::uint32_t (&a)[4],
+                                             const std::uint32_t (&b)[2]) {
+  if constexpr (kElement == KvElement::kBf16) {
+    ptx::mma_bf16(d, a, b);
+  } else {
+    ptx::mma_f16(d, a, b);
+  }
+}
+
 // What code 0 is stored as.
 template <KvElement kElement>
-inline constexpr float kStoredZero = kElement == KvElement::kInt8   ? 128.0f
+inline constexpr float kStoredZero = kv_is_int8(kElement)           ? 128.0f
                                      : kElement == KvElement::kInt4 ? 8.0f
                                                                     : 0.0f;
 // What the number 1 reads as in the first product; in the odd k steps of int4, sixteen times that.
 template <KvElement kElement>
-inline constexpr float kKeyUnit = kElement == KvElement::kF16 ? 1.0f : 0x1p-24f;
+inline constexpr float kKeyUnit = kv_is_float(kElement) ? 1.0f : 0x1p-24f;
 
 // What the outputs of tile j of an eighth are to be multiplied with.
 template <KvElement kElement>
 __host__ __device__ constexpr float value_unit(int j) {
-  if (kElement == KvElement::kF16) return 1.0f;
+  if (kv_is_float(kElement)) return 1.0f;
   return kElement == KvElement::kInt4 && j % 2 != 0 ? 0x1p20f : 0x1p24f;
 }
 
@@ -103,10 +116,10 @@ struct KeyChunk {
   __device__ __forceinline__ void fragment(int s, std::uint32_t (&a)[4]) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      if constexpr (kElement == KvElement::kF16) {
+      if constexpr (kv_is_float(kElement)) {
         a[half] = words[half][2 * s];
         a[half + 2] = words[half][2 * s + 1];
-      } else if constexpr (kElement == KvElement::kInt8) {
+      } else if constexpr (kv_is_int8(kElement)) {
         const std::uint32_t word = words[half][s];
         a[half] = ptx::permute_bytes<0x4140>(word, 0);
         a[half + 2] = ptx::permute_bytes<0x4342>(word, 0);
@@ -131,9 +144,9 @@ __device__ __forceinline__ void load_query(const std::uint8_t* row, int t, const
 #pragma unroll
   for (int s = 0; s < kWidth / 16; s += 2) {
     // Two steps have eight dimensions of this lane next to each other.
-    const int dimension = kElement == KvElement::kF16    ? s / 2 * 32 + t * 8
-                          : kElement == KvElement::kInt8 ? s / 4 * 64 + t * 16 + s % 4 * 4
-                                                         : t * (kWidth / 4) + s * 4;
+    const int dimension = kv_is_float(kElement)  ? s / 2 * 32 + t * 8
+                          : kv_is_int8(kElement) ? s / 4 * 64 + t * 16 + s % 4 * 4
+                                                 : t * (kWidth / 4) + s * 4;
     if constexpr (kElement == KvElement::kInt4) {
       // Word by word: parts of one load that do not lie side by side in an operand would be copied
       // for every product.
@@ -194,9 +207,9 @@ struct ValueChunk {
   }
 
   // Zeros for tokens past the end, whose values may be anything: 0 * NaN is NaN. The first token is
-  // the one of words[0]. Only f16 can hold a NaN.
+  // the one of words[0]. Only f16 and bf16 can hold a NaN.
   __device__ __forceinline__ void clear_from(int end, int first_token) {
-    if constexpr (kElement == KvElement::kF16) {
+    if constexpr (kv_is_float(kElement)) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         if (first_token + i % 2 + i / 2 * 8 < end) continue;
@@ -211,12 +224,12 @@ struct ValueChunk {
   __device__ __forceinline__ void fragment(int j, std::uint32_t (&a)[4], bool upper = false) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      if constexpr (kElement == KvElement::kF16) {
+      if constexpr (kv_is_float(kElement)) {
         const std::uint32_t x = words[2 * half][j];
         const std::uint32_t y = words[2 * half + 1][j];
         a[2 * half] = ptx::permute_bytes<0x5410>(x, y);
         a[2 * half + 1] = ptx::permute_bytes<0x7632>(x, y);
-      } else if constexpr (kElement == KvElement::kInt8) {
+      } else if constexpr (kv_is_int8(kElement)) {
         const std::uint32_t x = words[2 * half][j / 2];
         const std::uint32_t y = words[2 * half + 1][j / 2];
         // Two dimensions of one token, then of the next.

@@ -10,7 +10,9 @@
 //
 //   element   stored as                           parameters of a token and head
 //   f16       binary16                            none
+//   bf16      bfloat16                            none
 //   int8      code + 128, a byte                  f32 scale;            value = scale * code
+//   static    code + 128, a byte                  none; a scale a channel lies elsewhere
 //   int4      code + 8, a nibble (-8 <= code)     f16 scale, f16 zero;  value = zero + scale * code
 //
 // Within a row the dimensions lie in ascending order, but for the nibbles of a 32-bit word of int4:
@@ -37,7 +39,19 @@
 
 namespace liquidgemm::cuda {
 
-enum class KvElement { kF16, kInt8, kInt4 };
+enum class KvElement { kF16, kBf16, kInt8, kInt8Static, kInt4 };
+
+// Whether elements are numbers of two bytes, and not codes.
+LIQUIDGEMM_KV_PAGE bool kv_is_float(KvElement element) {
+  return element == KvElement::kF16 || element == KvElement::kBf16;
+}
+// Whether they are codes of int8, and whether each token and head has a scale of its own.
+LIQUIDGEMM_KV_PAGE bool kv_is_int8(KvElement element) {
+  return element == KvElement::kInt8 || element == KvElement::kInt8Static;
+}
+LIQUIDGEMM_KV_PAGE bool kv_has_scales(KvElement element) {
+  return element == KvElement::kInt8 || element == KvElement::kInt4;
+}
 
 inline constexpr int kKvPageTokens = 64;
 inline constexpr int kKvMaxWidth = 128;
@@ -55,14 +69,14 @@ struct KvPageShape {
 };
 
 LIQUIDGEMM_KV_PAGE int kv_element_bits(KvElement element) {
-  return element == KvElement::kF16 ? 16 : element == KvElement::kInt8 ? 8 : 4;
+  return kv_is_float(element) ? 16 : kv_is_int8(element) ? 8 : 4;
 }
 LIQUIDGEMM_KV_PAGE int kv_row_bytes(KvElement element, int width) {
   return width * kv_element_bits(element) / 8;
 }
 // Of one token and head, for K and again for V.
 LIQUIDGEMM_KV_PAGE int kv_parameter_bytes(KvElement element) {
-  return element == KvElement::kF16 ? 0 : 4;
+  return kv_has_scales(element) ? 4 : 0;
 }
 // K or V of a head page with its parameters.
 LIQUIDGEMM_KV_PAGE int kv_half_bytes(KvElement element, int width) {
@@ -106,17 +120,15 @@ LIQUIDGEMM_KV_PAGE int value_swizzle(int row_bytes, int token) {
   return 2 * pair;
 }
 
-// Dimensions in one aligned word, which a writer can store at once: 4 f16 in 8 bytes, 4 int8 in 4
-// bytes, 8 int4 in 4 bytes.
+// Dimensions in one aligned word, which a writer can store at once: 4 f16 or bf16 in 8 bytes, 4
+// int8 in 4 bytes, 8 int4 in 4 bytes.
 LIQUIDGEMM_KV_PAGE int kv_word_dimensions(KvElement element) {
   return element == KvElement::kInt4 ? 8 : 4;
 }
-LIQUIDGEMM_KV_PAGE int kv_word_bytes(KvElement element) {
-  return element == KvElement::kF16 ? 8 : 4;
-}
+LIQUIDGEMM_KV_PAGE int kv_word_bytes(KvElement element) { return kv_is_float(element) ? 8 : 4; }
 
 // Where the word begins that holds dimension d of a token's K or V. The word's dimensions follow
-// each other from its lowest bits: f16 and int8 in ascending order, int4 as int4_nibble says.
+// each other from its lowest bits: in ascending order, those of int4 as int4_nibble says.
 LIQUIDGEMM_KV_PAGE int key_word_offset(KvElement element, int width, int token, int d) {
   const int row_bytes = kv_row_bytes(element, width);
   const int word = d / kv_word_dimensions(element) * kv_word_bytes(element);

@@ -4,6 +4,7 @@
 // A rotation takes dimension i and i + head_dim / 2, so lane l has four dimensions from either half
 // of a head, those that begin at 4 l and at head_dim / 2 + 4 l. Lanes with 4 l >= head_dim / 2 have
 // none: they hold zeros and write the padding behind head_dim, eight dimensions each.
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -14,6 +15,7 @@
 #include "gemm/cuda/row_checks.h"
 #include "gemm/numerics.h"
 #include "ops/cuda/rows.h"
+#include "ops/kv_static.h"
 
 namespace liquidgemm::cuda {
 namespace {
@@ -27,16 +29,21 @@ __device__ std::uint32_t magnitude_bits(float value) {
   return __float_as_uint(value) & 0x7FFFFFFFu;
 }
 
-__device__ __half2 half_pair(float low, float high) {
-  return __halves2half2(__float2half_rn(low), __float2half_rn(high));
+// Rounded to nearest even: to bf16 where the cache is, otherwise to f16.
+template <KvElement kElement>
+__device__ std::uint32_t rounded_pair(float low, float high) {
+  const auto bits = [](float x) -> std::uint32_t {
+    if constexpr (kElement == KvElement::kBf16) {
+      return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    } else {
+      return __half_as_ushort(__float2half_rn(x));
+    }
+  };
+  return bits(low) | bits(high) << 16;
 }
-__device__ std::uint32_t bits_of(__half2 pair) {
-  return static_cast<std::uint32_t>(__half_as_ushort(__low2half(pair))) |
-         static_cast<std::uint32_t>(__half_as_ushort(__high2half(pair))) << 16;
-}
-// Rounded to nearest even.
-__device__ uint2 half_word(const float4& four) {
-  return make_uint2(bits_of(half_pair(four.x, four.y)), bits_of(half_pair(four.z, four.w)));
+template <KvElement kElement>
+__device__ uint2 rounded_word(const float4& four) {
+  return make_uint2(rounded_pair<kElement>(four.x, four.y), rounded_pair<kElement>(four.z, four.w));
 }
 
 // The lanes that share a head. Those of other heads in the warp may be elsewhere.
@@ -158,6 +165,20 @@ __device__ std::uint32_t int8_codes(const float4& four, float reciprocal) {
   return int8_word(codes);
 }
 
+__device__ std::uint32_t static_codes(const float4& four, const float4& reciprocal) {
+  const int codes[4] = {numerics::kv_static_code(four.x, reciprocal.x),
+                        numerics::kv_static_code(four.y, reciprocal.y),
+                        numerics::kv_static_code(four.z, reciprocal.z),
+                        numerics::kv_static_code(four.w, reciprocal.w)};
+  return int8_word(codes);
+}
+__device__ void multiply(float4& four, const float4& factor) {
+  four.x = four.x * factor.x;
+  four.y = four.y * factor.y;
+  four.z = four.z * factor.z;
+  four.w = four.w * factor.w;
+}
+
 // A word of int4 has its lower four dimensions in bytes 0 and 2, its upper four in bytes 1 and 3:
 // a lane that has one of the two writes bytes.
 static_assert(int4_nibble(0) == 0 && int4_nibble(2) == 1 && int4_nibble(1) == 4 &&
@@ -171,15 +192,24 @@ __device__ void store_int4(std::uint8_t* word, int d, const float4& four, float 
   bytes[2] = static_cast<std::uint8_t>(nibble(four.y) | nibble(four.w) << 4);
 }
 
-// `word(d)`: where the word of dimension d lies; `parameters`: those of the token.
+// `word(d)`: where the word of dimension d lies; `parameters`: those of the token; `reciprocal`:
+// [head_dim], with static scales.
 template <KvElement kElement, int kLanes, typename Word>
 __device__ void store_head(const LaneValues& values, const HeadLanes<kLanes>& lanes,
-                           const Word& word, void* parameters) {
+                           const Word& word, void* parameters, const float* reciprocal) {
   std::uint8_t* first = word(values.first_d);
   std::uint8_t* second = word(values.second_d);
-  if constexpr (kElement == KvElement::kF16) {
-    *reinterpret_cast<uint2*>(first) = half_word(values.first);
-    *reinterpret_cast<uint2*>(second) = half_word(values.second);
+  if constexpr (kv_is_float(kElement)) {
+    *reinterpret_cast<uint2*>(first) = rounded_word<kElement>(values.first);
+    *reinterpret_cast<uint2*>(second) = rounded_word<kElement>(values.second);
+  } else if constexpr (kElement == KvElement::kInt8Static) {
+    // Padding is code 0.
+    const float4 none = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const auto codes = [&](const float4& four, int d) {
+      return static_codes(four, values.real ? load_four(reciprocal + d) : none);
+    };
+    *reinterpret_cast<std::uint32_t*>(first) = codes(values.first, values.first_d);
+    *reinterpret_cast<std::uint32_t*>(second) = codes(values.second, values.second_d);
   } else {
     const auto larger = [](std::uint32_t a, std::uint32_t b) { return max(a, b); };
     const std::uint32_t largest =
@@ -272,36 +302,37 @@ __global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
 
   if (head < keys_at) {
     const std::int64_t q_head = row * arguments.heads + head;
-    __half* q = static_cast<__half*>(arguments.q) + q_head * kWidth;
-    const uint2 first = half_word(values.first);
-    const uint2 second = half_word(values.second);
+    if constexpr (kElement == KvElement::kInt8Static) {
+      const int kv_head = head / (arguments.heads / arguments.shape.kv_heads);
+      const float* scale = arguments.k_scale + kv_head * head_dim;
+      if (values.real) {
+        multiply(values.first, load_four(scale + values.first_d));
+        multiply(values.second, load_four(scale + values.second_d));
+      }
+    }
+    std::uint16_t* q = static_cast<std::uint16_t*>(arguments.q) + q_head * kWidth;
+    const uint2 first = rounded_word<kElement>(values.first);
+    const uint2 second = rounded_word<kElement>(values.second);
     *reinterpret_cast<uint2*>(q + values.first_d) = first;
     *reinterpret_cast<uint2*>(q + values.second_d) = second;
-    if constexpr (kElement == KvElement::kInt4) {
-      const auto rounded = [](float x) { return __half2float(__float2half_rn(x)); };
-      const auto sum_of_four = [&](const float4& four) {
-        return (rounded(four.x) + rounded(four.y)) + (rounded(four.z) + rounded(four.w));
-      };
-      const float sum = lanes.fold(sum_of_four(values.first) + sum_of_four(values.second),
-                                   [](float a, float b) { return a + b; });
-      if (lanes.lane == 0) arguments.q_sum[q_head] = sum;
-    }
     return;
   }
 
   if (page < 0) return;
   const auto token = static_cast<int>(position % kKvPageTokens);
   const bool is_key = head < values_at;
-  std::uint8_t* head_page =
-      arguments.pages + page * kv_page_bytes(arguments.shape) +
-      kv_head_page_offset(arguments.shape, arguments.layer, head - (is_key ? keys_at : values_at));
+  const int kv_head = head - (is_key ? keys_at : values_at);
+  std::uint8_t* head_page = arguments.pages + page * kv_page_bytes(arguments.shape) +
+                            kv_head_page_offset(arguments.shape, arguments.layer, kv_head);
   const auto word = [&](int d) {
     return head_page + (is_key ? key_word_offset(kElement, kWidth, token, d)
                                : value_word_offset(kElement, kWidth, token, d));
   };
-  store_head<kElement>(values, lanes, word,
-                       head_page + (is_key ? key_parameter_offset(kElement, kWidth, token)
-                                           : value_parameter_offset(kElement, kWidth, token)));
+  store_head<kElement>(
+      values, lanes, word,
+      head_page + (is_key ? key_parameter_offset(kElement, kWidth, token)
+                          : value_parameter_offset(kElement, kWidth, token)),
+      (is_key ? arguments.k_reciprocal : arguments.v_reciprocal) + kv_head * head_dim);
 }
 
 template <KvElement kElement>
@@ -368,11 +399,19 @@ Status norm_rope_cache(const NormRopeCacheArguments& arguments, CudaStream strea
   }
   switch (shape.element) {
     case KvElement::kF16: launch<KvElement::kF16>(arguments, stream); break;
+    case KvElement::kBf16: launch<KvElement::kBf16>(arguments, stream); break;
     case KvElement::kInt8: launch<KvElement::kInt8>(arguments, stream); break;
-    case KvElement::kInt4:
-      LIQUIDGEMM_RETURN_IF_ERROR(check.given("the sums of q", arguments.q_sum));
-      launch<KvElement::kInt4>(arguments, stream);
+    case KvElement::kInt8Static:
+      for (const float* scales :
+           {arguments.k_scale, arguments.k_reciprocal, arguments.v_reciprocal}) {
+        LIQUIDGEMM_RETURN_IF_ERROR(check.given("the scales of the cache", scales, 16));
+      }
+      if (arguments.heads % shape.kv_heads != 0) {
+        return check.refused("static scales need as many query heads for each KV head");
+      }
+      launch<KvElement::kInt8Static>(arguments, stream);
       break;
+    case KvElement::kInt4: launch<KvElement::kInt4>(arguments, stream); break;
   }
   return launch_status("norm_rope_cache");
 }

@@ -32,7 +32,8 @@ Status embed_rows(const EmbedArguments& arguments, CudaStream stream);
 // ---- Norm over heads, rotation, write to the cache ---------------------------------------------
 
 // A row of qkv is q heads | k heads | v heads. The heads of q and k are normed where the family has
-// a norm, then rotated; q is rounded to f16, k and v go to the cache as kv_page.h says.
+// a norm, then rotated; q is rounded to f16 (bf16 with a bf16 cache), k and v go to the cache as
+// kv_page.h says.
 struct NormRopeCacheArguments {
   const float* qkv = nullptr;  // [rows, (heads + 2 kv_heads) * head_dim], 16-byte aligned
   std::int64_t ld_qkv = 0;     // a multiple of 4
@@ -54,11 +55,14 @@ struct NormRopeCacheArguments {
   std::uint8_t* pages =
       nullptr;  // page p begins at pages + p * kv_page_bytes(shape); 16-byte aligned
 
-  void* q = nullptr;  // f16 [rows][heads][width], zeros behind head_dim; 8-byte aligned
-  // int4 only, [rows][heads]: the sum of a head's q as rounded to f16. Of each four consecutive
-  // dimensions (0 + 1) + (2 + 3), f for those that begin at 4 l, s for those at head_dim / 2 + 4 l;
-  // f + s is number l of width / 8, 0 where 4 l >= head_dim / 2; they fold by halving.
-  float* q_sum = nullptr;
+  // Static int8 only, [kv_heads][head_dim], 16-byte aligned: what q is multiplied with before it is
+  // rounded, and what k and v are to become codes (numerics::kv_static_code). The query heads are a
+  // multiple of the KV heads then.
+  const float* k_scale = nullptr;
+  const float* k_reciprocal = nullptr;
+  const float* v_reciprocal = nullptr;
+
+  void* q = nullptr;  // f16 or bf16 [rows][heads][width], zeros behind head_dim; 8-byte aligned
 };
 // Ok, or why these heads are refused.
 Status can_norm_rope_cache(const KvPageShape& shape, int heads, int head_dim);
