@@ -10,6 +10,7 @@
 
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/launch.h"
+#include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/quantize_row.cuh"
 #include "gemm/numerics.h"
 #include "ops/cuda/ptx/remote.h"
@@ -23,6 +24,8 @@ constexpr int kKept = 8;  // chunks of four that a thread keeps
 template <int kThreads, int kBlocks>
 __global__ __launch_bounds__(kThreads) void silu_multiply_quantize_kernel(
     SiluMultiplyQuantizeArguments arguments) {
+  // Other blocks' shared memory may be written once they have started.
+  if constexpr (kBlocks > 1) ptx::cluster_arrive();
   begin_early_launch();
   __shared__ Reduction<kThreads> shared;
   __shared__ std::uint32_t largest_of[kBlocks];  // the blocks of the cluster
@@ -64,6 +67,7 @@ __global__ __launch_bounds__(kThreads) void silu_multiply_quantize_kernel(
   }
   largest = largest_of_block(largest, shared);
   if constexpr (kBlocks > 1) {
+    ptx::cluster_wait();
     if (threadIdx.x < kBlocks) *ptx::remote(&largest_of[rank], threadIdx.x) = largest;
     cooperative_groups::this_cluster().sync();
     largest = __reduce_max_sync(0xFFFFFFFFu, largest_of[threadIdx.x % kBlocks]);
