@@ -87,6 +87,8 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   const DeviceBuffer<std::uint16_t> q(vectors);
   q.fill(0x2C);
   const DeviceBuffer<float> out(vectors);
+  const DeviceBuffer<float> v_scale(
+      std::vector<float>(static_cast<std::size_t>(kv_heads) * kHeadDim, 1.0f));
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
   DecodeAttention arguments;
@@ -95,6 +97,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   tensors.heads = heads;
   tensors.head_dim = kHeadDim;
   tensors.softmax_scale = 0.0883883f;
+  tensors.v_scale = v_scale.data();
   tensors.q = q.data();
   tensors.pages = cache.pages.data();
   tensors.block_tables = cache.tables.data();
@@ -165,12 +168,15 @@ void time_prefill(KvElement element, int kv_heads, int heads, int slots, int pro
   const DeviceBuffer<std::uint16_t> q(vectors);
   q.fill(0x2C);
   const DeviceBuffer<float> out(vectors);
+  const DeviceBuffer<float> v_scale(
+      std::vector<float>(static_cast<std::size_t>(kv_heads) * kHeadDim, 1.0f));
   PrefillAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
   tensors.shape = shape;
   tensors.heads = heads;
   tensors.head_dim = kHeadDim;
   tensors.softmax_scale = 0.0883883f;
+  tensors.v_scale = v_scale.data();
   tensors.q = q.data();
   tensors.pages = cache.pages.data();
   tensors.block_tables = cache.tables.data();
