@@ -113,13 +113,16 @@ __device__ __forceinline__ void load_pages(const DecodeKernelArguments& argument
   }
   const DecodeBlock<Shape, kTeam> block(arguments, shared);
   ptx::named_barrier(kWholeBlock, Shape::kThreads);
-  if (team >= block.teams) return;
+  // Lanes without a warp to load for have nothing to do from the start.
   DecodeLoader<kElement, kWidth, kTeam> loader(
-      arguments, first, first_unit, block.stride, block.total, member,
+      arguments, first, first_unit, block.stride, team < block.teams ? block.total : 0, member,
       ptx::shared_address(block.places_of(team)), block.barriers_of(team), block.depth,
       ptx::shared_address(block.records_of(shared, team)));
   ptx::wait_for_previous_kernel();
-  while (!loader.done()) loader.load();
+  while (__any_sync(kWholeWarp, !loader.done())) {
+    // Who only polls takes the instruction slots of the warps beside it.
+    if (!__any_sync(kWholeWarp, !loader.done() && loader.load())) __nanosleep(20);
+  }
 }
 
 // One of the other warps.
