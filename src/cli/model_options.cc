@@ -82,7 +82,7 @@ int group_size_for(const std::string& group_size, const ModelConfig& config) {
 
 void add_head_option(CLI::App& verb, std::string& head) {
   verb.add_option("--lm-head", head,
-                  "How the head is stored: int8, or fp16 (twice the bytes, almost no error)")
+                  "The head's weights: int8, or fp16 (twice the bytes, almost no error)")
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->capture_default_str();
 }

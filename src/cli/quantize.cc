@@ -154,10 +154,9 @@ void add_quantize(CLI::App& app, Globals& globals, Action& action) {
   verb->add_option("--scheme", options->scheme, "w4a8, or w8a8 for comparison")
       ->check(CLI::IsMember({"w4a8", "w8a8"}))
       ->capture_default_str();
-  verb->add_option(
-          "--lm-head", options->head,
-          "How the head is stored: int8, or fp16 (twice the bytes, almost no error; apart\n"
-          "from the embedding also where the model ties them)")
+  verb->add_option("--lm-head", options->head,
+                   "How the head is stored: int8, or fp16 (twice the bytes, almost no\n"
+                   "error; apart from the embedding also where the model ties them)")
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->capture_default_str();
   verb->add_option("--kv-scales", options->kv_scales,
