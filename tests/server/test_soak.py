@@ -61,7 +61,7 @@ def test_many_clients(model, tmp_path):
     report = soak.soak(
         [
             str(model), "--binary", BINARY, "--seconds", "15", "--num-kv-pages", "8",
-            "--max-words", "50", "--max-tokens", "250", "--slower", str(SLOWER),
+            "--max-words", "35", "--max-tokens", "220", "--slower", str(SLOWER),
             "--patience", str(60 * SLOWER),
         ],
         tmp_path / "soak.log",
