@@ -4,42 +4,16 @@
 
 #include <cstdio>
 
+#include "base/status_macros.h"
+#include "gemm_cuda/graph.h"
 #include "ops_cuda/attention_harness.h"
 
 namespace liquidgemm::cuda::testing {
 namespace {
 
-class CudaAttentionTiming : public liquidgemm::testing::CudaTest {};
+using liquidgemm::testing::best_replay;
 
-// Milliseconds of one replay of what `enqueue` puts on the stream: the best of several.
-template <typename Enqueue>
-double best_replay(const Enqueue& enqueue) {
-  const Stream stream;
-  CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  enqueue(stream);
-  cudaGraph_t graph = nullptr;
-  CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
-  cudaGraphExec_t exec = nullptr;
-  CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t begin = nullptr, end = nullptr;
-  CHECK_CUDA(cudaEventCreate(&begin));
-  CHECK_CUDA(cudaEventCreate(&end));
-  float best = 1e30f;
-  for (int i = 0; i < 12; ++i) {
-    CHECK_CUDA(cudaEventRecord(begin, stream));
-    CHECK_CUDA(cudaGraphLaunch(exec, stream));
-    CHECK_CUDA(cudaEventRecord(end, stream));
-    CHECK_CUDA(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
-    best = std::min(best, milliseconds);
-  }
-  CHECK_CUDA(cudaEventDestroy(begin));
-  CHECK_CUDA(cudaEventDestroy(end));
-  CHECK_CUDA(cudaGraphExecDestroy(exec));
-  CHECK_CUDA(cudaGraphDestroy(graph));
-  return static_cast<double>(best);
-}
+class CudaAttentionTiming : public liquidgemm::testing::CudaTest {};
 
 // The cache of `slots` sequences of `tokens` tokens, every byte 0x3C: plain numbers everywhere.
 struct PlainCache {
@@ -115,24 +89,24 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   const DeviceBuffer<std::int8_t> x8(vectors);
   const DeviceBuffer<float> scale(row_of.size());
   const DeviceBuffer<std::int32_t> sum(row_of.size());
+  const Stream stream;
   const auto milliseconds = [&](bool quantizes) {
-    return best_replay([&](cudaStream_t stream) {
-             for (int layer = 0; layer < shape.layers; ++layer) {
-               tensors.layer = layer;
-               ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
-               if (!quantizes) continue;
-               ASSERT_TRUE(is_ok(quantize_attention({.tensors = tensors,
-                                                     .rows = slots,
-                                                     .splits = splits.data(),
-                                                     .workspace = workspace.data()},
-                                                    {.x8 = x8.data(),
-                                                     .ld_x8 = tensors.ld_out,
-                                                     .scale = scale.data(),
-                                                     .sum = sum.data()},
-                                                    stream)));
-             }
-           }) /
-           shape.layers;
+    const auto launch = [&]() -> Status {
+      for (int layer = 0; layer < shape.layers; ++layer) {
+        tensors.layer = layer;
+        LIQUIDGEMM_RETURN_IF_ERROR(decode_attention(arguments, stream));
+        if (!quantizes) continue;
+        LIQUIDGEMM_RETURN_IF_ERROR(quantize_attention(
+            {.tensors = tensors,
+             .rows = slots,
+             .splits = splits.data(),
+             .workspace = workspace.data()},
+            {.x8 = x8.data(), .ld_x8 = tensors.ld_out, .scale = scale.data(), .sum = sum.data()},
+            stream));
+      }
+      return ok_status();
+    };
+    return best_replay(stream, launch) / shape.layers;
   };
   // What is best here, and others to judge that by.
   for (const int team : {0, 1, 2, 4}) {
@@ -185,8 +159,9 @@ void time_prefill(KvElement element, int kv_heads, int heads, int slots, int pro
   tensors.ld_out = heads * kHeadDim;
   arguments.tiles = tiles.data();
   arguments.tile_count = static_cast<int>(list.size());
-  const double milliseconds = best_replay(
-      [&](cudaStream_t stream) { ASSERT_TRUE(is_ok(prefill_attention(arguments, stream))); });
+  const Stream stream;
+  const double milliseconds =
+      best_replay(stream, [&] { return prefill_attention(arguments, stream); });
   // Two products with every token that a row sees.
   const double operations = 4.0 * kHeadDim * heads * slots * prompt * (prompt + 1.0) / 2;
   std::printf("prefill %s, heads %d/%d, %d prompts of %4d: %9.2f us a layer, %4.0f TFLOP/s\n",
