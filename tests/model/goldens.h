@@ -75,6 +75,18 @@ inline double rms(std::span<const float> values) {
   return std::sqrt(sum / static_cast<double>(values.size()));
 }
 
+// The root mean square of the difference, over that of the first.
+inline double relative_difference(std::span<const float> a, std::span<const float> b) {
+  EXPECT_EQ(a.size(), b.size());
+  double off = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double x = static_cast<double>(a[i]), d = x - static_cast<double>(b[i]);
+    off += d * d;
+    size += x * x;
+  }
+  return std::sqrt(off / size);
+}
+
 inline double largest_difference(std::span<const float> a, std::span<const float> b) {
   EXPECT_EQ(a.size(), b.size());
   double largest = 0.0;
