@@ -26,6 +26,13 @@ inline std::string model_data(std::string_view name) {
   return std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + std::string(name);
 }
 
+// A checkpoint that must be readable.
+inline ModelSource open(const std::string& path) {
+  auto source = open_model_source(path);
+  EXPECT_TRUE(source.ok()) << source.status().to_string();
+  return std::move(*source);
+}
+
 // Named arrays of a safetensors file.
 class Goldens {
  public:
