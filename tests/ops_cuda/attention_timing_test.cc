@@ -15,32 +15,60 @@ using liquidgemm::testing::best_replay;
 
 class CudaAttentionTiming : public liquidgemm::testing::CudaTest {};
 
-// The cache of `slots` sequences of `tokens` tokens, every byte 0x3C: plain numbers everywhere.
-struct PlainCache {
-  PlainCache(const KvPageShape& shape, int slots, int tokens)
-      : columns(tokens / kKvPageTokens),
+constexpr int kHeadDim = 128;
+
+// The cache of `slots` sequences of `tokens` tokens, and `rows` rows of queries: every byte the
+// same, plain numbers everywhere.
+struct PlainTensors {
+  PlainTensors(const KvPageShape& cache_shape, int query_heads, int slots, int tokens,
+               std::int64_t rows)
+      : shape(cache_shape),
+        heads(query_heads),
+        columns(tokens / kKvPageTokens),
         pages(static_cast<std::size_t>(slots * columns * kv_page_bytes(shape))),
-        tables(static_cast<std::size_t>(slots * columns)) {
+        tables(static_cast<std::size_t>(slots * columns)),
+        q(static_cast<std::size_t>(rows * heads * kHeadDim)),
+        out(q.count()),
+        v_scale(std::vector<float>(static_cast<std::size_t>(shape.kv_heads * kHeadDim), 1.0f)) {
     pages.fill(0x3C);
+    q.fill(0x2C);
     std::vector<std::int32_t> ids(tables.count());
     std::iota(ids.begin(), ids.end(), 0);
     std::mt19937 random(1);
     std::shuffle(ids.begin(), ids.end(), random);
     tables.upload(ids);
   }
-  int columns;
+
+  AttentionTensors view() const {
+    return {.shape = shape,
+            .layer = 0,
+            .heads = heads,
+            .head_dim = kHeadDim,
+            .softmax_scale = 0.0883883f,
+            .q = q.data(),
+            .pages = pages.data(),
+            .v_scale = v_scale.data(),
+            .block_tables = tables.data(),
+            .ld_block_table = columns,
+            .out = out.data(),
+            .ld_out = heads * kHeadDim};
+  }
+
+  KvPageShape shape;
+  int heads, columns;
   DeviceBuffer<std::uint8_t> pages;
   DeviceBuffer<std::int32_t> tables;
+  DeviceBuffer<std::uint16_t> q;
+  DeviceBuffer<float> out, v_scale;
 };
 
 void time_decode(KvElement element, int kv_heads, int heads, int slots, int multiprocessors) {
   constexpr int kTokens = 1280;
-  constexpr int kHeadDim = 128;
   KvPageShape shape{element, kHeadDim, kv_heads, 1};
   const double layer_bytes = static_cast<double>(slots) * (kTokens / kKvPageTokens) *
                              static_cast<double>(kv_page_bytes(shape));
   shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
-  const PlainCache cache(shape, slots, kTokens);
+  const PlainTensors plain(shape, heads, slots, kTokens, slots);
   std::vector<AttentionUnit> list;
   std::vector<std::int32_t> row_of;
   std::vector<RowSplits> splits_of;
@@ -57,27 +85,11 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   const DeviceBuffer<std::int32_t> rows(row_of),
       lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
-  const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(heads) * kHeadDim;
-  const DeviceBuffer<std::uint16_t> q(vectors);
-  q.fill(0x2C);
-  const DeviceBuffer<float> out(vectors);
-  const DeviceBuffer<float> v_scale(
-      std::vector<float>(static_cast<std::size_t>(kv_heads) * kHeadDim, 1.0f));
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
-  tensors.shape = shape;
-  tensors.heads = heads;
-  tensors.head_dim = kHeadDim;
-  tensors.softmax_scale = 0.0883883f;
-  tensors.v_scale = v_scale.data();
-  tensors.q = q.data();
-  tensors.pages = cache.pages.data();
-  tensors.block_tables = cache.tables.data();
-  tensors.ld_block_table = cache.columns;
-  tensors.out = out.data();
-  tensors.ld_out = heads * kHeadDim;
+  tensors = plain.view();
   arguments.slots = slots;
   arguments.lengths = lengths.data();
   arguments.rows = rows.data();
@@ -86,7 +98,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   arguments.max_units = static_cast<int>(list.size());
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
-  const DeviceBuffer<std::int8_t> x8(vectors);
+  const DeviceBuffer<std::int8_t> x8(plain.q.count());
   const DeviceBuffer<float> scale(row_of.size());
   const DeviceBuffer<std::int32_t> sum(row_of.size());
   const Stream stream;
@@ -123,9 +135,8 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
 }
 
 void time_prefill(KvElement element, int kv_heads, int heads, int slots, int prompt) {
-  constexpr int kHeadDim = 128;
   const KvPageShape shape{element, kHeadDim, kv_heads, 1};
-  const PlainCache cache(shape, slots, prompt);
+  const PlainTensors plain(shape, heads, slots, prompt, std::int64_t{slots} * prompt);
   std::vector<AttentionTile> list;
   const int most = prefill_tile_tokens(heads, kv_heads);
   for (int slot = 0; slot < slots; ++slot) {
@@ -137,26 +148,8 @@ void time_prefill(KvElement element, int kv_heads, int heads, int slots, int pro
     return a.first_position > b.first_position;
   });
   const DeviceBuffer<AttentionTile> tiles(list);
-  const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(prompt) *
-                       static_cast<std::size_t>(heads) * kHeadDim;
-  const DeviceBuffer<std::uint16_t> q(vectors);
-  q.fill(0x2C);
-  const DeviceBuffer<float> out(vectors);
-  const DeviceBuffer<float> v_scale(
-      std::vector<float>(static_cast<std::size_t>(kv_heads) * kHeadDim, 1.0f));
   PrefillAttention arguments;
-  AttentionTensors& tensors = arguments.tensors;
-  tensors.shape = shape;
-  tensors.heads = heads;
-  tensors.head_dim = kHeadDim;
-  tensors.softmax_scale = 0.0883883f;
-  tensors.v_scale = v_scale.data();
-  tensors.q = q.data();
-  tensors.pages = cache.pages.data();
-  tensors.block_tables = cache.tables.data();
-  tensors.ld_block_table = cache.columns;
-  tensors.out = out.data();
-  tensors.ld_out = heads * kHeadDim;
+  arguments.tensors = plain.view();
   arguments.tiles = tiles.data();
   arguments.tile_count = static_cast<int>(list.size());
   const Stream stream;
