@@ -19,7 +19,7 @@ struct Case {
   DeviceChoice device = DeviceChoice::kCpu;
 };
 
-std::string case_name(const testing::TestParamInfo<Case>& info) {
+std::string case_name(const ::testing::TestParamInfo<Case>& info) {
   std::string name = std::string(info.param.model) + "_" +
                      std::string(precision_name(info.param.precision)) + "_" +
                      std::string(kv_format_name(info.param.kv_format)) +
@@ -28,7 +28,7 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
   return name;
 }
 
-class BatchIndependence : public testing::TestWithParam<Case> {};
+class BatchIndependence : public ::testing::TestWithParam<Case> {};
 
 TEST_P(BatchIndependence, AnyChunksThreadsCompanyAndPages) {
   if (const std::string reason = no_gpu(GetParam().device); !reason.empty()) GTEST_SKIP() << reason;
@@ -112,25 +112,25 @@ TEST_P(BatchIndependence, AnyChunksThreadsCompanyAndPages) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchIndependence,
-                         testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16},
-                                         Case{"qwen3", Precision::kW4A8, KvFormat::kInt8},
-                                         Case{"qwen25", Precision::kW8A8, KvFormat::kF16},
-                                         Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8},
-                                         Case{"qwen3", Precision::kW4A8, KvFormat::kBf16},
-                                         Case{"llama31", Precision::kW4A8, KvFormat::kInt8Static},
-                                         Case{"llama31", Precision::kFp32, KvFormat::kF16}),
+                         ::testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16},
+                                           Case{"qwen3", Precision::kW4A8, KvFormat::kInt8},
+                                           Case{"qwen25", Precision::kW8A8, KvFormat::kF16},
+                                           Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8},
+                                           Case{"qwen3", Precision::kW4A8, KvFormat::kBf16},
+                                           Case{"llama31", Precision::kW4A8, KvFormat::kInt8Static},
+                                           Case{"llama31", Precision::kFp32, KvFormat::kF16}),
                          case_name);
 
 constexpr DeviceChoice kGpu = DeviceChoice::kCuda;
 INSTANTIATE_TEST_SUITE_P(
     GpuModels, BatchIndependence,
-    testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16, kGpu},
-                    Case{"llama31", Precision::kW4A8, KvFormat::kInt4, kGpu},
-                    Case{"qwen3", Precision::kW4A8, KvFormat::kInt8, kGpu},
-                    Case{"qwen25", Precision::kW8A8, KvFormat::kF16, kGpu},
-                    Case{"llama3", Precision::kW4A8, KvFormat::kBf16, kGpu},
-                    Case{"qwen3", Precision::kW4A8, KvFormat::kInt8Static, kGpu},
-                    Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8, kGpu}),
+    ::testing::Values(Case{"llama3", Precision::kW4A8, KvFormat::kF16, kGpu},
+                      Case{"llama31", Precision::kW4A8, KvFormat::kInt4, kGpu},
+                      Case{"qwen3", Precision::kW4A8, KvFormat::kInt8, kGpu},
+                      Case{"qwen25", Precision::kW8A8, KvFormat::kF16, kGpu},
+                      Case{"llama3", Precision::kW4A8, KvFormat::kBf16, kGpu},
+                      Case{"qwen3", Precision::kW4A8, KvFormat::kInt8Static, kGpu},
+                      Case{"smollm2-odd", Precision::kW4A8, KvFormat::kInt8, kGpu}),
     case_name);
 
 // Token by token there is one row and few KV heads, so several workers share a row's context; 600

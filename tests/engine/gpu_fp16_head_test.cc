@@ -2,7 +2,6 @@
 // are put into steps.
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 
 #include "checkpoint/file_builders.h"
 #include "engine/model_fixture.h"
@@ -21,8 +20,7 @@ class GpuFp16Head : public ::testing::TestWithParam<const char*> {
     if (const std::string reason = no_gpu(DeviceChoice::kCuda); !reason.empty()) {
       GTEST_SKIP() << reason;
     }
-    const auto source =
-        open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + GetParam());
+    const auto source = open_model_source(testing::model_data(GetParam()));
     ASSERT_TRUE(source.ok()) << source.status().to_string();
     QuantizeOptions options;
     options.group_size = 32;
@@ -36,19 +34,12 @@ class GpuFp16Head : public ::testing::TestWithParam<const char*> {
   std::string path() const { return folder_.file("model"); }
 
   LoadedModel load(DeviceChoice device) const {
-    const auto source = open_model_source(path());
-    EXPECT_TRUE(source.ok()) << source.status().to_string();
-    LoadOptions options;
-    options.threads = 2;
+    TestModelOptions options;
     options.device = device;
-    options.limits = {.max_rows = 320,
-                      .max_sequences = 4,
-                      .max_logits_rows = 320,
-                      .max_position = 320,
-                      .pages = 100};
-    auto model = load_model(*source, options);
-    EXPECT_TRUE(model.ok()) << model.status().to_string();
-    return std::move(*model);
+    options.threads = 2;
+    options.max_rows = options.max_logits_rows = options.max_position = 320;
+    options.max_sequences = 4;
+    return load_model_at(path(), options);
   }
 
   testing::TempFolder folder_;
@@ -67,13 +58,7 @@ TEST_P(GpuFp16Head, TheFirstPositionIsNearTheCpus) {
     const auto expected = all_logits(*cpu.backend, token, 1, kPages);
     const auto found = all_logits(*gpu.backend, token, 1, kPages);
     ASSERT_EQ(found.size(), expected.size());
-    double off = 0.0, size = 0.0;
-    for (std::size_t j = 0; j < found.size(); ++j) {
-      const double value = static_cast<double>(expected[j]);
-      off += std::pow(static_cast<double>(found[j]) - value, 2);
-      size += value * value;
-    }
-    EXPECT_LT(std::sqrt(off / size), 1e-5) << "token " << token[0];
+    EXPECT_LT(testing::relative_difference(expected, found), 1e-5) << "token " << token[0];
   }
 }
 

@@ -2,10 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdio>
 
-#include "base/status_macros.h"
 #include "engine/model_fixture.h"
 #include "fresh_seed.h"
 
@@ -15,32 +13,13 @@ namespace {
 // f16 keeps 11 bits; each layer rounds its rows a few times.
 constexpr double kMostOfRms = 1e-2;
 
-double difference(std::span<const float> a, std::span<const float> b) {
-  double off = 0.0, size = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    off += d * d;
-    size += static_cast<double>(a[i]) * static_cast<double>(a[i]);
-  }
-  return std::sqrt(off / size);
-}
-
 Result<LoadedModel> load(const std::string& name, DeviceChoice device, Precision precision) {
-  LIQUIDGEMM_ASSIGN_OR_RETURN(
-      const ModelSource source,
-      open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name));
-  LoadOptions options;
+  TestModelOptions options;
   options.precision = precision;
   options.device = device;
   options.threads = 2;
-  options.text = false;
-  options.limits = {.max_rows = 320,
-                    .max_sequences = 8,
-                    .max_logits_rows = 320,
-                    .max_position = 640,
-                    .pages = 100,
-                    .kv_format = KvFormat::kF16};
-  return load_model(source, options);
+  options.max_rows = options.max_logits_rows = 320;
+  return testing::load_for_test(testing::model_data(name), load_options(options));
 }
 
 struct Case {
@@ -82,7 +61,7 @@ TEST_P(GpuFp16, LogitsAreThoseOfFloatButForRounding) {
   for (const std::int64_t chunk : {kTokens, std::int64_t{77}, std::int64_t{1}}) {
     const auto logits = all_logits(*gpu_.backend, tokens, chunk, kPages);
     ASSERT_EQ(logits.size(), exact.size());
-    const double off = difference(exact, logits);
+    const double off = testing::relative_difference(exact, logits);
     std::printf("%s, chunks of %d: %.5f of the RMS\n", GetParam().model, static_cast<int>(chunk),
                 off);
     EXPECT_LT(off, kMostOfRms) << "chunks of " << chunk;
@@ -126,7 +105,7 @@ TEST(Fp16, WeightsComeAsFloats) {
   for (const auto& [name, like] :
        {std::pair{"llama3", Precision::kFp32}, std::pair{"llama3-w4a8", Precision::kW4A16}}) {
     SCOPED_TRACE(name);
-    const auto source = open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name);
+    const auto source = open_model_source(testing::model_data(name));
     ASSERT_TRUE(source.ok()) << source.status().to_string();
     ThreadPool pool(2);
     const auto open = [&](Precision precision) {

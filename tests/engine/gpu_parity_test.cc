@@ -16,16 +16,7 @@
 namespace liquidgemm {
 namespace {
 
-// Root mean square of the difference, relative to that of the first.
-double difference(std::span<const float> a, std::span<const float> b) {
-  double off = 0.0, size = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    off += d * d;
-    size += static_cast<double>(a[i]) * static_cast<double>(a[i]);
-  }
-  return std::sqrt(off / size);
-}
+using testing::relative_difference;
 
 struct Case {
   const char* model;
@@ -87,19 +78,21 @@ TEST_P(GpuParity, LogitsDifferAsThoseOfAnotherCacheDo) {
   const auto gpu_bf16 = logits(DeviceChoice::kCuda, KvFormat::kBf16, tokens);
   const auto gpu_int8 = logits(DeviceChoice::kCuda, KvFormat::kInt8, tokens);
   const auto gpu_int4 = logits(DeviceChoice::kCuda, KvFormat::kInt4, tokens);
-  const double noise = difference(f16, exact);
+  const double noise = relative_difference(f16, exact);
   std::printf(
       "of the RMS: f32 and f16 cache on the CPU %.3f; CPU and GPU: f16 %.3f, bf16 %.3f, int8 %.3f, "
       "int8-static %.3f; from the f16 cache: bf16 %.3f, int8 %.3f, int8-static %.3f, on the GPU "
       "int8 %.3f, int4 %.3f\n",
-      noise, difference(f16, gpu_f16), difference(bf16, gpu_bf16), difference(int8, gpu_int8),
-      difference(fixed, gpu_fixed), difference(f16, bf16), difference(f16, int8),
-      difference(f16, fixed), difference(gpu_f16, gpu_int8), difference(gpu_f16, gpu_int4));
-  EXPECT_LT(difference(f16, gpu_f16), 1.5 * noise);
-  EXPECT_LT(difference(bf16, gpu_bf16), 2.0 * difference(f16, bf16));
-  EXPECT_LT(difference(int8, gpu_int8), 1.5 * difference(f16, int8));
-  EXPECT_LT(difference(fixed, gpu_fixed), 1.5 * difference(f16, fixed));
-  EXPECT_LT(difference(gpu_f16, gpu_int4), 0.7);
+      noise, relative_difference(f16, gpu_f16), relative_difference(bf16, gpu_bf16),
+      relative_difference(int8, gpu_int8), relative_difference(fixed, gpu_fixed),
+      relative_difference(f16, bf16), relative_difference(f16, int8),
+      relative_difference(f16, fixed), relative_difference(gpu_f16, gpu_int8),
+      relative_difference(gpu_f16, gpu_int4));
+  EXPECT_LT(relative_difference(f16, gpu_f16), 1.5 * noise);
+  EXPECT_LT(relative_difference(bf16, gpu_bf16), 2.0 * relative_difference(f16, bf16));
+  EXPECT_LT(relative_difference(int8, gpu_int8), 1.5 * relative_difference(f16, int8));
+  EXPECT_LT(relative_difference(fixed, gpu_fixed), 1.5 * relative_difference(f16, fixed));
+  EXPECT_LT(relative_difference(gpu_f16, gpu_int4), 0.7);
 }
 
 INSTANTIATE_TEST_SUITE_P(

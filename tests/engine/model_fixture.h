@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/cuda_backend.h"
+#include "model/goldens.h"
 #include "model/kv_calibration.h"
 #include "model/load.h"
 #include "model/scaled_source.h"
@@ -42,10 +43,7 @@ inline void add_measured_kv_scales(ModelSource& source) {
   if (scales.ok()) add_kv_scales(source, *scales);
 }
 
-inline LoadedModel load_test_model(const std::string& name, const TestModelOptions& options) {
-  auto source = open_model_source(std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + name);
-  EXPECT_TRUE(source.ok()) << source.status().to_string();
-  if (options.kv_format == KvFormat::kInt8Static) add_measured_kv_scales(*source);
+inline LoadOptions load_options(const TestModelOptions& options) {
   LoadOptions load;
   load.precision = options.precision;
   load.threads = options.threads;
@@ -57,9 +55,20 @@ inline LoadedModel load_test_model(const std::string& name, const TestModelOptio
                  .max_position = options.max_position,
                  .pages = options.pages,
                  .kv_format = options.kv_format};
-  auto model = load_model(*source, load);
+  return load;
+}
+
+inline LoadedModel load_model_at(const std::string& path, const TestModelOptions& options) {
+  auto source = open_model_source(path);
+  EXPECT_TRUE(source.ok()) << source.status().to_string();
+  if (options.kv_format == KvFormat::kInt8Static) add_measured_kv_scales(*source);
+  auto model = load_model(*source, load_options(options));
   EXPECT_TRUE(model.ok()) << model.status().to_string();
   return std::move(*model);
+}
+
+inline LoadedModel load_test_model(const std::string& name, const TestModelOptions& options) {
+  return load_model_at(testing::model_data(name), options);
 }
 
 // Why a test of the GPU's backend cannot run here; empty: it can.

@@ -6,8 +6,8 @@
 #include <functional>
 
 #include "base/half.h"
-#include "gemm/cuda/handles.h"
 #include "gemm_cuda/cuda_fixture.h"
+#include "gemm_cuda/graph.h"
 
 namespace liquidgemm::testing {
 namespace {
@@ -58,7 +58,21 @@ class PackedLayer {
     EXPECT_TRUE(packed_.guards_intact());
   }
 
+  // Every byte of the packed weights is `byte`.
+  PackedLayer(std::int64_t n, std::int64_t k, std::uint8_t byte)
+      : n_(n), k_(k), packed_(static_cast<std::size_t>(cuda::fp16_packed_bytes(n, k))) {
+    packed_.fill(byte);
+  }
+
   std::vector<std::uint8_t> bytes() const { return packed_.download(); }
+
+  // `tiles` holds m rows of x as the kernel reads them.
+  Status launch(const void* tiles, std::int64_t m, float* y, std::int64_t ld_y,
+                cudaStream_t stream) const {
+    return cuda::fp16_linear(
+        {.packed = packed_.data(), .n = n_, .k = k_, .x = tiles, .m = m, .y = y, .ld_y = ld_y},
+        stream);
+  }
 
   // y [m, n] of rows of x, with gaps between them that must stay as they are.
   std::vector<float> run(const Halves& x, std::int64_t m, cudaStream_t stream,
@@ -66,14 +80,7 @@ class PackedLayer {
     const DeviceBuffer<std::uint16_t> tiles(tiles_of(x, m, k_));
     const std::int64_t ld = n_ + gap;
     const DeviceBuffer<float> out(static_cast<std::size_t>(m * ld));
-    EXPECT_TRUE(is_ok(cuda::fp16_linear({.packed = packed_.data(),
-                                         .n = n_,
-                                         .k = k_,
-                                         .x = tiles.data(),
-                                         .m = m,
-                                         .y = out.data(),
-                                         .ld_y = ld},
-                                        stream)));
+    EXPECT_TRUE(is_ok(launch(tiles.data(), m, out.data(), ld, stream)));
     CHECK_CUDA(cudaStreamSynchronize(stream));
     EXPECT_TRUE(out.guards_intact());
     const std::vector<float> all = out.download();
@@ -179,34 +186,15 @@ TEST_F(Fp16Linear, RunsInAGraph) {
   const Stream stream;
   constexpr std::int64_t kN = 200, kK = 320, kM = 40;
   const PackedLayer layer(random_halves(random, kN * kK), kN, kK, stream);
-  const Halves weights = random_halves(random, kN * kK);
-  const PackedLayer other(weights, kN, kK, stream);
   const Halves x = random_halves(random, kM * kK);
-  const std::vector<float> expected = other.run(x, kM, stream);
+  const std::vector<float> expected = layer.run(x, kM, stream);
 
-  const DeviceBuffer<std::uint16_t> plain(weights);
-  const DeviceBuffer<std::uint8_t> packed(
-      static_cast<std::size_t>(cuda::fp16_packed_bytes(kN, kK)));
   const DeviceBuffer<std::uint16_t> tiles(tiles_of(x, kM, kK));
   const DeviceBuffer<float> out(static_cast<std::size_t>(kM * kN));
-  ASSERT_TRUE(is_ok(cuda::pack_fp16_weights(
-      {.weight = plain.data(), .rows = kN, .k = kK, .first_row = 0, .packed = packed.data()},
-      stream)));
-  stream.wait();
-  auto graph = cuda::capture(stream, [&]() -> Status {
-    return cuda::fp16_linear({.packed = packed.data(),
-                              .n = kN,
-                              .k = kK,
-                              .x = tiles.data(),
-                              .m = kM,
-                              .y = out.data(),
-                              .ld_y = kN},
-                             stream);
-  });
-  ASSERT_TRUE(graph.ok()) << graph.status().to_string();
+  const Graph graph(stream, [&] { return layer.launch(tiles.data(), kM, out.data(), kN, stream); });
   for (int i = 0; i < 3; ++i) {
     out.fill(0xFF);
-    CHECK_CUDA(cudaGraphLaunch(graph->get(), stream));
+    graph.replay(stream);
     stream.wait();
     EXPECT_EQ(out.download(), expected);
   }
@@ -254,36 +242,13 @@ TEST_F(Fp16Linear, RefusesWhatItCannotDo) {
 TEST_F(Fp16Linear, DISABLED_Timing) {
   constexpr std::int64_t kN = 128256, kK = 4096, kMost = 512;
   const Stream stream;
-  const DeviceBuffer<std::uint8_t> packed(
-      static_cast<std::size_t>(cuda::fp16_packed_bytes(kN, kK)));
-  packed.fill(0x2C);
+  const PackedLayer layer(kN, kK, 0x2C);
   const DeviceBuffer<std::uint8_t> x(static_cast<std::size_t>(cuda::fp16_tiles_bytes(kMost, kK)));
   x.fill(0x2C);
   const DeviceBuffer<float> y(static_cast<std::size_t>(kMost * kN));
   for (const std::int64_t m : {1, 8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512}) {
-    cudaEvent_t begin = nullptr, end = nullptr;
-    CHECK_CUDA(cudaEventCreate(&begin));
-    CHECK_CUDA(cudaEventCreate(&end));
-    float best = 1e30f;
-    for (int i = 0; i < 10; ++i) {
-      CHECK_CUDA(cudaEventRecord(begin, stream));
-      ASSERT_TRUE(is_ok(cuda::fp16_linear({.packed = packed.data(),
-                                           .n = kN,
-                                           .k = kK,
-                                           .x = x.data(),
-                                           .m = m,
-                                           .y = y.data(),
-                                           .ld_y = kN},
-                                          stream)));
-      CHECK_CUDA(cudaEventRecord(end, stream));
-      CHECK_CUDA(cudaEventSynchronize(end));
-      float milliseconds = 0;
-      CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
-      best = std::min(best, milliseconds);
-    }
-    CHECK_CUDA(cudaEventDestroy(begin));
-    CHECK_CUDA(cudaEventDestroy(end));
-    const double seconds = 1e-3 * static_cast<double>(best);
+    const double seconds =
+        1e-3 * best_replay(stream, [&] { return layer.launch(x.data(), m, y.data(), kN, stream); });
     std::printf("M %4lld  %7.1f us  weights at %5.2f TB/s  %6.1f TFLOP/s\n",
                 static_cast<long long>(m), 1e6 * seconds, 2e-12 * kN * kK / seconds,
                 2e-12 * static_cast<double>(m) * kN * kK / seconds);

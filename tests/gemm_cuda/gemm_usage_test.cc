@@ -3,6 +3,7 @@
 #include <array>
 #include <functional>
 
+#include "gemm_cuda/graph.h"
 #include "gemm_harness.h"
 
 namespace liquidgemm::testing {
@@ -198,24 +199,16 @@ TEST_F(CudaGemmUsage, AGraphReplaysWithNewRows) {
     const CudaGemmDesc desc = layer.desc(CudaOutput::kFloat16, true);
     const CudaGemmPlan plan = make(desc, 21);
     const Chain chain(layer, desc, 21, plan);
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    const Status captured = chain.run(programmatic, stream);
-    CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
-    ASSERT_TRUE(is_ok(captured));
-    CHECK_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+    const Graph graph(stream, [&] { return chain.run(programmatic, stream); });
     for (int replay = 0; replay < 5; ++replay) {
       const std::vector<float> rows = chain.random_rows(random);
       chain.upload(rows);
       chain.output().poison();
-      CHECK_CUDA(cudaGraphLaunch(executable, stream));
+      graph.replay(stream);
       stream.wait();
       EXPECT_TRUE(chain.output().equals(chain.expected(rows)))
           << "replay " << replay << (programmatic ? ", programmatic" : "");
     }
-    CHECK_CUDA(cudaGraphExecDestroy(executable));
-    CHECK_CUDA(cudaGraphDestroy(graph));
   }
 }
 

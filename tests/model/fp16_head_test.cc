@@ -1,9 +1,9 @@
 // An FP16 head through the whole way: quantized, opened, packed, kept and run.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -22,6 +22,7 @@ namespace liquidgemm {
 namespace {
 
 using testing::fresh_seed;
+using testing::open;
 using testing::TempFolder;
 
 Result<QuantizeReport> quantize(const ModelSource& source, const std::string& out,
@@ -38,12 +39,6 @@ Result<QuantizeReport> quantize(const ModelSource& source, const std::string& ou
                         [&](std::int64_t, std::int64_t, const std::string&) {
                           if (++calls == modules) stop = true;
                         });
-}
-
-ModelSource open(const std::string& path) {
-  auto source = open_model_source(path);
-  EXPECT_TRUE(source.ok()) << source.status().to_string();
-  return std::move(*source);
 }
 
 LoadOptions options_for(Isa isa, bool cache = false) {
@@ -133,11 +128,7 @@ TEST(Fp16Head, RunsWithTheSameBitsOnEveryInstructionSetAndInEveryChunk) {
     const auto int8 = logits(folder.file("int8"), tokens, options_for(best_isa()), 40);
     ASSERT_EQ(int8.size(), expected.size());
     for (std::size_t i = 0; i < int8.size(); ++i) {
-      double off = 0.0;
-      for (std::size_t j = 0; j < int8[i].size(); ++j) {
-        off += std::pow(static_cast<double>(int8[i][j]) - static_cast<double>(expected[i][j]), 2);
-      }
-      off = std::sqrt(off / static_cast<double>(int8[i].size())) / testing::rms(expected[i]);
+      const double off = testing::relative_difference(expected[i], int8[i]);
       EXPECT_GT(off, 1e-4);
       EXPECT_LT(off, 5e-2);
     }
@@ -194,31 +185,37 @@ TEST(Fp16Head, AnInterruptedRunWithAnotherHeadIsNotGoneOnFrom) {
   EXPECT_GT(same->shards_reused, 0);
 }
 
-// The weights' values of a file that holds one tensor, in place.
-void put_bf16(const std::string& folder, const std::string& tensor, std::int64_t index,
-              std::uint16_t bits) {
-  const auto index_file = json::parse_file(folder + "/model.safetensors.index.json");
-  ASSERT_TRUE(index_file.ok()) << index_file.status().to_string();
-  const auto& map = index_file->get_object().at("weight_map").get_object();
-  const std::string path = folder + "/" + std::string(map.at(tensor).get_string());
+// Writes one element, of two bytes, into a tensor of a safetensors file.
+void put_element(const std::string& path, const std::string& tensor, DType dtype,
+                 std::int64_t index, std::uint16_t bits) {
   const auto file = MappedFile::open(path);
   ASSERT_TRUE(file.ok());
   const auto tensors = parse_safetensors(file->bytes(), path);
   ASSERT_TRUE(tensors.ok());
-  for (const StoredTensor& stored : *tensors) {
-    if (stored.info.name != tensor) continue;
-    ASSERT_EQ(stored.info.dtype, DType::kBF16);
-    std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
-    out.seekp(static_cast<std::streamoff>(stored.begin) + 2 * index);
-    out.write(reinterpret_cast<const char*>(&bits), 2);
-  }
+  const auto stored = std::find_if(tensors->begin(), tensors->end(),
+                                   [&](const StoredTensor& t) { return t.info.name == tensor; });
+  ASSERT_NE(stored, tensors->end());
+  ASSERT_EQ(stored->info.dtype, dtype);
+  std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
+  out.seekp(static_cast<std::streamoff>(stored->begin) + 2 * index);
+  out.write(reinterpret_cast<const char*>(&bits), 2);
+}
+
+// The file of a checkpoint in several that holds a tensor.
+std::string file_of(const std::string& folder, const std::string& tensor) {
+  const auto index = json::parse_file(folder + "/model.safetensors.index.json");
+  EXPECT_TRUE(index.ok()) << index.status().to_string();
+  const auto& map = index->get_object().at("weight_map").get_object();
+  return folder + "/" + std::string(map.at(tensor).get_string());
 }
 
 TEST(Fp16Head, AWeightThatIsTooLargeIsNamed) {
   const TempFolder folder;
   std::filesystem::copy(testing::model_data("llama3"), folder.file("in"));
   const std::int64_t k = open(folder.file("in")).config.hidden_size;
-  put_bf16(folder.file("in"), "lm_head.weight", 3 * k + 5, float_to_bf16(0x1p16f));
+  const std::string head = "lm_head.weight";
+  ASSERT_NO_FATAL_FAILURE(put_element(file_of(folder.file("in"), head), head, DType::kBF16,
+                                      3 * k + 5, float_to_bf16(0x1p16f)));
   const Status status =
       quantize(open(folder.file("in")), folder.file("out"), WeightScheme::kFp16).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
@@ -232,24 +229,9 @@ TEST(Fp16Head, AStoredWeightThatIsNoNumberIsNamed) {
   const ModelSource source = open(testing::model_data("qwen25"));
   const TempFolder folder;
   ASSERT_TRUE(quantize(source, folder.file("out"), WeightScheme::kFp16).ok());
-  const std::string path = folder.file("out") + "/model.safetensors";
-  std::size_t at = 0;
-  {
-    const auto file = MappedFile::open(path);
-    ASSERT_TRUE(file.ok());
-    const auto tensors = parse_safetensors(file->bytes(), path);
-    ASSERT_TRUE(tensors.ok());
-    for (const StoredTensor& stored : *tensors) {
-      if (stored.info.name == "lm_head.weight") at = static_cast<std::size_t>(stored.begin);
-    }
-  }
-  ASSERT_GT(at, 0u);
-  {
-    const std::uint16_t infinity = 0x7C00;
-    std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
-    out.seekp(static_cast<std::streamoff>(at) + 2 * source.config.hidden_size * 7 + 4);
-    out.write(reinterpret_cast<const char*>(&infinity), 2);
-  }
+  const std::uint16_t infinity = 0x7C00;
+  ASSERT_NO_FATAL_FAILURE(put_element(folder.file("out") + "/model.safetensors", "lm_head.weight",
+                                      DType::kF16, 7 * source.config.hidden_size + 2, infinity));
   for (const Isa isa : testing::isas()) {
     const auto model = load_model(open(folder.file("out")), options_for(isa));
     ASSERT_FALSE(model.ok());

@@ -26,6 +26,13 @@ inline std::string model_data(std::string_view name) {
   return std::string(LIQUIDGEMM_TEST_DATA) + "/model/" + std::string(name);
 }
 
+// A checkpoint that must be readable.
+inline ModelSource open(const std::string& path) {
+  auto source = open_model_source(path);
+  EXPECT_TRUE(source.ok()) << source.status().to_string();
+  return std::move(*source);
+}
+
 // Named arrays of a safetensors file.
 class Goldens {
  public:
@@ -73,6 +80,18 @@ inline double rms(std::span<const float> values) {
   double sum = 0.0;
   for (const float value : values) sum += static_cast<double>(value) * value;
   return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+// The root mean square of the difference, over that of the first.
+inline double relative_difference(std::span<const float> a, std::span<const float> b) {
+  EXPECT_EQ(a.size(), b.size());
+  double off = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double x = static_cast<double>(a[i]), d = x - static_cast<double>(b[i]);
+    off += d * d;
+    size += x * x;
+  }
+  return std::sqrt(off / size);
 }
 
 inline double largest_difference(std::span<const float> a, std::span<const float> b) {

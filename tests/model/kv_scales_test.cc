@@ -19,13 +19,8 @@
 namespace liquidgemm {
 namespace {
 
+using testing::open;
 using testing::TempFolder;
-
-ModelSource open(const std::string& path) {
-  Result<ModelSource> source = open_model_source(path);
-  EXPECT_TRUE(source.ok()) << source.status().to_string();
-  return std::move(*source);
-}
 
 std::vector<TokenId> random_tokens(std::mt19937_64& random, std::size_t count,
                                    std::int64_t vocabulary) {

@@ -21,11 +21,13 @@
 #include "base/json.h"
 #include "checkpoint/file_builders.h"
 #include "model/checkpoint/quantized_tensors.h"
+#include "model/goldens.h"
 
 namespace liquidgemm {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::open;
 using testing::TempFolder;
 
 const std::string kModels = std::string(LIQUIDGEMM_TEST_DATA) + "/model/";
@@ -41,12 +43,6 @@ std::map<std::string, std::string> folder_contents(const std::string& path) {
     contents[entry.path().filename().string()] = read(entry.path().string());
   }
   return contents;
-}
-
-ModelSource open(const std::string& path) {
-  Result<ModelSource> source = open_model_source(path);
-  EXPECT_TRUE(source.ok()) << source.status().to_string();
-  return std::move(*source);
 }
 
 struct QuantizeRun {

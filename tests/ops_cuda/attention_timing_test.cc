@@ -4,69 +4,71 @@
 
 #include <cstdio>
 
+#include "base/status_macros.h"
+#include "gemm_cuda/graph.h"
 #include "ops_cuda/attention_harness.h"
 
 namespace liquidgemm::cuda::testing {
 namespace {
 
+using liquidgemm::testing::best_replay;
+
 class CudaAttentionTiming : public liquidgemm::testing::CudaTest {};
 
-// Milliseconds of one replay of what `enqueue` puts on the stream: the best of several.
-template <typename Enqueue>
-double best_replay(const Enqueue& enqueue) {
-  const Stream stream;
-  CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  enqueue(stream);
-  cudaGraph_t graph = nullptr;
-  CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
-  cudaGraphExec_t exec = nullptr;
-  CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t begin = nullptr, end = nullptr;
-  CHECK_CUDA(cudaEventCreate(&begin));
-  CHECK_CUDA(cudaEventCreate(&end));
-  float best = 1e30f;
-  for (int i = 0; i < 12; ++i) {
-    CHECK_CUDA(cudaEventRecord(begin, stream));
-    CHECK_CUDA(cudaGraphLaunch(exec, stream));
-    CHECK_CUDA(cudaEventRecord(end, stream));
-    CHECK_CUDA(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
-    best = std::min(best, milliseconds);
-  }
-  CHECK_CUDA(cudaEventDestroy(begin));
-  CHECK_CUDA(cudaEventDestroy(end));
-  CHECK_CUDA(cudaGraphExecDestroy(exec));
-  CHECK_CUDA(cudaGraphDestroy(graph));
-  return static_cast<double>(best);
-}
+constexpr int kHeadDim = 128;
 
-// The cache of `slots` sequences of `tokens` tokens, every byte 0x3C: plain numbers everywhere.
-struct PlainCache {
-  PlainCache(const KvPageShape& shape, int slots, int tokens)
-      : columns(tokens / kKvPageTokens),
+// The cache of `slots` sequences of `tokens` tokens, and `rows` rows of queries: every byte the
+// same, plain numbers everywhere.
+struct PlainTensors {
+  PlainTensors(const KvPageShape& cache_shape, int query_heads, int slots, int tokens,
+               std::int64_t rows)
+      : shape(cache_shape),
+        heads(query_heads),
+        columns(tokens / kKvPageTokens),
         pages(static_cast<std::size_t>(slots * columns * kv_page_bytes(shape))),
-        tables(static_cast<std::size_t>(slots * columns)) {
+        tables(static_cast<std::size_t>(slots * columns)),
+        q(static_cast<std::size_t>(rows * heads * kHeadDim)),
+        out(q.count()),
+        v_scale(std::vector<float>(static_cast<std::size_t>(shape.kv_heads * kHeadDim), 1.0f)) {
     pages.fill(0x3C);
+    q.fill(0x2C);
     std::vector<std::int32_t> ids(tables.count());
     std::iota(ids.begin(), ids.end(), 0);
     std::mt19937 random(1);
     std::shuffle(ids.begin(), ids.end(), random);
     tables.upload(ids);
   }
-  int columns;
+
+  AttentionTensors view() const {
+    return {.shape = shape,
+            .layer = 0,
+            .heads = heads,
+            .head_dim = kHeadDim,
+            .softmax_scale = 0.0883883f,
+            .q = q.data(),
+            .pages = pages.data(),
+            .v_scale = v_scale.data(),
+            .block_tables = tables.data(),
+            .ld_block_table = columns,
+            .out = out.data(),
+            .ld_out = heads * kHeadDim};
+  }
+
+  KvPageShape shape;
+  int heads, columns;
   DeviceBuffer<std::uint8_t> pages;
   DeviceBuffer<std::int32_t> tables;
+  DeviceBuffer<std::uint16_t> q;
+  DeviceBuffer<float> out, v_scale;
 };
 
 void time_decode(KvElement element, int kv_heads, int heads, int slots, int multiprocessors) {
   constexpr int kTokens = 1280;
-  constexpr int kHeadDim = 128;
   KvPageShape shape{element, kHeadDim, kv_heads, 1};
   const double layer_bytes = static_cast<double>(slots) * (kTokens / kKvPageTokens) *
                              static_cast<double>(kv_page_bytes(shape));
   shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
-  const PlainCache cache(shape, slots, kTokens);
+  const PlainTensors plain(shape, heads, slots, kTokens, slots);
   std::vector<AttentionUnit> list;
   std::vector<std::int32_t> row_of;
   std::vector<RowSplits> splits_of;
@@ -83,27 +85,11 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   const DeviceBuffer<std::int32_t> rows(row_of),
       lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
-  const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(heads) * kHeadDim;
-  const DeviceBuffer<std::uint16_t> q(vectors);
-  q.fill(0x2C);
-  const DeviceBuffer<float> out(vectors);
-  const DeviceBuffer<float> v_scale(
-      std::vector<float>(static_cast<std::size_t>(kv_heads) * kHeadDim, 1.0f));
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
-  tensors.shape = shape;
-  tensors.heads = heads;
-  tensors.head_dim = kHeadDim;
-  tensors.softmax_scale = 0.0883883f;
-  tensors.v_scale = v_scale.data();
-  tensors.q = q.data();
-  tensors.pages = cache.pages.data();
-  tensors.block_tables = cache.tables.data();
-  tensors.ld_block_table = cache.columns;
-  tensors.out = out.data();
-  tensors.ld_out = heads * kHeadDim;
+  tensors = plain.view();
   arguments.slots = slots;
   arguments.lengths = lengths.data();
   arguments.rows = rows.data();
@@ -112,27 +98,27 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   arguments.max_units = static_cast<int>(list.size());
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
-  const DeviceBuffer<std::int8_t> x8(vectors);
+  const DeviceBuffer<std::int8_t> x8(plain.q.count());
   const DeviceBuffer<float> scale(row_of.size());
   const DeviceBuffer<std::int32_t> sum(row_of.size());
+  const Stream stream;
   const auto milliseconds = [&](bool quantizes) {
-    return best_replay([&](cudaStream_t stream) {
-             for (int layer = 0; layer < shape.layers; ++layer) {
-               tensors.layer = layer;
-               ASSERT_TRUE(is_ok(decode_attention(arguments, stream)));
-               if (!quantizes) continue;
-               ASSERT_TRUE(is_ok(quantize_attention({.tensors = tensors,
-                                                     .rows = slots,
-                                                     .splits = splits.data(),
-                                                     .workspace = workspace.data()},
-                                                    {.x8 = x8.data(),
-                                                     .ld_x8 = tensors.ld_out,
-                                                     .scale = scale.data(),
-                                                     .sum = sum.data()},
-                                                    stream)));
-             }
-           }) /
-           shape.layers;
+    const auto launch = [&]() -> Status {
+      for (int layer = 0; layer < shape.layers; ++layer) {
+        tensors.layer = layer;
+        LIQUIDGEMM_RETURN_IF_ERROR(decode_attention(arguments, stream));
+        if (!quantizes) continue;
+        LIQUIDGEMM_RETURN_IF_ERROR(quantize_attention(
+            {.tensors = tensors,
+             .rows = slots,
+             .splits = splits.data(),
+             .workspace = workspace.data()},
+            {.x8 = x8.data(), .ld_x8 = tensors.ld_out, .scale = scale.data(), .sum = sum.data()},
+            stream));
+      }
+      return ok_status();
+    };
+    return best_replay(stream, launch) / shape.layers;
   };
   // What is best here, and others to judge that by.
   for (const int team : {0, 1, 2, 4}) {
@@ -149,9 +135,8 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
 }
 
 void time_prefill(KvElement element, int kv_heads, int heads, int slots, int prompt) {
-  constexpr int kHeadDim = 128;
   const KvPageShape shape{element, kHeadDim, kv_heads, 1};
-  const PlainCache cache(shape, slots, prompt);
+  const PlainTensors plain(shape, heads, slots, prompt, std::int64_t{slots} * prompt);
   std::vector<AttentionTile> list;
   const int most = prefill_tile_tokens(heads, kv_heads);
   for (int slot = 0; slot < slots; ++slot) {
@@ -163,30 +148,13 @@ void time_prefill(KvElement element, int kv_heads, int heads, int slots, int pro
     return a.first_position > b.first_position;
   });
   const DeviceBuffer<AttentionTile> tiles(list);
-  const auto vectors = static_cast<std::size_t>(slots) * static_cast<std::size_t>(prompt) *
-                       static_cast<std::size_t>(heads) * kHeadDim;
-  const DeviceBuffer<std::uint16_t> q(vectors);
-  q.fill(0x2C);
-  const DeviceBuffer<float> out(vectors);
-  const DeviceBuffer<float> v_scale(
-      std::vector<float>(static_cast<std::size_t>(kv_heads) * kHeadDim, 1.0f));
   PrefillAttention arguments;
-  AttentionTensors& tensors = arguments.tensors;
-  tensors.shape = shape;
-  tensors.heads = heads;
-  tensors.head_dim = kHeadDim;
-  tensors.softmax_scale = 0.0883883f;
-  tensors.v_scale = v_scale.data();
-  tensors.q = q.data();
-  tensors.pages = cache.pages.data();
-  tensors.block_tables = cache.tables.data();
-  tensors.ld_block_table = cache.columns;
-  tensors.out = out.data();
-  tensors.ld_out = heads * kHeadDim;
+  arguments.tensors = plain.view();
   arguments.tiles = tiles.data();
   arguments.tile_count = static_cast<int>(list.size());
-  const double milliseconds = best_replay(
-      [&](cudaStream_t stream) { ASSERT_TRUE(is_ok(prefill_attention(arguments, stream))); });
+  const Stream stream;
+  const double milliseconds =
+      best_replay(stream, [&] { return prefill_attention(arguments, stream); });
   // Two products with every token that a row sees.
   const double operations = 4.0 * kHeadDim * heads * slots * prompt * (prompt + 1.0) / 2;
   std::printf("prefill %s, heads %d/%d, %d prompts of %4d: %9.2f us a layer, %4.0f TFLOP/s\n",

@@ -37,24 +37,40 @@ Halves rounded(const Floats& values) {
   return halves;
 }
 
-// Which NaN a NaN is does not matter.
-bool same_half(std::uint16_t a, std::uint16_t b) {
-  return a == b || ((a & 0x7FFF) > 0x7C00 && (b & 0x7FFF) > 0x7C00);
-}
-bool same_bits(float a, float b) {
-  return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) ||
-         (std::isnan(a) && std::isnan(b));
+Floats widened(const Halves& halves) {
+  Floats values;
+  for (const std::uint16_t half : halves) values.push_back(f16_to_float(half));
+  return values;
 }
 
-::testing::AssertionResult same(const Halves& found, const Halves& expected, std::int64_t width) {
+// Which NaN a NaN is does not matter: widening is exact and keeps it one.
+::testing::AssertionResult same(const Floats& found, const Floats& expected, std::int64_t width) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (same_half(found[i], expected[i])) continue;
+    if (same_float(found[i], expected[i])) continue;
     const auto at = static_cast<std::int64_t>(i);
-    return ::testing::AssertionFailure()
-           << "row " << at / width << ", column " << at % width << ": " << f16_to_float(found[i])
-           << ", expected " << f16_to_float(expected[i]);
+    return ::testing::AssertionFailure() << "row " << at / width << ", column " << at % width
+                                         << ": " << found[i] << ", expected " << expected[i];
   }
   return ::testing::AssertionSuccess();
+}
+::testing::AssertionResult same(const Halves& found, const Halves& expected, std::int64_t width) {
+  return same(widened(found), widened(expected), width);
+}
+
+constexpr float kEpsilon = 1e-6f;
+
+// What the CPU makes of both: the sums replace `residual`, their norms are returned. Without x the
+// residual stays as it is.
+Floats add_and_norm(const Floats& x, Floats& residual, const Floats& weight) {
+  const CpuOps& ops = cpu_ops(best_isa());
+  for (std::size_t i = 0; i < x.size(); ++i) residual[i] += x[i];
+  Floats normed(residual.size());
+  const std::size_t k = weight.size();
+  for (std::size_t at = 0; at < residual.size(); at += k) {
+    ops.rms_norm(residual.data() + at, weight.data(), normed.data() + at,
+                 static_cast<std::int64_t>(k), kEpsilon);
+  }
+  return normed;
 }
 
 TEST_F(HalfRows, EmbeddingsAreTheTables) {
@@ -84,18 +100,15 @@ TEST_F(HalfRows, EmbeddingsAreTheTables) {
                                              .out = out.data()},
                                             stream)));
     stream.wait();
-    const Floats found = out.download();
-    for (std::int64_t row = 0; row < m; ++row) {
-      const std::int64_t token = tokens[static_cast<std::size_t>(row)];
+    Floats expected;
+    for (const std::int32_t token : tokens) {
+      const bool known = token >= 0 && token < vocab;
       for (std::int64_t i = 0; i < hidden; ++i) {
-        const float expected =
-            token >= 0 && token < vocab
-                ? f16_to_float(table[static_cast<std::size_t>(token * hidden + i)])
-                : std::nanf("");
-        ASSERT_TRUE(same_bits(found[static_cast<std::size_t>(row * hidden + i)], expected))
-            << "row " << row << ", column " << i;
+        expected.push_back(known ? f16_to_float(table[static_cast<std::size_t>(token * hidden + i)])
+                                 : std::nanf(""));
       }
     }
+    ASSERT_TRUE(same(out.download(), expected, hidden));
     ASSERT_TRUE(out.guards_intact());
   }
 }
@@ -103,7 +116,6 @@ TEST_F(HalfRows, EmbeddingsAreTheTables) {
 TEST_F(HalfRows, SumsAndNormsAreThoseOfTheCpu) {
   Random random(fresh_seed());
   const Stream stream;
-  const CpuOps& ops = cpu_ops(best_isa());
   for (const std::int64_t k : {8, 72, 576, 1024, 1032, 4096, 4104, 8192, 9000}) {
     for (const bool adds : {false, true}) {
       const std::int64_t m = pick(random, 1, 12);
@@ -120,28 +132,13 @@ TEST_F(HalfRows, SumsAndNormsAreThoseOfTheCpu) {
                                                   .m = m,
                                                   .k = k,
                                                   .norm_weight = device_weight.data(),
-                                                  .epsilon = 1e-6f,
+                                                  .epsilon = kEpsilon,
                                                   .out = out.data()},
                                                  stream)));
       stream.wait();
-      Halves expected(static_cast<std::size_t>(m * k));
-      Floats normed(static_cast<std::size_t>(k));
-      for (std::int64_t row = 0; row < m; ++row) {
-        float* sums = residual.data() + row * k;
-        for (std::int64_t i = 0; adds && i < k; ++i) {
-          sums[i] += f16_to_float(x[static_cast<std::size_t>(row * k + i)]);
-        }
-        ops.rms_norm(sums, weight.data(), normed.data(), k, 1e-6f);
-        for (std::int64_t i = 0; i < k; ++i) {
-          expected[static_cast<std::size_t>(row * k + i)] =
-              float_to_f16(normed[static_cast<std::size_t>(i)]);
-        }
-      }
-      ASSERT_TRUE(same(out.download(), expected, k));
-      const Floats found = device_residual.download();
-      for (std::size_t i = 0; i < residual.size(); ++i) {
-        ASSERT_TRUE(same_bits(found[i], residual[i])) << "element " << i << " of the residual";
-      }
+      const Floats normed = add_and_norm(adds ? widened(x) : Floats{}, residual, weight);
+      ASSERT_TRUE(same(out.download(), rounded(normed), k));
+      ASSERT_TRUE(same(device_residual.download(), residual, k)) << "of the residual";
       ASSERT_TRUE(out.guards_intact());
       ASSERT_TRUE(device_residual.guards_intact());
     }
@@ -151,7 +148,6 @@ TEST_F(HalfRows, SumsAndNormsAreThoseOfTheCpu) {
 TEST_F(HalfRows, SumsAndNormsInTilesAreThoseOfTheCpu) {
   Random random(fresh_seed());
   const Stream stream;
-  const CpuOps& ops = cpu_ops(best_isa());
   for (const std::int64_t k : {8, 72, 576, 1024, 1032, 4096, 4104, 8192, 9000}) {
     const std::int64_t m = pick(random, 1, 20);
     SCOPED_TRACE("K " + std::to_string(k) + ", M " + std::to_string(m));
@@ -168,26 +164,20 @@ TEST_F(HalfRows, SumsAndNormsInTilesAreThoseOfTheCpu) {
                                                  .m = m,
                                                  .k = k,
                                                  .norm_weight = device_weight.data(),
-                                                 .epsilon = 1e-6f,
+                                                 .epsilon = kEpsilon,
                                                  .out = out.data()},
                                                 stream)));
     stream.wait();
     Halves expected(out.count(), 0);  // zeros behind K
-    Floats normed(static_cast<std::size_t>(k));
+    const Halves normed = rounded(add_and_norm(x, residual, weight));
     for (std::int64_t row = 0; row < m; ++row) {
-      float* sums = residual.data() + row * k;
-      for (std::int64_t i = 0; i < k; ++i) sums[i] += x[static_cast<std::size_t>(row * k + i)];
-      ops.rms_norm(sums, weight.data(), normed.data(), k, 1e-6f);
       for (std::int64_t i = 0; i < k; ++i) {
         const std::int64_t at = 8 * cuda::fp16_tile_place(m, row, i / 8) + i % 8;
-        expected[static_cast<std::size_t>(at)] = float_to_f16(normed[static_cast<std::size_t>(i)]);
+        expected[static_cast<std::size_t>(at)] = normed[static_cast<std::size_t>(row * k + i)];
       }
     }
     ASSERT_TRUE(same(out.download(), expected, cuda::kFp16StepK));
-    const Floats found = device_residual.download();
-    for (std::size_t i = 0; i < residual.size(); ++i) {
-      ASSERT_TRUE(same_bits(found[i], residual[i])) << "element " << i << " of the residual";
-    }
+    ASSERT_TRUE(same(device_residual.download(), residual, k)) << "of the residual";
     ASSERT_TRUE(out.guards_intact());
     ASSERT_TRUE(device_residual.guards_intact());
   }
@@ -206,8 +196,7 @@ TEST_F(HalfRows, GatesAreThoseOfTheCpu) {
     ASSERT_TRUE(is_ok(cuda::silu_multiply_half_rows(
         {.gate_up = device_gate_up.data(), .m = m, .k = k, .out = out.data()}, stream)));
     stream.wait();
-    Floats values;
-    for (const std::uint16_t half : gate_up) values.push_back(f16_to_float(half));
+    const Floats values = widened(gate_up);
     Floats gated(static_cast<std::size_t>(m * k));
     for (std::int64_t row = 0; row < m; ++row) {
       const float* gate = values.data() + row * 2 * k;

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "gemm_cuda/gemm_harness.h"
+#include "gemm_cuda/graph.h"
 #include "norm_rope_harness.h"
 
 namespace liquidgemm::testing {
@@ -14,28 +15,6 @@ using cuda::KvElement;
 using cuda::testing::kElements;
 
 class CudaRows : public CudaTest {};
-
-// The launches of `launch` in a graph.
-class Graph {
- public:
-  Graph(cudaStream_t stream, const std::function<Status()>& launch) {
-    cudaGraph_t graph = nullptr;
-    CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    const Status captured = launch();
-    CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
-    EXPECT_TRUE(is_ok(captured));
-    CHECK_CUDA(cudaGraphInstantiate(&executable_, graph, 0));
-    CHECK_CUDA(cudaGraphDestroy(graph));
-  }
-  ~Graph() { static_cast<void>(cudaGraphExecDestroy(executable_)); }
-  Graph(const Graph&) = delete;
-  Graph& operator=(const Graph&) = delete;
-
-  void replay(cudaStream_t stream) const { CHECK_CUDA(cudaGraphLaunch(executable_, stream)); }
-
- private:
-  cudaGraphExec_t executable_ = nullptr;
-};
 
 // ---- Embedding ---------------------------------------------------------------------------------
 
@@ -304,29 +283,13 @@ TEST_F(CudaRows, EmbedAndGatherRefuseWhatTheyCannotDo) {
 // Microseconds of one launch, out of a graph of many.
 double time_of(cudaStream_t stream, const std::function<Status()>& launch) {
   constexpr int kLaunches = 200;
-  const Graph graph(stream, [&] {
+  const double milliseconds = best_replay(stream, [&] {
     for (int i = 0; i < kLaunches; ++i) {
       if (Status status = launch(); !status.ok()) return status;
     }
     return ok_status();
   });
-  cudaEvent_t start = nullptr;
-  cudaEvent_t end = nullptr;
-  CHECK_CUDA(cudaEventCreate(&start));
-  CHECK_CUDA(cudaEventCreate(&end));
-  float best = std::numeric_limits<float>::infinity();
-  for (int i = 0; i < 5; ++i) {
-    CHECK_CUDA(cudaEventRecord(start, stream));
-    graph.replay(stream);
-    CHECK_CUDA(cudaEventRecord(end, stream));
-    CHECK_CUDA(cudaEventSynchronize(end));
-    float milliseconds = 0.0f;
-    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, start, end));
-    best = std::min(best, milliseconds);
-  }
-  CHECK_CUDA(cudaEventDestroy(start));
-  CHECK_CUDA(cudaEventDestroy(end));
-  return 1000.0 * best / kLaunches;
+  return 1000.0 * milliseconds / kLaunches;
 }
 
 TEST_F(CudaRows, DISABLED_TimeOfNormRopeCache) {

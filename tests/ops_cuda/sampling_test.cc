@@ -12,6 +12,7 @@
 
 #include "fresh_seed.h"
 #include "gemm_cuda/cuda_fixture.h"
+#include "gemm_cuda/graph.h"
 #include "ops_cuda/random_logits.h"
 
 namespace liquidgemm::testing {
@@ -323,13 +324,7 @@ TEST_F(Sampling, AGraphReplaysWithNewSamples) {
   constexpr std::int32_t kMost = 40;
   Logits logits(rng, kMost, 5000);
   const SampleBuffers buffers(kMost, 10000, 100000, 10000);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  const Status captured = sample_rows(buffers.arguments(logits), stream);
-  CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
-  ASSERT_TRUE(is_ok(captured));
-  CHECK_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+  const Graph graph(stream, [&] { return sample_rows(buffers.arguments(logits), stream); });
   for (const int count : {40, 1, 0, 17, 40}) {
     SCOPED_TRACE(count);
     logits.fill(rng, static_cast<int>(rng() % 100));
@@ -340,12 +335,10 @@ TEST_F(Sampling, AGraphReplaysWithNewSamples) {
       if (rng() % 2 == 0) samples.add_changes(rng, logits);
     }
     buffers.upload(samples);
-    CHECK_CUDA(cudaGraphLaunch(executable, stream));
+    graph.replay(stream);
     stream.wait();
     expect_same(logits, samples, buffers);
   }
-  CHECK_CUDA(cudaGraphExecDestroy(executable));
-  CHECK_CUDA(cudaGraphDestroy(graph));
 }
 
 // One workspace for calls of different sizes; a row that does not exist; a broken promise.

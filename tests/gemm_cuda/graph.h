@@ -1,0 +1,51 @@
+// Launches recorded as a CUDA graph, replayed and timed.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+
+#include "gemm/cuda/handles.h"
+#include "gemm_cuda/cuda_fixture.h"
+
+namespace liquidgemm::testing {
+
+// What `launch` puts on the stream.
+class Graph {
+ public:
+  Graph(cudaStream_t stream, const std::function<Status()>& launch) {
+    auto graph = cuda::capture(stream, launch);
+    // GoogleTest reports it as a failure of the running test.
+    if (!graph.ok()) throw std::runtime_error(graph.status().to_string());
+    graph_ = std::move(*graph);
+  }
+
+  void replay(cudaStream_t stream) const { CHECK_CUDA(cudaGraphLaunch(graph_.get(), stream)); }
+
+ private:
+  cuda::GraphExec graph_;
+};
+
+// Milliseconds of one replay of what `launch` puts on the stream: the best of several.
+inline double best_replay(cudaStream_t stream, const std::function<Status()>& launch) {
+  const Graph graph(stream, launch);
+  cudaEvent_t begin = nullptr, end = nullptr;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  float best = std::numeric_limits<float>::infinity();
+  for (int i = 0; i < 12; ++i) {
+    CHECK_CUDA(cudaEventRecord(begin, stream));
+    graph.replay(stream);
+    CHECK_CUDA(cudaEventRecord(end, stream));
+    CHECK_CUDA(cudaEventSynchronize(end));
+    float milliseconds = 0.0f;
+    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
+    best = std::min(best, milliseconds);
+  }
+  CHECK_CUDA(cudaEventDestroy(begin));
+  CHECK_CUDA(cudaEventDestroy(end));
+  return static_cast<double>(best);
+}
+
+}  // namespace liquidgemm::testing
