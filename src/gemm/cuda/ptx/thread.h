@@ -73,17 +73,6 @@ __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uin
   return result;
 }
 
-// Adds to a counter in global memory and returns what it was. What threads of the block wrote
-// before a barrier before this is visible to those behind a barrier behind a later addition.
-__device__ __forceinline__ unsigned add_acquire_release(unsigned* counter, unsigned value) {
-  unsigned before;
-  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
-               : "=r"(before)
-               : "l"(counter), "r"(value)
-               : "memory");
-  return before;
-}
-
 // Memory order across blocks: a flag published after, and read before, the data it guards.
 __device__ __forceinline__ void store_release(unsigned* flag, unsigned value, bool wanted) {
   asm volatile(
