@@ -80,6 +80,10 @@ LIQUIDGEMM_HOST_DEVICE float scale_output(std::int32_t accumulator, float row_sc
   return static_cast<float>(accumulator) * t;
 }
 
+// What it is added to, below 2^22, is rounded to an integer, which is in the lowest bits of the
+// sum.
+inline constexpr float kRoundingAddend = 0x1.8p+23f;
+
 // ---- exp, SiLU ---------------------------------------------------------------------------------
 
 // exp(x) for x <= 0 or moderate x, the same polynomial everywhere. x is clamped to [-87, 88];
@@ -91,6 +95,10 @@ inline constexpr float kLn2High = 0x1.62e4p-1f;  // 14 bits: n * kLn2High is exa
 inline constexpr float kLn2Low = 0x1.7f7d1cp-20f;
 inline constexpr float kExpLow = -87.0f;
 inline constexpr float kExpHigh = 88.0f;
+inline constexpr float kExpFactor3 = 0x1.555556p-3f;   // 1/6
+inline constexpr float kExpFactor4 = 0x1.555556p-5f;   // 1/24
+inline constexpr float kExpFactor5 = 0x1.111112p-7f;   // 1/120
+inline constexpr float kExpFactor6 = 0x1.6c16c2p-10f;  // 1/720
 
 LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
   if (!(x == x)) return x;
@@ -99,10 +107,10 @@ LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
   const float n = rintf(x * kLog2E);
   float r = x - n * kLn2High;
   r = r - n * kLn2Low;
-  float p = 0x1.6c16c2p-10f;   // 1/720
-  p = p * r + 0x1.111112p-7f;  // 1/120
-  p = p * r + 0x1.555556p-5f;  // 1/24
-  p = p * r + 0x1.555556p-3f;  // 1/6
+  float p = kExpFactor6;
+  p = p * r + kExpFactor5;
+  p = p * r + kExpFactor4;
+  p = p * r + kExpFactor3;
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
@@ -115,7 +123,6 @@ LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
 // largest relative error with p(0) = 1) by Horner's rule in fmaf, and 2^n by the exponent field.
 // Relative error below 2e-7.
 inline constexpr float kExp2Low = -125.0f;
-inline constexpr float kExp2Round = 0x1.8p+23f;  // what it is added to is rounded to an integer
 inline constexpr float kExp2Factor1 = 0x1.62e42ap-1f;
 inline constexpr float kExp2Factor2 = 0x1.ebf9bcp-3f;
 inline constexpr float kExp2Factor3 = 0x1.c6b752p-5f;
@@ -124,8 +131,8 @@ inline constexpr float kExp2Factor5 = 0x1.5bba14p-10f;
 
 LIQUIDGEMM_HOST_DEVICE float exp2_contract(float x) {
   if (x < kExp2Low) x = kExp2Low;
-  const float shifted = x + kExp2Round;
-  const float f = x - (shifted - kExp2Round);
+  const float shifted = x + kRoundingAddend;
+  const float f = x - (shifted - kRoundingAddend);
   float p = fmaf(kExp2Factor5, f, kExp2Factor4);
   p = fmaf(p, f, kExp2Factor3);
   p = fmaf(p, f, kExp2Factor2);

@@ -5,6 +5,7 @@
 #include "gemm_cuda/gemm_harness.h"
 #include "ops/cpu/ops.h"
 #include "ops/cuda/rows.h"
+#include "ops_cuda/silu_differences.h"
 
 namespace liquidgemm::testing {
 namespace {
@@ -15,9 +16,11 @@ TEST_F(CudaGated, RowsAreThoseOfTheCpu) {
   Random random(fresh_seed());
   const Stream stream;
   const CpuOps& ops = cpu_ops(best_isa());
-  // The last ones are longer than what a block keeps in registers.
-  for (const std::int64_t width : {4, 8, 36, 512, 2048, 2052, 14336, 16388, 28672}) {
-    const std::int64_t rows = pick(random, 1, width > 4096 ? 5 : 40);
+  // The last ones are longer than what a block or a cluster keeps in registers. By the number of
+  // rows clusters are of eight, two and one blocks.
+  for (const std::int64_t width : {4, 8, 36, 512, 2048, 2052, 14336, 16388, 28672, 32772, 65540}) {
+    const std::int64_t most[] = {40, 70, 140};
+    const std::int64_t rows = pick(random, 1, width > 4096 ? 5 : most[random() % 3]);
     const std::int64_t ld = 2 * width + 4 * pick(random, 0, 2);
     const std::int64_t ld_x8 = (width + 15) / 16 * 16 + 16 * pick(random, 0, 1);
     SCOPED_TRACE("width " + std::to_string(width) + ", rows " + std::to_string(rows));
@@ -76,6 +79,16 @@ TEST_F(CudaGated, RowsAreThoseOfTheCpu) {
   }
 }
 
+TEST_F(CudaGated, EveryGateGivesTheContractsBits) {
+  const Stream stream;
+  const DeviceBuffer<unsigned long long> differences(std::vector<unsigned long long>{0});
+  for (const float up : {1.0f, -0.37f, 1e-20f}) {
+    CHECK_CUDA(cuda::testing::count_silu_differences(up, differences.data(), stream));
+  }
+  stream.wait();
+  EXPECT_EQ(differences.download().front(), 0u);
+}
+
 TEST_F(CudaGated, RefusesWhatItCannotDo) {
   const Stream stream;
   const DeviceBuffer<float> floats(64);
@@ -98,6 +111,11 @@ TEST_F(CudaGated, RefusesWhatItCannotDo) {
   EXPECT_TRUE(refused([](auto& a) { a.sum = nullptr; }));
   EXPECT_TRUE(refused([](auto& a) { a.rows = 0; }));
   EXPECT_TRUE(refused([](auto& a) { a.width = 6; }));
+  EXPECT_TRUE(refused([](auto& a) {
+    a.width = 66312;
+    a.ld = 2 * a.width;
+    a.ld_x8 = a.width;
+  }));
   EXPECT_TRUE(refused([](auto& a) { a.ld = 12; }));
   EXPECT_TRUE(refused([](auto& a) { a.ld_x8 = 4; }));
   EXPECT_TRUE(refused([](auto& a) { a.gate_up += 1; }));

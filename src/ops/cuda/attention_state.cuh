@@ -19,8 +19,8 @@ inline constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
 // numerics::exp2_contract: the same bits in fewer instructions.
 __device__ __forceinline__ float exp_of_difference(float x) {
   x = ptx::max_or_nan(x, numerics::kExp2Low);
-  const float shifted = x + numerics::kExp2Round;
-  const float f = x - (shifted - numerics::kExp2Round);
+  const float shifted = x + numerics::kRoundingAddend;
+  const float f = x - (shifted - numerics::kRoundingAddend);
   float p = fmaf(numerics::kExp2Factor5, f, numerics::kExp2Factor4);
   p = fmaf(p, f, numerics::kExp2Factor3);
   p = fmaf(p, f, numerics::kExp2Factor2);

@@ -1,7 +1,10 @@
 // The gate's activation, its product with up, and that row to INT8. A row belongs to a cluster of
 // kBlocks thread blocks, more of them the fewer rows there are: the activation of a whole row takes
-// one block longer than the product in front of it. What a thread keeps in registers is computed
-// once; of longer rows the rest is computed again.
+// one block longer than the product in front of it.
+//
+// The products are kept in shared memory and all loops are short: a kernel starts with no
+// instruction in a near cache, and a row takes less time than the code of an unrolled loop takes to
+// arrive (docs/gpu.md).
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
@@ -12,6 +15,7 @@
 #include "gemm/cuda/launch.h"
 #include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/quantize_row.cuh"
+#include "gemm/cuda/silu_multiply.cuh"
 #include "gemm/numerics.h"
 #include "ops/cuda/ptx/remote.h"
 #include "ops/cuda/rows.h"
@@ -19,14 +23,13 @@
 namespace liquidgemm::cuda {
 namespace {
 
-constexpr int kKept = 8;  // chunks of four that a thread keeps
-
 template <int kThreads, int kBlocks>
 __global__ __launch_bounds__(kThreads) void silu_multiply_quantize_kernel(
     SiluMultiplyQuantizeArguments arguments) {
   // Other blocks' shared memory may be written once they have started.
   if constexpr (kBlocks > 1) ptx::cluster_arrive();
   begin_early_launch();
+  extern __shared__ float4 products[];  // [i][thread] of the thread's i-th chunk of four
   __shared__ Reduction<kThreads> shared;
   __shared__ std::uint32_t largest_of[kBlocks];  // the blocks of the cluster
   __shared__ std::int32_t sum_of[kBlocks];       // in its first block
@@ -40,30 +43,22 @@ __global__ __launch_bounds__(kThreads) void silu_multiply_quantize_kernel(
   constexpr int kStride = kThreads * kBlocks;
   const int first = rank * kThreads + static_cast<int>(threadIdx.x);
 
-  const auto compute = [&](int chunk, float(&values)[4]) {
-    const float4 g = gate[chunk], u = up[chunk];
-    values[0] = numerics::silu(g.x) * u.x;
-    values[1] = numerics::silu(g.y) * u.y;
-    values[2] = numerics::silu(g.z) * u.z;
-    values[3] = numerics::silu(g.w) * u.w;
-  };
+  // The next chunk's values are under way meanwhile; those behind the end are the last ones again.
+  float4 g = gate[min(first, chunks - 1)], u = up[min(first, chunks - 1)];
   std::uint32_t largest = 0;
-  const auto measure = [&](const float(&values)[4]) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) largest = max(largest, magnitude_bits(values[j]));
-  };
-  float kept[kKept][4];
-#pragma unroll
-  for (int i = 0; i < kKept; ++i) {
-    const int chunk = first + i * kStride;
-    if (chunk >= chunks) continue;
-    compute(chunk, kept[i]);
-    measure(kept[i]);
-  }
-  for (int chunk = first + kKept * kStride; chunk < chunks; chunk += kStride) {
+  float4* product = products + threadIdx.x;
+#pragma unroll 1
+  for (int chunk = first; chunk < chunks; chunk += kStride) {
+    const int next = min(chunk + kStride, chunks - 1);
+    const float4 next_g = gate[next], next_u = up[next];
     float values[4];
-    compute(chunk, values);
-    measure(values);
+    silu_multiply({g.x, g.y, g.z, g.w}, {u.x, u.y, u.z, u.w}, values);
+#pragma unroll
+    for (const float value : values) largest = max(largest, magnitude_bits(value));
+    *product = make_float4(values[0], values[1], values[2], values[3]);
+    product += kThreads;
+    g = next_g;
+    u = next_u;
   }
   largest = largest_of_block(largest, shared);
   if constexpr (kBlocks > 1) {
@@ -75,15 +70,12 @@ __global__ __launch_bounds__(kThreads) void silu_multiply_quantize_kernel(
   const numerics::RowScale scale = row_scale_of_bits(largest);
 
   std::int32_t sum = 0;
-#pragma unroll
-  for (int i = 0; i < kKept; ++i) {
-    const int chunk = first + i * kStride;
-    if (chunk < chunks) x8[chunk] = quantize_four(kept[i], scale.reciprocal, sum);
-  }
-  for (int chunk = first + kKept * kStride; chunk < chunks; chunk += kStride) {
-    float values[4];
-    compute(chunk, values);
-    x8[chunk] = quantize_four(values, scale.reciprocal, sum);
+  product = products + threadIdx.x;
+#pragma unroll 1
+  for (int chunk = first; chunk < chunks; chunk += kStride) {
+    const float4 four = *product;
+    x8[chunk] = quantize_four({four.x, four.y, four.z, four.w}, scale.reciprocal, sum);
+    product += kThreads;
   }
   if constexpr (kBlocks > 1) {
     sum = sum_of_block(sum, shared);
@@ -100,11 +92,24 @@ __global__ __launch_bounds__(kThreads) void silu_multiply_quantize_kernel(
   }
 }
 
-template <int kThreads, int kBlocks>
-void launch(const SiluMultiplyQuantizeArguments& arguments, cudaStream_t stream) {
-  launch_early_clusters(silu_multiply_quantize_kernel<kThreads, kBlocks>,
-                        static_cast<unsigned>(arguments.rows) * kBlocks, kThreads, kBlocks, 0,
-                        stream, arguments);
+// Of rows of up to kMostWidth.
+template <int kThreads, int kBlocks, std::int64_t kMostWidth>
+Status launch(const SiluMultiplyQuantizeArguments& arguments, cudaStream_t stream) {
+  constexpr auto kKernel = silu_multiply_quantize_kernel<kThreads, kBlocks>;
+  constexpr auto product_bytes = [](std::int64_t width) {
+    constexpr std::int64_t kStride = 4 * kThreads * kBlocks;
+    return static_cast<int>((width + kStride - 1) / kStride * kThreads * sizeof(float4));
+  };
+  // Once; remembers a failure too.
+  static const Status opted_in =
+      cuda_status(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       product_bytes(kMostWidth)),
+                  "cudaFuncSetAttribute(silu_multiply_quantize)");
+  LIQUIDGEMM_RETURN_IF_ERROR(opted_in);
+  launch_early_clusters(kKernel, static_cast<unsigned>(arguments.rows) * kBlocks, kThreads, kBlocks,
+                        static_cast<std::size_t>(product_bytes(arguments.width)), stream,
+                        arguments);
+  return launch_status("silu_multiply_quantize");
 }
 
 }  // namespace
@@ -114,25 +119,23 @@ Status silu_multiply_quantize(const SiluMultiplyQuantizeArguments& arguments, Cu
   if (a.gate_up == nullptr || a.x8 == nullptr || a.scale == nullptr || a.sum == nullptr) {
     return invalid_argument("silu_multiply_quantize: a pointer is null");
   }
-  if (a.rows < 1 || a.rows > 0x7FFFFFFF || a.width < 4 || a.width % 4 != 0 || a.ld < 2 * a.width ||
-      a.ld % 4 != 0 || a.ld_x8 < a.width || a.ld_x8 % 4 != 0 ||
-      reinterpret_cast<std::uintptr_t>(a.gate_up) % 16 != 0 ||
+  if (a.rows < 1 || a.rows > 0x7FFFFFFF || a.width < 4 || a.width % 4 != 0 ||
+      a.width > numerics::kMaxK || a.ld < 2 * a.width || a.ld % 4 != 0 || a.ld_x8 < a.width ||
+      a.ld_x8 % 4 != 0 || reinterpret_cast<std::uintptr_t>(a.gate_up) % 16 != 0 ||
       reinterpret_cast<std::uintptr_t>(a.x8) % 4 != 0) {
     return invalid_argument("silu_multiply_quantize: " + std::to_string(a.rows) + " rows of " +
                             std::to_string(a.width) + " gates and ups, row strides " +
                             std::to_string(a.ld) + " and " + std::to_string(a.ld_x8) +
-                            "; widths and strides are to be multiples of 4, aligned");
+                            "; widths and strides are to be multiples of 4, aligned, and widths at "
+                            "most " +
+                            std::to_string(numerics::kMaxK));
   }
-  if (a.width <= 2048) {
-    launch<128, 1>(a, stream);
-  } else if (a.rows <= 32) {
-    launch<256, 8>(a, stream);
-  } else if (a.rows <= 128) {
-    launch<512, 2>(a, stream);
-  } else {
-    launch<512, 1>(a, stream);
-  }
-  return launch_status("silu_multiply_quantize");
+  if (a.width <= 2048) return launch<128, 1, 2048>(a, stream);
+  if (a.rows <= 32) return launch<256, 8, numerics::kMaxK>(a, stream);
+  // One block where many rows keep all multiprocessors busy, and two of them fit into each.
+  constexpr std::int64_t kOneBlock = 16384;
+  if (a.rows > 128 && a.width <= kOneBlock) return launch<512, 1, kOneBlock>(a, stream);
+  return launch<512, 2, numerics::kMaxK>(a, stream);
 }
 
 }  // namespace liquidgemm::cuda

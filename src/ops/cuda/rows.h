@@ -75,7 +75,7 @@ struct SiluMultiplyQuantizeArguments {
   const float* gate_up = nullptr;  // [rows, 2 * width], 16-byte aligned
   std::int64_t ld = 0;             // a multiple of 4
   std::int64_t rows = 0;
-  std::int64_t width = 0;       // a multiple of 4
+  std::int64_t width = 0;       // a multiple of 4, at most numerics::kMaxK
   std::int8_t* x8 = nullptr;    // [rows, width], 4-byte aligned
   std::int64_t ld_x8 = 0;       // a multiple of 4
   float* scale = nullptr;       // [rows]
