@@ -1,5 +1,7 @@
 // One block a row. A thread takes chunks of four neighbouring dimensions: chunk c belongs to thread
-// c mod kThreads. Two chunks at a time, so that all loads of a usual row are under way at once.
+// c mod kThreads. What becomes INT8 is kept in shared memory until the row's largest magnitude is
+// known. All loops over chunks are short: the code of an unrolled one takes longer to arrive than
+// a row takes (docs/gpu.md).
 #include "ops/cuda/attention_rows.h"
 
 #include <cuda_fp16.h>
@@ -17,8 +19,8 @@
 namespace liquidgemm::cuda {
 namespace {
 
-constexpr int kKept = 8192;  // elements of a row that the threads keep; others are made again
-constexpr int kAhead = 5;    // splits read at once
+constexpr int kAhead = 5;             // splits read at once
+constexpr int kMostWidth = 48 << 10;  // of a row, whose floats a block's shared memory holds
 
 enum class Target { kFloat, kInt8, kHalf };
 
@@ -47,49 +49,47 @@ class AttentionRow {
 
   __device__ __forceinline__ bool is_split() const { return splits_.splits > 1; }
 
-  template <int kCount>
-  __device__ __forceinline__ void load(const int (&chunks)[kCount],
-                                       float (&values)[kCount][4]) const {
+  // Where the thread's values are in the partial results of the first split.
+  struct Place {
+    const float* o;
+    const float2* sums;
+  };
+  __device__ __forceinline__ Place place_of(int element) const {
+    const int head = element / arguments_.head_dim;
+    const int d = element - head * arguments_.head_dim;
+    const int kv_head = head / arguments_.group;
+    const int of_group = head - kv_head * arguments_.group;
+    const float* partial =
+        arguments_.partials +
+        (std::int64_t{splits_.first_unit} * arguments_.kv_heads + kv_head) * partial_floats();
+    return {partial + of_group * kWidth + d,
+            reinterpret_cast<const float2*>(partial + arguments_.group * kWidth) + of_group};
+  }
+
+  // `place`: of the chunk's first element.
+  __device__ __forceinline__ void load(int chunk, const Place& place, float (&values)[4]) const {
     if (!is_split()) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const float4 four = reinterpret_cast<const float4*>(x_)[chunks[i]];
-        values[i][0] = four.x;
-        values[i][1] = four.y;
-        values[i][2] = four.z;
-        values[i][3] = four.w;
-      }
+      const float4 four = reinterpret_cast<const float4*>(x_)[chunk];
+      values[0] = four.x;
+      values[1] = four.y;
+      values[2] = four.z;
+      values[3] = four.w;
     } else if constexpr (kWhole) {
-      Place places[kCount];
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) places[i] = place_of(4 * chunks[i]);
-      combine<float4>(places, values);
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) scale(4 * chunks[i], values[i]);
+      combine<float4>(place, values);
+      scale(4 * chunk, values);
     } else {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
-        Place places[kCount];
-        float one[kCount][1];
+        float one[1];
+        combine<float>(place_of(4 * chunk + i), one);
+        scale(4 * chunk + i, one);
 #pragma unroll
-        for (int j = 0; j < kCount; ++j) places[j] = place_of(4 * chunks[j] + i);
-        combine<float>(places, one);
-#pragma unroll
-        for (int j = 0; j < kCount; ++j) {
-          scale(4 * chunks[j] + i, one[j]);
-#pragma unroll
-          for (int k = 0; k < 4; ++k) values[j][k] = k == i ? one[j][0] : values[j][k];
-        }
+        for (int k = 0; k < 4; ++k) values[k] = k == i ? one[0] : values[k];
       }
     }
   }
 
  private:
-  struct Place {
-    const float* o;
-    const float2* sums;
-  };
-
   // By the scales of a static cache's values; the elements are of one head.
   template <int kSize>
   __device__ __forceinline__ void scale(int element, float (&values)[kSize]) const {
@@ -102,70 +102,48 @@ class AttentionRow {
     for (int i = 0; i < kSize; ++i) values[i] = values[i] * scales[i];
   }
 
-  // Of the first split.
-  __device__ __forceinline__ Place place_of(int element) const {
-    const int head = element / arguments_.head_dim;
-    const int d = element - head * arguments_.head_dim;
-    const int kv_head = head / arguments_.group;
-    const int of_group = head - kv_head * arguments_.group;
-    const float* partial =
-        arguments_.partials +
-        (std::int64_t{splits_.first_unit} * arguments_.kv_heads + kv_head) * partial_floats();
-    return {partial + of_group * kWidth + d,
-            reinterpret_cast<const float2*>(partial + arguments_.group * kWidth) + of_group};
-  }
   __device__ __forceinline__ std::int64_t partial_floats() const {
     return std::int64_t{4} * decode_partial_size(kWidth, arguments_.group);
   }
 
-  template <typename Vector, int kCount, int kSize>
-  __device__ __forceinline__ void combine(const Place (&places)[kCount],
-                                          float (&values)[kCount][kSize]) const {
+  template <typename Vector, int kSize>
+  __device__ __forceinline__ void combine(const Place& place, float (&values)[kSize]) const {
     static_assert(sizeof(Vector) == kSize * sizeof(float));
     const std::int64_t next = arguments_.kv_heads * partial_floats();
-    float m[kCount], l[kCount];
+    float m = 0.0f, l = 0.0f;
 #pragma unroll 1
     for (int begin = 0; begin < splits_.splits; begin += kAhead) {
-      Vector outputs[kAhead][kCount];
-      float2 sums[kAhead][kCount];
+      Vector outputs[kAhead];
+      float2 sums[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const std::int64_t from = min(begin + i, splits_.splits - 1) * next;
-#pragma unroll
-        for (int j = 0; j < kCount; ++j) {
-          outputs[i][j] = __ldcg(reinterpret_cast<const Vector*>(places[j].o + from));
-          sums[i][j] = __ldcg(reinterpret_cast<const float2*>(
-              reinterpret_cast<const float*>(places[j].sums) + from));
-        }
+        outputs[i] = __ldcg(reinterpret_cast<const Vector*>(place.o + from));
+        sums[i] = __ldcg(
+            reinterpret_cast<const float2*>(reinterpret_cast<const float*>(place.sums) + from));
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (begin + i >= splits_.splits) break;
+        const auto& o = reinterpret_cast<const float(&)[kSize]>(outputs[i]);
+        if (begin + i == 0) {
+          m = sums[0].x;
+          l = sums[0].y;
 #pragma unroll
-        for (int j = 0; j < kCount; ++j) {
-          const auto& o = reinterpret_cast<const float(&)[kSize]>(outputs[i][j]);
-          if (begin + i == 0) {
-            m[j] = sums[0][j].x;
-            l[j] = sums[0][j].y;
-#pragma unroll
-            for (int k = 0; k < kSize; ++k) values[j][k] = o[k];
-            continue;
-          }
-          const float largest = fmaxf(m[j], sums[i][j].x);
-          const float x = exp_of_difference(m[j] - largest);
-          const float y = exp_of_difference(sums[i][j].x - largest);
-          m[j] = largest;
-          l[j] = l[j] * x + sums[i][j].y * y;
-#pragma unroll
-          for (int k = 0; k < kSize; ++k) values[j][k] = values[j][k] * x + o[k] * y;
+          for (int k = 0; k < kSize; ++k) values[k] = o[k];
+          continue;
         }
+        const float largest = fmaxf(m, sums[i].x);
+        const float x = exp_of_difference(m - largest);
+        const float y = exp_of_difference(sums[i].x - largest);
+        m = largest;
+        l = l * x + sums[i].y * y;
+#pragma unroll
+        for (int k = 0; k < kSize; ++k) values[k] = values[k] * x + o[k] * y;
       }
     }
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) values[j][k] = values[j][k] / l[j];
-    }
+    for (int k = 0; k < kSize; ++k) values[k] = values[k] / l;
   }
 
   const RowsKernelArguments& arguments_;
@@ -176,93 +154,77 @@ class AttentionRow {
 template <Target kTarget, int kWidth, bool kWhole, int kThreads>
 __global__ __launch_bounds__(kThreads) void rows_kernel(
     const __grid_constant__ RowsKernelArguments arguments) {
-  constexpr int kPairs = kKept / (8 * kThreads);
   ptx::launch_dependents();
+  extern __shared__ float4 row_values[];  // INT8: [i][thread] of the thread's i-th chunk
   __shared__ Reduction<kThreads> shared;
   const std::int64_t row = blockIdx.x;
   const AttentionRow<kWidth, kWhole> from(arguments, row);
+  const int first = static_cast<int>(threadIdx.x);
+  auto place = from.place_of(4 * first);
   ptx::wait_for_previous_kernel();
   if (kTarget == Target::kFloat && !from.is_split()) return;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int last = arguments.chunks - 1;
-  // Chunks behind the end are the last one again.
-  const auto load = [&](int pair, float(&values)[2][4]) {
-    const int chunk = 2 * pair * kThreads + thread;
-    from.load({min(chunk, last), min(chunk + kThreads, last)}, values);
-  };
-  const int pairs = (arguments.chunks + 2 * kThreads - 1) / (2 * kThreads);
 
-  numerics::RowScale scale{};
-  float kept[kPairs][2][4];
-  if constexpr (kTarget == Target::kInt8) {
-    std::uint32_t largest = 0;
-    const auto measure = [&](const float(&values)[2][4]) {
+  std::uint32_t largest = 0;
+  float4* kept = row_values + threadIdx.x;
+#pragma unroll 1
+  for (int chunk = first; chunk < arguments.chunks; chunk += kThreads) {
+    float values[4];
+    from.load(chunk, place, values);
+    place = from.place_of(4 * (chunk + kThreads));
+    const float4 four = make_float4(values[0], values[1], values[2], values[3]);
+    if constexpr (kTarget == Target::kInt8) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) largest = max(largest, magnitude_bits(values[i / 4][i % 4]));
-    };
-#pragma unroll
-    for (int pair = 0; pair < kPairs; ++pair) {
-      if (pair >= pairs) break;
-      load(pair, kept[pair]);
-      measure(kept[pair]);
+      for (const float value : values) largest = max(largest, magnitude_bits(value));
+      *kept = four;
+      kept += kThreads;
+    } else if constexpr (kTarget == Target::kHalf) {
+      const __half2 low = __floats2half2_rn(four.x, four.y);
+      const __half2 high = __floats2half2_rn(four.z, four.w);
+      __half* to = arguments.half + (row * arguments.chunks + chunk) * 4;
+      *reinterpret_cast<uint2*>(to) = make_uint2(*reinterpret_cast<const std::uint32_t*>(&low),
+                                                 *reinterpret_cast<const std::uint32_t*>(&high));
+    } else {
+      *reinterpret_cast<float4*>(arguments.x + row * arguments.ld_x + 4 * chunk) = four;
     }
-    for (int pair = kPairs; pair < pairs; ++pair) {
-      float values[2][4];
-      load(pair, values);
-      measure(values);
-    }
-    scale = row_scale_of(largest, shared);
-  }
-
-  std::int32_t sum = 0;
-  const auto write = [&](int pair, const float(&values)[2][4]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int chunk = (2 * pair + i) * kThreads + thread;
-      if (chunk > last) break;
-      if constexpr (kTarget == Target::kInt8) {
-        *reinterpret_cast<std::uint32_t*>(arguments.to.x8 + row * arguments.to.ld_x8 + 4 * chunk) =
-            quantize_four(values[i], scale.reciprocal, sum);
-      } else if constexpr (kTarget == Target::kHalf) {
-        const __half2 low = __floats2half2_rn(values[i][0], values[i][1]);
-        const __half2 high = __floats2half2_rn(values[i][2], values[i][3]);
-        __half* to = arguments.half + (row * (last + 1) + chunk) * 4;
-        *reinterpret_cast<uint2*>(to) = make_uint2(*reinterpret_cast<const std::uint32_t*>(&low),
-                                                   *reinterpret_cast<const std::uint32_t*>(&high));
-      } else {
-        *reinterpret_cast<float4*>(arguments.x + row * arguments.ld_x + 4 * chunk) =
-            make_float4(values[i][0], values[i][1], values[i][2], values[i][3]);
-      }
-    }
-  };
-#pragma unroll
-  for (int pair = 0; pair < kPairs; ++pair) {
-    if (pair >= pairs) break;
-    if constexpr (kTarget != Target::kInt8) load(pair, kept[pair]);
-    write(pair, kept[pair]);
-  }
-  for (int pair = kPairs; pair < pairs; ++pair) {
-    float values[2][4];
-    load(pair, values);
-    write(pair, values);
   }
   if constexpr (kTarget == Target::kInt8) {
+    const numerics::RowScale scale = row_scale_of(largest, shared);
+    std::int32_t sum = 0;
+    kept = row_values + threadIdx.x;
+    auto* x8 = reinterpret_cast<std::uint32_t*>(arguments.to.x8 + row * arguments.to.ld_x8);
+#pragma unroll 1
+    for (int chunk = first; chunk < arguments.chunks; chunk += kThreads) {
+      const float4 four = *kept;
+      x8[chunk] = quantize_four({four.x, four.y, four.z, four.w}, scale.reciprocal, sum);
+      kept += kThreads;
+    }
     write_scale_and_sum(sum, scale.scale, arguments.to.scale + row, arguments.to.sum + row, shared);
   }
 }
 
+template <Target kTarget, int kWidth, bool kWhole, int kThreads>
+Status launch_rows(const RowsKernelArguments& kernel, unsigned rows, CudaStream stream) {
+  constexpr auto kKernel = rows_kernel<kTarget, kWidth, kWhole, kThreads>;
+  constexpr int kMostBytes = kMostWidth * 4;
+  // Once; remembers a failure too.
+  static const Status opted_in = cuda_status(
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes),
+      "cudaFuncSetAttribute(attention's rows)");
+  LIQUIDGEMM_RETURN_IF_ERROR(opted_in);
+  const int each = (kernel.chunks + kThreads - 1) / kThreads;
+  const std::size_t bytes = kTarget == Target::kInt8 ? each * kThreads * sizeof(float4) : 0;
+  launch_early(kKernel, rows, kThreads, bytes, stream, kernel);
+  return launch_status("attention's rows");
+}
+
 template <Target kTarget, int kWidth>
-void launch_rows(const RowsKernelArguments& kernel, unsigned rows, CudaStream stream) {
-  // Two blocks of 256 fit into a multiprocessor. Where each row has one to itself, more threads
-  // have it sooner.
+Status launch_rows(const RowsKernelArguments& kernel, unsigned rows, CudaStream stream) {
+  // Where each row has a multiprocessor to itself, more threads have it sooner.
   constexpr unsigned kFewRows = 128;
-  if (kernel.head_dim % 4 != 0) {
-    launch_early(rows_kernel<kTarget, kWidth, false, 256>, rows, 256, 0, stream, kernel);
-  } else if (rows > kFewRows) {
-    launch_early(rows_kernel<kTarget, kWidth, true, 256>, rows, 256, 0, stream, kernel);
-  } else {
-    launch_early(rows_kernel<kTarget, kWidth, true, 512>, rows, 512, 0, stream, kernel);
-  }
+  if (kernel.head_dim % 4 != 0)
+    return launch_rows<kTarget, kWidth, false, 512>(kernel, rows, stream);
+  if (rows > kFewRows) return launch_rows<kTarget, kWidth, true, 512>(kernel, rows, stream);
+  return launch_rows<kTarget, kWidth, true, 1024>(kernel, rows, stream);
 }
 
 template <Target kTarget>
@@ -274,6 +236,10 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
   if (width % 4 != 0 || tensors.ld_out % 4 != 0 || to.ld_x8 % 4 != 0) {
     return unsupported("attention's rows on the GPU have a multiple of 4 elements, not " +
                        std::to_string(width));
+  }
+  if (width > kMostWidth) {
+    return unsupported("attention's rows on the GPU have at most " + std::to_string(kMostWidth) +
+                       " elements, not " + std::to_string(width));
   }
   if (arguments.rows == 0) return ok_status();
   RowsKernelArguments kernel{};
@@ -289,12 +255,8 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
   kernel.to = to;
   kernel.half = static_cast<__half*>(half);
   const auto rows = static_cast<unsigned>(arguments.rows);
-  if (tensors.shape.width == 64) {
-    launch_rows<kTarget, 64>(kernel, rows, stream);
-  } else {
-    launch_rows<kTarget, 128>(kernel, rows, stream);
-  }
-  return launch_status("attention's rows");
+  if (tensors.shape.width == 64) return launch_rows<kTarget, 64>(kernel, rows, stream);
+  return launch_rows<kTarget, 128>(kernel, rows, stream);
 }
 
 }  // namespace
