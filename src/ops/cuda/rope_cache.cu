@@ -12,6 +12,7 @@
 
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/launch.h"
+#include "gemm/cuda/quantize_row.cuh"
 #include "gemm/cuda/row_checks.h"
 #include "gemm/numerics.h"
 #include "ops/cuda/rows.h"
@@ -21,13 +22,8 @@ namespace liquidgemm::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr std::uint32_t kInfinityBits = 0x7F800000u;
 
 __device__ float4 load_four(const float* from) { return *reinterpret_cast<const float4*>(from); }
-
-__device__ std::uint32_t magnitude_bits(float value) {
-  return __float_as_uint(value) & 0x7FFFFFFFu;
-}
 
 // Rounded to nearest even: to bf16 where the cache is, otherwise to f16.
 template <KvElement kElement>
@@ -154,15 +150,10 @@ __device__ T reduce_values(const LaneValues& values, const Map& map, const Combi
   return combine(four(values.first), four(values.second));
 }
 
+// As int8_word() has them, 128 added.
 __device__ std::uint32_t int8_codes(const float4& four, float reciprocal) {
-  int codes[4] = {0, 0, 0, 0};
-  if (reciprocal != 0.0f) {
-    codes[0] = numerics::quantize_value(four.x, reciprocal);
-    codes[1] = numerics::quantize_value(four.y, reciprocal);
-    codes[2] = numerics::quantize_value(four.z, reciprocal);
-    codes[3] = numerics::quantize_value(four.w, reciprocal);
-  }
-  return int8_word(codes);
+  std::int32_t sum = 0;  // nobody needs it
+  return quantize_four({four.x, four.y, four.z, four.w}, reciprocal, sum) ^ 0x80808080u;
 }
 
 __device__ std::uint32_t static_codes(const float4& four, const float4& reciprocal) {
