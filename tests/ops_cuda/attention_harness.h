@@ -496,7 +496,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   arguments.tensors = call.tensors();
   arguments.tensors.block_tables = device_tables.data();
   arguments.tensors.ld_block_table = static_cast<std::int64_t>(columns);
-  arguments.slots = static_cast<int>(slots);
+  arguments.sequences = static_cast<int>(slots);
   arguments.lengths = device_lengths.data();
   arguments.rows = device_rows.data();
   arguments.units = device_units.data();

@@ -90,7 +90,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
   tensors = plain.view();
-  arguments.slots = slots;
+  arguments.sequences = slots;
   arguments.lengths = lengths.data();
   arguments.rows = rows.data();
   arguments.units = units.data();

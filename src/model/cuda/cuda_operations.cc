@@ -221,7 +221,6 @@ void CudaBackend::attention(std::size_t layer, RowBuffer) {
   if (units_ > 0) {
     launched(cuda::decode_attention(
         {.tensors = tensors(layer),
-         .slots = static_cast<int>(limits_.max_sequences),
          .lengths = device_fields().lengths,
          .rows = device_fields().slot_rows,
          .units = device_fields().units,

@@ -63,10 +63,10 @@ struct RowSplits {
 };
 
 // Block tables, lengths, rows and units are read before the kernel in front on the stream has
-// ended: they must lie there before that one starts.
+// ended, and so are keys and values but for those in the page of each sequence's last token: they
+// must lie there before that one starts.
 struct DecodeAttention {
   AttentionTensors tensors;
-  int slots = 0;                          // of the block table, lengths and rows
   const std::int32_t* lengths = nullptr;  // [slots], tokens with the current one, at least 1
   const std::int32_t* rows = nullptr;     // [slots], the row of q and out
   // Every split of every sequence in this step: ceil(length / 256) of them, those of one sequence
@@ -79,8 +79,7 @@ struct DecodeAttention {
   // layers may share it, one after the other.
   void* workspace = nullptr;
   int multiprocessors = 0;  // of CudaDevice
-  // At most how many sequences the units are of, as far as is known at the call; 0 is `slots`.
-  int sequences = 0;
+  int sequences = 0;        // that the units are of at most, as far as is known at the call
   // Warps that share a unit: 1, 2 or 4, or 0 for what is best with that many sequences. The bits
   // do not depend on it.
   int team = 0;

@@ -26,8 +26,8 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 // Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
 // a team spends on its exchange is lost; but of int8, whose pages leave each warp alone no place to
 // load ahead into, a team of two hides the loads better when units are very many.
-int best_team(const DecodeAttention& arguments, int sequences) {
-  const auto rows = std::int64_t{sequences} * arguments.tensors.shape.kv_heads;
+int best_team(const DecodeAttention& arguments) {
+  const auto rows = std::int64_t{arguments.sequences} * arguments.tensors.shape.kv_heads;
   if (rows >= 2048 && kv_is_int8(arguments.tensors.shape.element)) return 2;
   return rows >= 256 ? 1 : rows >= 64 ? 2 : 4;
 }
@@ -46,9 +46,8 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   const KvPageShape& shape = tensors.shape;
   LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.max_units == 0) return ok_status();
-  const int sequences = arguments.sequences != 0 ? arguments.sequences : arguments.slots;
   const int group = tensors.heads / shape.kv_heads;
-  const int team = arguments.team != 0 ? arguments.team : best_team(arguments, sequences);
+  const int team = arguments.team != 0 ? arguments.team : best_team(arguments);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const DecodeLaunch launch,
                               decode_launch(shape.element, shape.width, group, team));
   DecodeKernelArguments kernel{};

@@ -18,7 +18,8 @@
 // workspace, and the kernel behind this one combines them (attention_rows.cu): to find out which
 // team is the last one would make every team wait for the end of its stores.
 //
-// The lists of what there is to do, and where, are read before the kernel in front has ended.
+// The lists of what there is to do, and where, are read before the kernel in front has ended, and
+// the pages of each team's first unit loaded, but for the last token's, which that kernel writes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -118,10 +119,13 @@ __device__ __forceinline__ void load_pages(const DecodeKernelArguments& argument
       arguments, first, first_unit, block.stride, team < block.teams ? block.total : 0, member,
       ptx::shared_address(block.places_of(team)), block.barriers_of(team), block.depth,
       ptx::shared_address(block.records_of(shared, team)));
+  while (__any_sync(kWholeWarp, !loader.done() && loader.template load<true>())) {
+  }
   ptx::wait_for_previous_kernel();
+  loader.load_first_queries();
   while (__any_sync(kWholeWarp, !loader.done())) {
     // Who only polls takes the instruction slots of the warps beside it.
-    if (!__any_sync(kWholeWarp, !loader.done() && loader.load())) __nanosleep(20);
+    if (!__any_sync(kWholeWarp, !loader.done() && loader.template load<false>())) __nanosleep(20);
   }
 }
 

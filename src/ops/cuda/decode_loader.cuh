@@ -90,33 +90,46 @@ class DecodeLoader {
         ring_(ring),
         barriers_(barriers),
         depth_(depth),
+        first_(first),
         record_(records),
         unit_(first - stride),
         next_(first_unit),
         after_next_(read_unit(first + stride)) {
     read_work(first);
     advance();
+    first_queries_ = queries_;
   }
 
   __device__ __forceinline__ bool done() const { return unit_ >= total_; }
 
   // Loads the next half page, and the queries with the first keys of a unit, if there is room.
+  //
+  // kAhead: while the kernel in front may still write queries and the page of the last token. Of
+  // the first unit alone, the pages before that one; load_first_queries() follows when it has
+  // ended.
+  template <bool kAhead>
   __device__ __forceinline__ bool load() {
+    if (kAhead && (unit_ != first_ || page_ + member_ >= old_pages_)) return false;
     if (!values_next_) {
-      if (!ptx::mbarrier_has_completed(barrier_of(Place::keys_empty(member_)), parity_)) {
+      if (!ptx::mbarrier_has_completed(barrier_of(place_, Place::keys_empty(member_)), parity_)) {
         return false;
       }
       if (member_ == 0) {
-        if (kTeam > 1 && !ptx::mbarrier_has_completed(barrier_of(Place::kQueriesEmpty), parity_)) {
+        if (kTeam > 1 &&
+            !ptx::mbarrier_has_completed(barrier_of(place_, Place::kQueriesEmpty), parity_)) {
           return false;
         }
-        load_queries();
+        if (kAhead && page_ == 0) {
+          queries_left_ = true;
+        } else {
+          load_queries();
+        }
       }
       load_half(Place::keys(member_), Place::keys_full(member_), 0);
       values_next_ = true;
       return true;
     }
-    if (!ptx::mbarrier_has_completed(barrier_of(Place::values_empty(member_)), parity_)) {
+    if (!ptx::mbarrier_has_completed(barrier_of(place_, Place::values_empty(member_)), parity_)) {
       return false;
     }
     load_half(Place::values(member_), Place::values_full(member_), Place::kHalfBytes);
@@ -132,18 +145,22 @@ class DecodeLoader {
     return true;
   }
 
+  __device__ __forceinline__ void load_first_queries() const {
+    if (queries_left_) load_queries(0, first_queries_);
+  }
+
  private:
   static constexpr int kPages = kSplitPages / kTeam;  // of one warp in a split
 
-  __device__ __forceinline__ std::uint32_t address_of(int offset) const {
-    return ring_ + static_cast<std::uint32_t>(place_ * Place::bytes(arguments_.group) + offset);
+  __device__ __forceinline__ std::uint32_t address_of(int place, int offset) const {
+    return ring_ + static_cast<std::uint32_t>(place * Place::bytes(arguments_.group) + offset);
   }
-  __device__ __forceinline__ std::uint32_t barrier_of(int offset) const {
-    return barriers_ + static_cast<std::uint32_t>(place_ * Place::kBarrierBytes + offset);
+  __device__ __forceinline__ std::uint32_t barrier_of(int place, int offset) const {
+    return barriers_ + static_cast<std::uint32_t>(place * Place::kBarrierBytes + offset);
   }
 
   __device__ __forceinline__ void load_half(int to, int full, int from) const {
-    const std::uint32_t barrier = barrier_of(full);
+    const std::uint32_t barrier = barrier_of(place_, full);
     if (page_ + member_ >= pages_) {
       ptx::lane_expect_bytes(barrier, 0);
       return;
@@ -151,21 +168,25 @@ class DecodeLoader {
     const std::uint8_t* head_page = arguments_.pages + ids_[0] * arguments_.page_bytes +
                                     head_ * std::int64_t{Place::kPageBytes};
     ptx::lane_expect_bytes(barrier, Place::kHalfBytes);
-    ptx::lane_copy_bulk(address_of(to), head_page + from, Place::kHalfBytes, barrier,
+    ptx::lane_copy_bulk(address_of(place_, to), head_page + from, Place::kHalfBytes, barrier,
                         ptx::kEvictFirst);
   }
 
-  __device__ __forceinline__ void load_queries() {
-    const std::uint32_t barrier = barrier_of(Place::kQueriesFull);
+  __device__ __forceinline__ void load_queries() const {
     if (page_ != 0) {
-      ptx::lane_expect_bytes(barrier, 0);
-      return;
+      ptx::lane_expect_bytes(barrier_of(place_, Place::kQueriesFull), 0);
+    } else {
+      load_queries(place_, queries_);
     }
+  }
+  __device__ __forceinline__ void load_queries(int place, int queries) const {
     // It publishes the unit's record too.
+    const std::uint32_t barrier = barrier_of(place, Place::kQueriesFull);
     const int bytes = arguments_.group * kWidth * 2;
     ptx::lane_expect_bytes(barrier, static_cast<std::uint32_t>(bytes));
-    ptx::lane_copy_bulk(address_of(Place::kQueries), arguments_.q + std::int64_t{queries_} * bytes,
-                        bytes, barrier, ptx::kEvictNormal);
+    ptx::lane_copy_bulk(address_of(place, Place::kQueries),
+                        arguments_.q + std::int64_t{queries} * bytes, bytes, barrier,
+                        ptx::kEvictNormal);
   }
 
   __device__ __forceinline__ AttentionUnit read_unit(int unit) const {
@@ -200,6 +221,7 @@ class DecodeLoader {
     }
     const int tokens = next_length_ - next_.split * numerics::kAttentionSplit;
     pages_ = min((tokens + kKvPageTokens - 1) / kKvPageTokens, kSplitPages);
+    old_pages_ = min((tokens - 1) / kKvPageTokens, kSplitPages);
 #pragma unroll
     for (int i = 0; i < kPages; ++i) ids_[i] = next_ids_[i];
     next_ = after_next_;
@@ -210,12 +232,14 @@ class DecodeLoader {
   const DecodeKernelArguments& arguments_;
   const int stride_, total_, member_;
   const std::uint32_t ring_, barriers_;
-  const int depth_;
+  const int depth_, first_;
   std::uint32_t record_;      // the next unit's
   std::uint32_t parity_ = 1;  // the ring starts empty
   bool values_next_ = false;
+  bool queries_left_ = false;  // the first unit's, which were not written yet
   int unit_, head_ = 0, page_ = 0, pages_ = 0, place_ = 0;
-  int queries_ = 0;  // row and KV head
+  int old_pages_ = 0;                    // those before the last token's
+  int queries_ = 0, first_queries_ = 0;  // row and KV head, of this unit and of the first
   std::int32_t ids_[kPages] = {};
   AttentionUnit next_, after_next_;
   std::int32_t next_length_ = 0, next_row_ = 0, next_ids_[kPages] = {};
