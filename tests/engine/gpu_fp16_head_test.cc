@@ -35,6 +35,7 @@ class GpuFp16Head : public ::testing::TestWithParam<const char*> {
 
   LoadedModel load(DeviceChoice device) const {
     TestModelOptions options;
+    options.precision = Precision::kAuto;  // some layers are of 8 bits
     options.device = device;
     options.threads = 2;
     options.max_rows = options.max_logits_rows = options.max_position = 320;

@@ -5,6 +5,7 @@
 
 #include <numeric>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -58,12 +59,13 @@ inline LoadOptions load_options(const TestModelOptions& options) {
   return load;
 }
 
+// GoogleTest reports the exception as a failure of the running test.
 inline LoadedModel load_model_at(const std::string& path, const TestModelOptions& options) {
   auto source = open_model_source(path);
-  EXPECT_TRUE(source.ok()) << source.status().to_string();
+  if (!source.ok()) throw std::runtime_error(source.status().to_string());
   if (options.kv_format == KvFormat::kInt8Static) add_measured_kv_scales(*source);
   auto model = load_model(*source, load_options(options));
-  EXPECT_TRUE(model.ok()) << model.status().to_string();
+  if (!model.ok()) throw std::runtime_error(model.status().to_string());
   return std::move(*model);
 }
 
