@@ -260,7 +260,7 @@ def test_ctrl_c_keeps_the_cells_that_were_measured(liquid):
     assert b"M 1:" in process.stderr.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=conftest.TIMEOUT)
     assert process.returncode == 1 and b"interrupted" in err
     assert 0 < len(json.loads(out)["rows"]) < 512
 

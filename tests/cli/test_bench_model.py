@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from conftest import TIMEOUT
+
 # A model of the fixtures is so small that everything takes milliseconds.
 SHORT = ["--input-len", "24", "--output-len", "4", "--num-iters", "2"]
 PRESET = ["--preset", "smollm2-135m", "--input-len", "8", "--output-len", "3"]
@@ -234,7 +236,7 @@ def test_ctrl_c_keeps_the_cells_that_were_measured(liquid, quantized):
     assert b"Measuring" in process.stderr.readline()
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1 and b"interrupted" in err
     assert 0 < len(json.loads(out)["rows"]) < 64
 
@@ -247,7 +249,7 @@ def test_ctrl_c_ends_a_row_of_requests(liquid, quantized):
     )
     assert b"requests" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1 and b"interrupted" in err and out == b""
 
 
