@@ -95,25 +95,26 @@ inline constexpr float kLn2High = 0x1.62e4p-1f;  // 14 bits: n * kLn2High is exa
 inline constexpr float kLn2Low = 0x1.7f7d1cp-20f;
 inline constexpr float kExpLow = -87.0f;
 inline constexpr float kExpHigh = 88.0f;
-inline constexpr float kExpFactor3 = 0x1.555556p-3f;   // 1/6
-inline constexpr float kExpFactor4 = 0x1.555556p-5f;   // 1/24
-inline constexpr float kExpFactor5 = 0x1.111112p-7f;   // 1/120
-inline constexpr float kExpFactor6 = 0x1.6c16c2p-10f;  // 1/720
+
+// exp(x - n ln 2) of that polynomial.
+LIQUIDGEMM_HOST_DEVICE float exp_polynomial(float x, float n) {
+  float r = x - n * kLn2High;
+  r = r - n * kLn2Low;
+  float p = 0x1.6c16c2p-10f;   // 1/720
+  p = p * r + 0x1.111112p-7f;  // 1/120
+  p = p * r + 0x1.555556p-5f;  // 1/24
+  p = p * r + 0x1.555556p-3f;  // 1/6
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  return p * r + 1.0f;
+}
 
 LIQUIDGEMM_HOST_DEVICE float exp_contract(float x) {
   if (!(x == x)) return x;
   if (x < kExpLow) x = kExpLow;
   if (x > kExpHigh) x = kExpHigh;
   const float n = rintf(x * kLog2E);
-  float r = x - n * kLn2High;
-  r = r - n * kLn2Low;
-  float p = kExpFactor6;
-  p = p * r + kExpFactor5;
-  p = p * r + kExpFactor4;
-  p = p * r + kExpFactor3;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
+  const float p = exp_polynomial(x, n);
   const std::int32_t exponent = (static_cast<std::int32_t>(n) + 127) << 23;
   return p * __builtin_bit_cast(float, exponent);
 }

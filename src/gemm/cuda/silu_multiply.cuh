@@ -21,16 +21,7 @@ __device__ __forceinline__ float usual_silu(float x) {
   using namespace numerics;
   const float t = -x;
   const float shifted = t * kLog2E + kRoundingAddend;
-  const float n = shifted - kRoundingAddend;
-  float r = t - n * kLn2High;
-  r = r - n * kLn2Low;
-  float p = kExpFactor6;
-  p = p * r + kExpFactor5;
-  p = p * r + kExpFactor4;
-  p = p * r + kExpFactor3;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
+  const float p = exp_polynomial(t, shifted - kRoundingAddend);
   const float e = __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
   const float divisor = 1.0f + e;
   float reciprocal = ptx::reciprocal_approximate(divisor);
