@@ -2,6 +2,8 @@
 //
 //   Y[M, N] = dequant(W)[N, K] * X8[M, K]^T        INT32 sums, exact (docs/numerics.md)
 //
+// and the same with INT8 weights, for layers that stay in 8 bits.
+//
 // CudaGemmDesc -> can_implement -> CudaWeights (packed once) -> CudaGemmPlan (once for each M)
 // -> launch (no allocation, no synchronisation, no environment read; may be captured in a graph).
 //
@@ -51,10 +53,13 @@ enum class CudaOutput {
 };
 std::string_view cuda_output_name(CudaOutput output);  // "f16", "bf16", "f32", "i32"
 
+// In the place of a group size: weights of 8 bits, a scale a channel.
+inline constexpr int kInt8Weights = 0;
+
 struct CudaGemmDesc {
   std::int64_t n = 0;   // output channels, a multiple of 8
-  std::int64_t k = 0;   // input channels, a multiple of 32, at most 66,311
-  int group_size = 64;  // 32, 64 or 128 along K; the last group may be short
+  std::int64_t k = 0;   // input channels, at most 66,311; a multiple of 32 but for INT8 weights
+  int group_size = 64;  // 32, 64 or 128 along K, the last group may be short; or kInt8Weights
   CudaOutput output = CudaOutput::kFloat16;
   bool bias = false;
   // The weight is n/2 gate rows, then n/2 up rows; y[m, n/2] = SiLU(gate) * up. n a multiple of 16.
@@ -65,11 +70,13 @@ struct CudaGemmDesc {
 // Ok, or the reason why this device or these shapes are refused.
 Status can_implement(const CudaGemmDesc& desc, const CudaDevice& device);
 
-// One weight in checkpoint form (docs/format.md), in device memory, borrowed.
+// One weight in checkpoint form (docs/format.md), in device memory, borrowed. LiquidQuant weights
+// have the first three fields, INT8 weights the fourth.
 struct CudaWeightSource {
   const std::uint8_t* packed = nullptr;        // [n, k/2], low nibble = even k
   const std::uint8_t* group_step = nullptr;    // [n, ceil(k / group_size)], 1 .. 16
   const std::uint8_t* group_offset = nullptr;  // [n, ceil(k / group_size)]
+  const std::int8_t* int8 = nullptr;           // [n, k]
   const float* channel_scale = nullptr;        // [n]
   std::string name;                            // the tensor, for messages
 };

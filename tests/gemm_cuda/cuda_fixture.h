@@ -144,6 +144,7 @@ class DeviceSource {
       : packed_(layer.packed),
         step_(layer.step),
         offset_(layer.offset),
+        int8_(layer.int8),
         channel_scale_(layer.channel_scale) {}
 
   CudaWeightSource view() const {
@@ -151,6 +152,7 @@ class DeviceSource {
     source.packed = packed_.data();
     source.group_step = step_.data();
     source.group_offset = offset_.data();
+    source.int8 = int8_.count() > 0 ? int8_.data() : nullptr;
     source.channel_scale = channel_scale_.data();
     source.name = "test.layer";
     return source;
@@ -158,6 +160,7 @@ class DeviceSource {
 
  private:
   DeviceBuffer<std::uint8_t> packed_, step_, offset_;
+  DeviceBuffer<std::int8_t> int8_;
   DeviceBuffer<float> channel_scale_;
 };
 
@@ -165,7 +168,7 @@ inline CudaGemmDesc desc_of(const Layer& layer, CudaOutput output = CudaOutput::
   CudaGemmDesc desc;
   desc.n = layer.n;
   desc.k = layer.k;
-  desc.group_size = layer.group_size;
+  desc.group_size = layer.kind == WeightView::Kind::kInt8 ? kInt8Weights : layer.group_size;
   desc.output = output;
   return desc;
 }

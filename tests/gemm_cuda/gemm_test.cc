@@ -111,6 +111,13 @@ std::int64_t random_k(Random& random) {
   return 32 * pick(random, 1, 80);
 }
 
+// LiquidQuant weights with groups of 32, 64 or 128, or INT8 weights of any K.
+Layer random_layer(Random& random, std::int64_t n, std::int64_t k, Extreme extreme) {
+  const auto kind = pick(random, 0, 3);
+  if (kind < 3) return random_liquid4(random, n, k, 32 << kind, extreme);
+  return random_int8(random, n, std::max<std::int64_t>(k - pick(random, 0, 40), 1), extreme);
+}
+
 TEST_F(CudaGemm, RandomShapesAreExact) {
   const std::uint64_t seed = fresh_seed();
   Random random(seed);
@@ -128,11 +135,9 @@ TEST_F(CudaGemm, RandomShapesAreExact) {
     const Extreme extreme = kind == 0   ? Extreme::kHighest
                             : kind == 1 ? Extreme::kLowest
                                         : Extreme::kNone;
-    const int group_size = 32 << pick(random, 0, 2);
-    const TestLayer layer(
-        random,
-        random_liquid4(random, random_n(random, gated), random_k(random), group_size, extreme),
-        gated, stream());
+    const TestLayer layer(random,
+                          random_layer(random, random_n(random, gated), random_k(random), extreme),
+                          gated, stream());
     const bool saturated = random() % 5 == 0;
     const Tokens tokens =
         random_tokens(random, random_m(random), layer.k(), saturated, random() % 5 == 0);
@@ -148,19 +153,22 @@ TEST_F(CudaGemm, RandomShapesAreExact) {
   }
 }
 
-// Every M up to a few tiles, on one awkward layer.
+// Every M up to a few tiles, on awkward layers.
 TEST_F(CudaGemm, EveryBatchSize) {
   Random random(fresh_seed());
-  for (const bool gated : {false, true}) {
-    const TestLayer layer(random, random_liquid4(random, gated ? 144 : 136, 672, 64), gated,
-                          stream());
+  const auto check_layer = [&](Layer weights, bool gated) {
+    const TestLayer layer(random, std::move(weights), gated, stream());
     for (std::int64_t m = 1; m <= 300; m += m < 40 ? 1 : pick(random, 1, 9)) {
       const Tokens tokens = random_tokens(random, m, layer.k());
       ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
       ASSERT_TRUE(check(random, layer, CudaOutput::kFloat16, true, tokens));
       ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, true, tokens));
     }
-  }
+  };
+  check_layer(random_liquid4(random, 136, 672, 64), false);
+  check_layer(random_liquid4(random, 144, 672, 64), true);
+  check_layer(random_int8(random, 136, 675), false);
+  check_layer(random_int8(random, 144, 675), true);
 }
 
 // Layers of real size: many tiles for each multiprocessor, and long K.
@@ -172,9 +180,8 @@ TEST_F(CudaGemm, LargeLayers) {
   };
   for (const Shape& shape :
        {Shape{6144, 4096, false}, Shape{1032, 14336, false}, Shape{8208, 1056, true}}) {
-    const int group_size = 32 << pick(random, 0, 2);
-    const TestLayer layer(random, random_liquid4(random, shape.n, shape.k, group_size), shape.gated,
-                          stream());
+    const TestLayer layer(random, random_layer(random, shape.n, shape.k, Extreme::kNone),
+                          shape.gated, stream());
     for (const std::int64_t m : {std::int64_t{1}, std::int64_t{16}, pick(random, 33, 64),
                                  std::int64_t{128}, pick(random, 200, 600)}) {
       const Tokens tokens = random_tokens(random, m, layer.k(), random() % 2);
@@ -190,7 +197,11 @@ TEST_F(CudaGemm, LargeLayers) {
 TEST_F(CudaGemm, LongestSumsFitInt32) {
   Random random(fresh_seed());
   for (const Extreme extreme : {Extreme::kHighest, Extreme::kLowest, Extreme::kNone}) {
-    const TestLayer layer(random, random_liquid4(random, 72, 66304, 128, extreme), false, stream());
+    const bool int8 = random() % 2;
+    const TestLayer layer(random,
+                          int8 ? random_int8(random, 72, numerics::kMaxK, extreme)
+                               : random_liquid4(random, 72, 66304, 128, extreme),
+                          false, stream());
     for (const std::int64_t m : {1, 17, 130}) {
       const Tokens tokens = random_tokens(random, m, layer.k(), true);
       ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));

@@ -359,9 +359,18 @@ TEST_F(CudaGemmUsage, RefusesShapesAndDevices) {
     refused([k](CudaGemmDesc& desc) { desc.k = k; }, "multiple of 32");
   }
   refused([](CudaGemmDesc& desc) { desc.k = 66336; }, "66311");
-  for (const int group : {0, -64, 16, 48, 96, 256}) {
+  for (const int group : {-64, 16, 48, 96, 256}) {
     refused([group](CudaGemmDesc& desc) { desc.group_size = group; }, "32, 64 or 128");
   }
+  good.group_size = kInt8Weights;
+  for (const std::int64_t k : {1, 7, 48, 66311}) {
+    good.k = k;
+    ASSERT_TRUE(is_ok(can_implement(good, device_)));
+  }
+  for (const std::int64_t k : {0, -1}) {
+    refused([k](CudaGemmDesc& desc) { desc.k = k; }, "1 or more");
+  }
+  refused([](CudaGemmDesc& desc) { desc.k = 66312; }, "66311");
   refused(
       [](CudaGemmDesc& desc) {
         desc.gated = true;

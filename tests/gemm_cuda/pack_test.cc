@@ -32,6 +32,15 @@ class PackedReader {
     const std::int64_t at = block_at(row, column) + 2048 * half + 16 * thread + 4 * word + k % 4;
     return k % 32 < 16 ? bytes_[at] & 0x0F : bytes_[at] >> 4;
   }
+  // Of INT8 weights.
+  int weight(std::int64_t row, std::int64_t column) const {
+    const std::int64_t step = column % 128 / 32;
+    const std::int64_t k = column % 32;
+    const std::int64_t thread = 32 * (row % 64 / 16) + 4 * (row % 8) + k % 16 / 4;
+    const std::int64_t fragment = 2 * (k / 16) + row % 16 / 8;
+    return static_cast<std::int8_t>(
+        bytes_[block_at(row, column) + 2048 * step + 16 * thread + 4 * fragment + k % 4]);
+  }
   int step(std::int64_t row, std::int64_t group) const { return bytes_[step_at(row, group)]; }
   int offset(std::int64_t row, std::int64_t group) const { return bytes_[step_at(row, group) + 1]; }
   float channel_scale(std::int64_t row) const {
@@ -49,7 +58,9 @@ class PackedReader {
   }
 
  private:
-  std::int64_t block_bytes() const { return 4096 + 32 * 4 * (128 / desc_.group_size); }
+  std::int64_t block_bytes() const {
+    return desc_.group_size == kInt8Weights ? 8192 : 4096 + 32 * 4 * (128 / desc_.group_size);
+  }
   std::int64_t block_at(std::int64_t row, std::int64_t column) const {
     return (row / 64 * k_blocks_ + column / 128) * block_bytes();
   }
@@ -109,6 +120,35 @@ TEST_F(Pack, EveryElementLiesWhereTheLayoutSays) {
     ASSERT_EQ(static_cast<std::int64_t>(packed.count()), reader.expected_bytes());
     expect_packed(layer, reader);
     if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(Pack, Int8WeightsLieWhereTheLayoutSays) {
+  Random random(fresh_seed());
+  const Stream stream;
+  for (int i = 0; i < 30; ++i) {
+    const bool gated = random() % 2;
+    const std::int64_t n = gated ? 16 * pick(random, 1, 14) : 8 * pick(random, 1, 28);
+    const Layer layer = random_int8(random, n, pick(random, 1, 600));
+    CudaGemmDesc desc = desc_of(layer);
+    desc.gated = gated;
+    SCOPED_TRACE("N " + std::to_string(n) + ", K " + std::to_string(layer.k) +
+                 (gated ? ", gated" : ""));
+    const DeviceSource source(layer);
+    const DeviceBuffer<std::uint8_t> packed(packed_weight_bytes(desc));
+    ASSERT_TRUE(is_ok(pack_weights(desc, source.view(), packed.data(), stream)));
+    ASSERT_TRUE(packed.guards_intact());
+    const PackedReader reader(desc, packed.download());
+    ASSERT_EQ(static_cast<std::int64_t>(packed.count()), reader.expected_bytes());
+    for (std::int64_t row = 0; row < reader.rows(); ++row) {
+      const std::int64_t from = reader.source(row);
+      ASSERT_EQ(reader.channel_scale(row), from < 0 ? 0.0f : layer.channel_scale[from]) << row;
+      for (std::int64_t column = 0; column < reader.columns(); ++column) {
+        const bool real = from >= 0 && column < layer.k;
+        ASSERT_EQ(reader.weight(row, column), real ? layer.int8[from * layer.k + column] : 0)
+            << "row " << row << " column " << column;
+      }
+    }
   }
 }
 
@@ -207,6 +247,10 @@ TEST_F(Pack, RefusesWhatItCannotRead) {
   expect_refused([](CudaWeightSource& view) { view.group_step = nullptr; });
   expect_refused([](CudaWeightSource& view) { view.group_offset = nullptr; });
   expect_refused([](CudaWeightSource& view) { view.channel_scale = nullptr; });
+  CudaGemmDesc int8 = desc;
+  int8.group_size = kInt8Weights;
+  EXPECT_EQ(pack_weights(int8, source.view(), packed.data(), stream).code(),
+            StatusCode::kInvalidArgument);
   for (void* target : {static_cast<void*>(nullptr), static_cast<void*>(packed.data() + 128)}) {
     EXPECT_EQ(pack_weights(desc, source.view(), target, stream).code(),
               StatusCode::kInvalidArgument);

@@ -9,7 +9,6 @@
 #include <set>
 
 #include "fresh_seed.h"
-#include "gemm/cuda/int8_weights.h"
 #include "gemm_cuda/cuda_fixture.h"
 #include "model/checkpoint/model_source.h"
 #include "model/cuda/cuda_quantized_linear.h"
@@ -88,8 +87,6 @@ class LinearLayers : public CudaTest, public ::testing::WithParamInterface<std::
     const DeviceBuffer<std::int8_t> x8(rows.x8);
     const DeviceBuffer<float> scale(rows.scale);
     const DeviceBuffer<std::int32_t> sum(rows.sum);
-    const DeviceBuffer<std::int8_t> stacked(
-        static_cast<std::size_t>(kRows * cuda::int8_stacked_k(rows.k)));
     for (const std::int64_t m : kCounts) {
       const auto bytes = linear.workspace_bytes(m);
       ASSERT_TRUE(is_ok(bytes.status())) << name;
@@ -99,13 +96,9 @@ class LinearLayers : public CudaTest, public ::testing::WithParamInterface<std::
         workspace_->fill(0);
       }
       const DeviceBuffer<float> y(static_cast<std::size_t>(m * linear.width()));
-      ASSERT_TRUE(is_ok(linear.run({.m = m,
-                                    .x8 = x8.data(),
-                                    .ld = rows.ld,
-                                    .scale = scale.data(),
-                                    .sum = sum.data(),
-                                    .stacked = stacked.data()},
-                                   y.data(), workspace_->data(), *stream_)));
+      ASSERT_TRUE(is_ok(linear.run(
+          {.m = m, .x8 = x8.data(), .ld = rows.ld, .scale = scale.data(), .sum = sum.data()},
+          y.data(), workspace_->data(), *stream_)));
       stream_->wait();
       const std::vector<float> got = y.download();
       for (std::int64_t row = 0; row < m; ++row) {

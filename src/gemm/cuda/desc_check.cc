@@ -19,16 +19,18 @@ Status check_desc(const CudaGemmDesc& desc) {
   if (desc.n < 8 || desc.n % 8 != 0 || desc.n > kMaxN) {
     return refused("N", desc.n, "a multiple of 8 between 8 and " + std::to_string(kMaxN));
   }
-  if (desc.k < 32 || desc.k % 32 != 0) {
+  const bool int8 = desc.group_size == kInt8Weights;
+  if (!int8 && (desc.k < 32 || desc.k % 32 != 0)) {
     return refused("K", desc.k, "a multiple of 32, at least 32");
   }
+  if (desc.k < 1) return refused("K", desc.k, "1 or more");
   if (desc.k > numerics::kMaxK) {
     return unsupported("CUDA GEMM: K is " + std::to_string(desc.k) +
                        ", but INT32 sums are exact only up to K = " +
                        std::to_string(numerics::kMaxK) + "; leave this layer unquantised");
   }
-  if (desc.group_size != 32 && desc.group_size != 64 && desc.group_size != 128) {
-    return refused("the group size", desc.group_size, "32, 64 or 128");
+  if (!int8 && desc.group_size != 32 && desc.group_size != 64 && desc.group_size != 128) {
+    return refused("the group size", desc.group_size, "32, 64 or 128, or 0 for INT8 weights");
   }
   if (desc.gated && desc.n % 16 != 0) {
     return refused("N", desc.n, "a multiple of 16 for a gated layer");
@@ -39,7 +41,8 @@ Status check_desc(const CudaGemmDesc& desc) {
     case CudaOutput::kFloat32:
     case CudaOutput::kInt32: return ok_status();
   }
-  return refused("the output type", static_cast<std::int64_t>(desc.output), "f16, bf16, f32 or i32");
+  return refused("the output type", static_cast<std::int64_t>(desc.output),
+                 "f16, bf16, f32 or i32");
 }
 
 }  // namespace cuda

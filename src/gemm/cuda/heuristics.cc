@@ -65,6 +65,7 @@ constexpr int kFilled = 76;
 
 const Choice* find_in_table(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& device) {
   if (device.multiprocessors != kTableMultiprocessors) return nullptr;
+  if (desc.group_size == kInt8Weights) return nullptr;
   for (const TableRow& row : kTable) {
     if (row.n != desc.n || row.k != desc.k || m < row.first || m > row.last) continue;
     const int tokens = row.choice.tokens;
@@ -136,8 +137,9 @@ double expected_time(const Schedule& s, const CudaGemmDesc& desc, const WorkDivi
   const double token_bytes = s.tokens * static_cast<double>(kBlockColumns);
   const double shared = (2.0 * weight_bytes + (1.0 + tile_blocks) * token_bytes) * kShared;
   const double serial = s.blocks * (kSerialBlock + kSerialToken * s.tokens) / s.depth;
-  const double step = std::max({multiply, shared, serial}) +
-                      kContention * std::min(multiply, shared) + tile_blocks * kUnpack;
+  const double unpack = desc.group_size == kInt8Weights ? 0.0 : tile_blocks * kUnpack;
+  const double step =
+      std::max({multiply, shared, serial}) + kContention * std::min(multiply, shared) + unpack;
   const double crossing =
       tiles * s.multicast * columns * (weight_bytes + token_bytes / s.multicast) * kCrossing;
   const double loop = steps * std::max(step, kStage) + crossing;

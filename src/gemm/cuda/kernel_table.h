@@ -13,16 +13,18 @@ struct KernelEntry {
   void (*kernel)(W4A8Parameters);
 };
 
-// The kernels of one tile width and group size.
+// The kernels of one tile width and group size, or of INT8 weights.
 template <int kTokens, int kGroupSize>
 std::span<const KernelEntry> kernels();
 
-#define LIQUIDGEMM_DECLARE_KERNELS(tokens)            \
-  template <>                                         \
-  std::span<const KernelEntry> kernels<tokens, 32>(); \
-  template <>                                         \
-  std::span<const KernelEntry> kernels<tokens, 64>(); \
-  template <>                                         \
+#define LIQUIDGEMM_DECLARE_KERNELS(tokens)                      \
+  template <>                                                   \
+  std::span<const KernelEntry> kernels<tokens, kInt8Weights>(); \
+  template <>                                                   \
+  std::span<const KernelEntry> kernels<tokens, 32>();           \
+  template <>                                                   \
+  std::span<const KernelEntry> kernels<tokens, 64>();           \
+  template <>                                                   \
   std::span<const KernelEntry> kernels<tokens, 128>();
 LIQUIDGEMM_DECLARE_KERNELS(8)
 LIQUIDGEMM_DECLARE_KERNELS(16)

@@ -27,6 +27,10 @@
 // A step word holds, from its lowest byte: step and offset of row 16 w + g, then step and offset of
 // row 16 w + g + 8.
 //
+// INT8 weights (group size kInt8Weights) lie there as fragments: four times 2048 bytes, one for each
+// wgmma m64nNk32 of the block, 128 threads x 16 bytes: a0, a1, a2, a3, of the rows and columns
+// above.
+//
 // Row r of the layout is channel r. Gated layers (n/2 gate rows, then n/2 up rows) are stored so
 // that one thread holds a gate and its up: of the 16 rows of a warp row g is gate 32 B + 8 w + g of
 // row block B, row g + 8 the up of the same number.
@@ -34,6 +38,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "liquidgemm/cuda_gemm.h"
 
 #if defined(__CUDACC__)
 #define LIQUIDGEMM_LAYOUT __host__ __device__ constexpr
@@ -47,10 +53,12 @@ inline constexpr int kBlockRows = 64;
 inline constexpr int kBlockColumns = 128;
 inline constexpr int kHalfBlockBytes = 2048;  // 64 rows x 64 columns of codes
 inline constexpr int kRowPairs = 32;
+inline constexpr int kFragmentBytes = 2048;  // 64 rows x 32 columns of INT8 weights
 
 LIQUIDGEMM_LAYOUT int step_words(int group_size) { return kBlockColumns / group_size; }
 
 LIQUIDGEMM_LAYOUT int block_bytes(int group_size) {
+  if (group_size == kInt8Weights) return kBlockRows * kBlockColumns;
   return 2 * kHalfBlockBytes + kRowPairs * 4 * step_words(group_size);
 }
 

@@ -1,9 +1,9 @@
 // Repacks a weight from checkpoint form into the layout of layout.h, and checks the contract of
 // what it reads: the kernels rely on q * s + a <= 255.
 //
-// One thread block fills one layout block. The 64 row segments of 64 bytes come in as 16-byte
-// loads, lie in shared memory while the fragments are put together, and leave as 16-byte stores
-// that are contiguous over the thread block.
+// One thread block fills one layout block. Of codes, the 64 row segments of 64 bytes come in as
+// 16-byte loads, lie in shared memory while the fragments are put together, and leave as 16-byte
+// stores that are contiguous over the thread block. INT8 weights are read where they belong.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -40,6 +40,7 @@ __device__ Violation violation(std::int64_t row, std::int64_t group, int code, i
 }
 
 struct PackArguments {
+  const std::int8_t* int8;
   const std::uint8_t* codes;
   const std::uint8_t* step;
   const std::uint8_t* offset;
@@ -66,6 +67,69 @@ __device__ int largest_code(const std::uint8_t* segment, int bytes) {
   }
   const std::uint32_t half = __vmaxu4(largest, largest >> 16);
   return static_cast<int>(max(half & 0xFFu, half >> 8 & 0xFFu));
+}
+
+// Scales of the 64 rows of a row block, by its first threads.
+template <int kGroupSize>
+__device__ void pack_channel_scales(const PackArguments& arguments, std::int64_t first_row,
+                                    Violation& found) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  if (thread >= kBlockRows) return;
+  const std::int64_t source = source_row(first_row + thread, arguments.n, arguments.gated);
+  float scale = 0.0f;
+  if (source >= 0) {
+    scale = arguments.channel_scale[source];
+    const std::uint32_t bits = __float_as_uint(scale);
+    const bool positive_and_normal = bits >= 0x00800000u && bits < 0x7F800000u;
+    if (!positive_and_normal) found = min(found, violation(source, -1, 0, 0, 0));
+  }
+  float* scales = reinterpret_cast<float*>(
+      arguments.packed + channel_scale_offset(arguments.n, arguments.k, kGroupSize));
+  scales[first_row + thread] = scale;
+}
+
+// INT8 weights; each thread puts its own fragments together.
+__global__ __launch_bounds__(kThreads) void pack_int8_kernel(PackArguments arguments) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const std::int64_t k_block = blockIdx.x;
+  const bool aligned = arguments.k % 4 == 0;
+  Violation found = kNoViolation;
+  for (std::int64_t row_block = blockIdx.y; row_block < row_blocks(arguments.n);
+       row_block += gridDim.y) {
+    const std::int64_t first_row = row_block * kBlockRows;
+    std::uint8_t* block =
+        arguments.packed + (row_block * gridDim.x + k_block) * block_bytes(kInt8Weights);
+    std::int64_t sources[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = thread / 32 * 16 + thread % 32 / 4 + i * 8;
+      sources[i] = source_row(first_row + row, arguments.n, arguments.gated);
+    }
+#pragma unroll
+    for (int step = 0; step < kBlockColumns / 32; ++step) {
+      std::uint32_t fragments[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const std::int64_t source = sources[i % 2];
+        const std::int64_t column =
+            k_block * kBlockColumns + step * 32 + i / 2 * 16 + thread % 4 * 4;
+        const std::int8_t* weights = arguments.int8 + source * arguments.k + column;
+        std::uint32_t word = 0;
+        if (source >= 0 && aligned && column < arguments.k) {
+          word = *reinterpret_cast<const std::uint32_t*>(weights);
+        } else if (source >= 0) {
+          for (int b = 0; b < 4 && column + b < arguments.k; ++b) {
+            word |= (static_cast<std::uint32_t>(weights[b]) & 0xFFu) << (8 * b);
+          }
+        }
+        fragments[i] = word;
+      }
+      *reinterpret_cast<uint4*>(block + step * kFragmentBytes + thread * 16) =
+          make_uint4(fragments[0], fragments[1], fragments[2], fragments[3]);
+    }
+    if (k_block == 0) pack_channel_scales<kInt8Weights>(arguments, first_row, found);
+  }
+  if (found != kNoViolation) atomicMin(arguments.first_violation, found);
 }
 
 template <int kGroupSize>
@@ -155,19 +219,7 @@ __global__ __launch_bounds__(kThreads) void pack_kernel(PackArguments arguments)
           upper | lower << 16;
     }
 
-    if (k_block == 0 && thread < kBlockRows) {
-      const std::int64_t source = source_row(first_row + thread, arguments.n, arguments.gated);
-      float scale = 0.0f;
-      if (source >= 0) {
-        scale = arguments.channel_scale[source];
-        const std::uint32_t bits = __float_as_uint(scale);
-        const bool positive_and_normal = bits >= 0x00800000u && bits < 0x7F800000u;
-        if (!positive_and_normal) found = min(found, violation(source, -1, 0, 0, 0));
-      }
-      float* scales = reinterpret_cast<float*>(
-          arguments.packed + channel_scale_offset(arguments.n, arguments.k, kGroupSize));
-      scales[first_row + thread] = scale;
-    }
+    if (k_block == 0) pack_channel_scales<kGroupSize>(arguments, first_row, found);
   }
   if (found != kNoViolation) atomicMin(arguments.first_violation, found);
 }
@@ -197,16 +249,22 @@ bool aligned(const void* pointer, std::uintptr_t bytes) {
   return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
 
-Status check_pointers(const CudaWeightSource& source, const void* packed) {
+Status check_pointers(const CudaGemmDesc& desc, const CudaWeightSource& source,
+                      const void* packed) {
   const auto refused = [&](const char* what) {
     return invalid_argument(source.name + ": " + what);
   };
-  if (source.packed == nullptr) return refused("the source has no packed codes");
-  if (source.group_step == nullptr) return refused("the source has no group steps");
-  if (source.group_offset == nullptr) return refused("the source has no group offsets");
+  if (desc.group_size == kInt8Weights) {
+    if (source.int8 == nullptr) return refused("the source has no INT8 weights");
+    if (!aligned(source.int8, 4)) return refused("the INT8 weights are not 4-byte aligned");
+  } else {
+    if (source.packed == nullptr) return refused("the source has no packed codes");
+    if (source.group_step == nullptr) return refused("the source has no group steps");
+    if (source.group_offset == nullptr) return refused("the source has no group offsets");
+    if (!aligned(source.packed, 16)) return refused("the packed codes are not 16-byte aligned");
+  }
   if (source.channel_scale == nullptr) return refused("the source has no channel scales");
   if (packed == nullptr) return refused("there is no memory for the packed weight");
-  if (!aligned(source.packed, 16)) return refused("the packed codes are not 16-byte aligned");
   if (!aligned(source.channel_scale, alignof(float))) {
     return refused("the channel scales are not 4-byte aligned");
   }
@@ -242,7 +300,9 @@ Status describe_violation(Violation found, const CudaWeightSource& source, cudaS
 }
 
 Status launch_pack(int group_size, dim3 grid, const PackArguments& arguments, cudaStream_t stream) {
-  if (group_size == 32) {
+  if (group_size == kInt8Weights) {
+    pack_int8_kernel<<<grid, kThreads, 0, stream>>>(arguments);
+  } else if (group_size == 32) {
     pack_kernel<32><<<grid, kThreads, 0, stream>>>(arguments);
   } else if (group_size == 64) {
     pack_kernel<64><<<grid, kThreads, 0, stream>>>(arguments);
@@ -259,7 +319,7 @@ Status pack_weights(const CudaGemmDesc& desc, const CudaWeightSource& source, vo
                     CudaStream stream) {
   using namespace cuda;
   if (Status status = check_desc(desc); !status.ok()) return status.with_context(source.name);
-  LIQUIDGEMM_RETURN_IF_ERROR(check_pointers(source, packed));
+  LIQUIDGEMM_RETURN_IF_ERROR(check_pointers(desc, source, packed));
   Violation found = kNoViolation;
   {
     const StreamMemory first_violation(sizeof(Violation), stream);
@@ -268,6 +328,7 @@ Status pack_weights(const CudaGemmDesc& desc, const CudaWeightSource& source, vo
         cudaMemsetAsync(first_violation.data(), 0xFF, sizeof(Violation), stream));
 
     PackArguments arguments;
+    arguments.int8 = source.int8;
     arguments.codes = source.packed;
     arguments.step = source.group_step;
     arguments.offset = source.group_offset;

@@ -80,6 +80,7 @@ bool aligned(const void* pointer, std::size_t bytes) {
 
 const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
   switch (group_size) {
+    case kInt8Weights: return find_kernel<kInt8Weights>(schedule);
     case 32: return find_kernel<32>(schedule);
     case 64: return find_kernel<64>(schedule);
     default: return find_kernel<128>(schedule);
@@ -302,9 +303,11 @@ std::string CudaGemmPlan::describe() const {
   const cuda::KernelPlan& plan = state_->plan;
   const cuda::Schedule& s = plan.schedule;
   const cuda::WorkDivision& work = plan.work;
-  return "w4a8 sm90 u8s8 g" + std::to_string(plan.desc.group_size) + ", tile " +
-         std::to_string(64 * s.blocks * s.groups) + " rows x " + std::to_string(s.tokens) +
-         " tokens, " + std::to_string(work.grid) + " blocks of " +
+  const std::string weights = plan.desc.group_size == kInt8Weights
+                                  ? "w8a8 sm90 u8s8"
+                                  : "w4a8 sm90 u8s8 g" + std::to_string(plan.desc.group_size);
+  return weights + ", tile " + std::to_string(64 * s.blocks * s.groups) + " rows x " +
+         std::to_string(s.tokens) + " tokens, " + std::to_string(work.grid) + " blocks of " +
          std::to_string(plan.kernel->threads) + " threads, " +
          std::to_string(work.row_tiles * work.token_tiles) + " tiles, " +
          std::to_string(work.stream_tiles) + " of them cut, schedule " + schedule();

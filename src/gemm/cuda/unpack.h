@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "gemm/cuda/layout.h"
+#include "gemm/cuda/ptx/shared_words.h"
 #include "gemm/cuda/ptx/thread.h"
 #include "gemm/cuda/unpack_kind.h"
 
@@ -16,7 +17,7 @@ namespace liquidgemm::cuda {
 template <int kGroupSize, Unpack kUnpack = Unpack::kUnsigned>
 struct PackedCodes {
   static constexpr int kStepWords = kGroupSize == 32 ? 2 : 1;  // for 64 columns
-  uint4 codes;
+  std::uint32_t codes[4];
   std::uint32_t steps[kStepWords];
 
   // Where a thread's codes and steps of a block lie in shared memory.
@@ -30,25 +31,15 @@ struct PackedCodes {
 
   // `offset`: of the block from the place's.
   __device__ __forceinline__ void load(const Place& place, std::uint32_t offset, int half) {
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(codes.x), "=r"(codes.y), "=r"(codes.z), "=r"(codes.w)
-                 : "r"(place.codes + offset + half * kHalfBlockBytes));
-    const std::uint32_t pair = place.steps + offset;
-    if constexpr (kGroupSize == 32) {
-      asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
-                   : "=r"(steps[0]), "=r"(steps[1])
-                   : "r"(pair + half * 8));
-    } else {
-      asm volatile("ld.shared.u32 %0, [%1];"
-                   : "=r"(steps[0])
-                   : "r"(pair + (kGroupSize == 64 ? half * 4 : 0)));
-    }
+    ptx::load_words(place.codes + offset + half * kHalfBlockBytes, codes);
+    const int words = kGroupSize == 128 ? 0 : half * kStepWords;
+    ptx::load_words(place.steps + offset + words * 4, steps);
   }
 
   // The A fragments of two wgmma m64nNk32.
   __device__ __forceinline__ void unpack(std::uint32_t (&fragments)[2][4]) const {
-    unpack_step(codes.x, codes.y, steps[0], fragments[0]);
-    unpack_step(codes.z, codes.w, steps[kStepWords - 1], fragments[1]);
+    unpack_step(codes[0], codes[1], steps[0], fragments[0]);
+    unpack_step(codes[2], codes[3], steps[kStepWords - 1], fragments[1]);
   }
 
  private:
@@ -84,6 +75,36 @@ struct PackedCodes {
       return (word * step + offset) ^ 0x80808080u;
     } else {
       return word * step + offset;
+    }
+  }
+};
+
+// INT8 weights become unsigned like the others. That takes an instruction for each fragment
+// register, which the assembler needs: it would merge registers that are only copied, and load into
+// some that a wgmma still reads.
+template <>
+struct PackedCodes<kInt8Weights, Unpack::kUnsigned> {
+  std::uint32_t weights[2][4];
+
+  struct Place {
+    std::uint32_t codes, steps;  // the latter unused
+  };
+  static __device__ __forceinline__ Place place(std::uint32_t block, int thread) {
+    return {block + thread * 16, 0};
+  }
+
+  __device__ __forceinline__ void load(const Place& place, std::uint32_t offset, int half) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      ptx::load_words(place.codes + offset + (2 * half + i) * kFragmentBytes, weights[i]);
+    }
+  }
+
+  __device__ __forceinline__ void unpack(std::uint32_t (&fragments)[2][4]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) fragments[i][j] = weights[i][j] ^ 0x80808080u;
     }
   }
 };

@@ -19,8 +19,7 @@ struct CudaRows {
   std::int64_t ld = 0;  // of x8
   float* scale = nullptr;
   std::int32_t* sum = nullptr;
-  std::int8_t* stacked = nullptr;  // room for the rows of INT8 layers
-  const void* f16 = nullptr;       // [m, K], without gaps; a CudaFp16Head's in tiles
+  const void* f16 = nullptr;  // [m, K], without gaps; a CudaFp16Head's in tiles
 };
 
 class CudaLinear {

@@ -54,7 +54,6 @@ CudaRows CudaBackend::device_rows(const LinearInput& input) const {
           .ld = rows.ld,
           .scale = const_cast<float*>(rows.scale),
           .sum = const_cast<std::int32_t*>(rows.sum),
-          .stacked = buffers_.stacked,
           .f16 = buffers_.half};
 }
 

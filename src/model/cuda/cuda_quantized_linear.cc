@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "gemm/cuda/int8_weights.h"
 
 namespace liquidgemm {
 namespace {
@@ -19,28 +18,26 @@ std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to 
 
 // How parts are held together.
 struct Stack {
-  bool doubled = false;
-  std::int64_t k = 0;
-  std::int64_t n = 0;                   // padding included
   std::vector<std::int64_t> first_row;  // of each part
-  CudaGemmDesc desc;
+  CudaGemmDesc desc;                    // n with padding
+
+  bool is_int8() const { return desc.group_size == kInt8Weights; }
 };
 
 Stack stack_of(std::span<const WeightView> parts, bool padded_parts) {
   Stack stack;
-  stack.k = parts.front().k;
+  CudaGemmDesc& desc = stack.desc;
+  desc.k = parts.front().k;
+  desc.group_size = parts.front().group_size;
+  desc.output = CudaOutput::kFloat32;
   for (const WeightView& part : parts) {
-    if (part.kind != WeightView::Kind::kLiquid4 || part.group_size != parts.front().group_size) {
-      stack.doubled = true;
+    if (part.kind != WeightView::Kind::kLiquid4 || part.group_size != desc.group_size) {
+      desc.group_size = kInt8Weights;
     }
-    stack.first_row.push_back(stack.n);
-    stack.n += padded_parts ? round_up(part.n, 8) : part.n;
+    stack.first_row.push_back(desc.n);
+    desc.n += padded_parts ? round_up(part.n, 8) : part.n;
   }
-  stack.n = round_up(stack.n, 8);
-  stack.desc.n = stack.n;
-  stack.desc.k = stack.doubled ? cuda::int8_stacked_k(stack.k) : stack.k;
-  stack.desc.group_size = stack.doubled ? cuda::kInt8GroupSize : parts.front().group_size;
-  stack.desc.output = CudaOutput::kFloat32;
+  desc.n = round_up(desc.n, 8);
   return stack;
 }
 
@@ -56,21 +53,22 @@ Result<DeviceBuffer> allocate(std::int64_t bytes) {
   return DeviceBuffer::allocate(static_cast<std::size_t>(bytes), "weights");
 }
 
-// The checkpoint's form of a stack of LiquidQuant parts.
-struct LiquidUpload {
-  DeviceBuffer packed, step, offset, scale;
+// The checkpoint's form of stacked parts: LiquidQuant's, or levels of INT8.
+struct WeightUpload {
+  DeviceBuffer packed, step, offset, int8, scale;
 };
 
-Status upload_liquid(std::span<const WeightView> parts, const Stack& stack, LiquidUpload& to) {
-  const std::int64_t groups = (stack.k + stack.desc.group_size - 1) / stack.desc.group_size;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.packed, allocate(stack.n * stack.k / 2));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.step, allocate(stack.n * groups));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.offset, allocate(stack.n * groups));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.scale, allocate(stack.n * 4));
+Status upload_liquid(std::span<const WeightView> parts, const Stack& stack, WeightUpload& to) {
+  const auto [n, k] = std::pair(stack.desc.n, stack.desc.k);
+  const std::int64_t groups = (k + stack.desc.group_size - 1) / stack.desc.group_size;
+  const std::int64_t half = k / 2;
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.packed, allocate(n * half));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.step, allocate(n * groups));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.offset, allocate(n * groups));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.scale, allocate(n * 4));
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const WeightView& part = parts[i];
     const std::int64_t row = stack.first_row[i];
-    const std::int64_t half = stack.k / 2;
     LIQUIDGEMM_RETURN_IF_ERROR(upload(to.packed, row * half, part.packed, part.n * half));
     LIQUIDGEMM_RETURN_IF_ERROR(upload(to.step, row * groups, part.step, part.n * groups));
     LIQUIDGEMM_RETURN_IF_ERROR(upload(to.offset, row * groups, part.offset, part.n * groups));
@@ -97,38 +95,21 @@ std::vector<std::int8_t> int8_levels(const WeightView& part) {
   return levels;
 }
 
-Status upload_int8(std::span<const WeightView> parts, const Stack& stack, cudaStream_t stream,
-                   LiquidUpload& to) {
-  DeviceBuffer levels, scales;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(levels, allocate(stack.n * stack.k));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(scales, allocate(stack.n * 4));
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(levels.bytes(), 0, levels.size()));
-  const std::vector<float> ones(static_cast<std::size_t>(stack.n), 1.0f);
-  LIQUIDGEMM_RETURN_IF_ERROR(upload(scales, 0, ones.data(), stack.n));
+// Padding rows have levels of 0 and a scale of 1.
+Status upload_int8(std::span<const WeightView> parts, const Stack& stack, WeightUpload& to) {
+  const auto [n, k] = std::pair(stack.desc.n, stack.desc.k);
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.int8, allocate(n * k));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(to.scale, allocate(n * 4));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaMemset(to.int8.bytes(), 0, to.int8.size()));
+  const std::vector<float> ones(static_cast<std::size_t>(n), 1.0f);
+  LIQUIDGEMM_RETURN_IF_ERROR(upload(to.scale, 0, ones.data(), n));
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::vector<std::int8_t> values = int8_levels(parts[i]);
     const std::int64_t row = stack.first_row[i];
     LIQUIDGEMM_RETURN_IF_ERROR(
-        upload(levels, row * stack.k, values.data(), static_cast<std::int64_t>(values.size())));
-    LIQUIDGEMM_RETURN_IF_ERROR(upload(scales, row, parts[i].channel_scale, parts[i].n));
+        upload(to.int8, row * k, values.data(), static_cast<std::int64_t>(values.size())));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(to.scale, row, parts[i].channel_scale, parts[i].n));
   }
-  const std::int64_t groups = stack.desc.k / stack.desc.group_size;
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.packed, allocate(stack.n * stack.desc.k / 2));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.step, allocate(stack.n * groups));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.offset, allocate(stack.n * groups));
-  LIQUIDGEMM_ASSIGN_OR_RETURN(to.scale, allocate(stack.n * 4));
-  LIQUIDGEMM_RETURN_IF_ERROR(cuda::split_int8_weights({.weight = levels.as<std::int8_t>(),
-                                                       .weight_scale = scales.as<float>(),
-                                                       .weight_rows = stack.n,
-                                                       .k = stack.k,
-                                                       .n = stack.n,
-                                                       .packed = to.packed.as<std::uint8_t>(),
-                                                       .step = to.step.as<std::uint8_t>(),
-                                                       .offset = to.offset.as<std::uint8_t>(),
-                                                       .channel_scale = to.scale.as<float>()},
-                                                      stream));
-  // The levels go with this call.
-  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
   return ok_status();
 }
 
@@ -178,17 +159,15 @@ Result<std::unique_ptr<CudaLinear>> CudaQuantizedLinear::make(std::span<const Lo
   Stack stack = stack_of(views, padded_parts);
   auto linear = std::make_unique<CudaQuantizedLinear>();
   linear->device_ = &device;
-  linear->k_ = stack.k;
-  linear->width_ = stack.n;
-  linear->doubled_ = stack.doubled;
+  linear->width_ = stack.desc.n;
   if (!parts.front().bias.empty()) {
     stack.desc.bias = true;
-    std::vector<float> bias(static_cast<std::size_t>(stack.n), 0.0f);
+    std::vector<float> bias(static_cast<std::size_t>(stack.desc.n), 0.0f);
     for (std::size_t i = 0; i < parts.size(); ++i) {
       std::copy(parts[i].bias.begin(), parts[i].bias.end(), bias.begin() + stack.first_row[i]);
     }
-    LIQUIDGEMM_ASSIGN_OR_RETURN(linear->bias_, allocate(stack.n * 4));
-    LIQUIDGEMM_RETURN_IF_ERROR(upload(linear->bias_, 0, bias.data(), stack.n));
+    LIQUIDGEMM_ASSIGN_OR_RETURN(linear->bias_, allocate(stack.desc.n * 4));
+    LIQUIDGEMM_RETURN_IF_ERROR(upload(linear->bias_, 0, bias.data(), stack.desc.n));
   }
   linear->desc_ = stack.desc;
   linear->plans_ = shared_plans(stack.desc, device.index);
@@ -196,18 +175,19 @@ Result<std::unique_ptr<CudaLinear>> CudaQuantizedLinear::make(std::span<const Lo
   if (const Status status = can_implement(stack.desc, device); !status.ok()) {
     return status.with_context(name);
   }
-  // What is packed as INT8 is not looked at again.
-  if (stack.doubled) LIQUIDGEMM_RETURN_IF_ERROR(check_parts(views));
+  // The levels of what is packed as INT8 are not looked at again.
+  if (stack.is_int8()) LIQUIDGEMM_RETURN_IF_ERROR(check_parts(views));
 
-  LiquidUpload source;
-  LIQUIDGEMM_RETURN_IF_ERROR(stack.doubled ? upload_int8(views, stack, stream, source)
-                                           : upload_liquid(views, stack, source));
+  WeightUpload source;
+  LIQUIDGEMM_RETURN_IF_ERROR(stack.is_int8() ? upload_int8(views, stack, source)
+                                             : upload_liquid(views, stack, source));
   LIQUIDGEMM_ASSIGN_OR_RETURN(linear->packed_,
                               allocate(static_cast<std::int64_t>(packed_weight_bytes(stack.desc))));
   const Status packed = pack_weights(stack.desc,
                                      {.packed = source.packed.as<std::uint8_t>(),
                                       .group_step = source.step.as<std::uint8_t>(),
                                       .group_offset = source.offset.as<std::uint8_t>(),
+                                      .int8 = source.int8.as<std::int8_t>(),
                                       .channel_scale = source.scale.as<float>(),
                                       .name = name},
                                      linear->packed_.bytes(), stream);
@@ -231,7 +211,7 @@ Result<std::size_t> CudaQuantizedLinear::workspace_bytes(std::int64_t m) {
 }
 
 std::string CudaQuantizedLinear::describe() const {
-  if (doubled_) return "int8 as two nibbles, w4a8 sm90";
+  if (desc_.group_size == kInt8Weights) return "int8, w8a8 sm90";
   return "liquid4 g" + std::to_string(desc_.group_size) + ", w4a8 sm90";
 }
 
@@ -241,12 +221,6 @@ Status CudaQuantizedLinear::run(const CudaRows& x, void* y, void* workspace, cud
   arguments.weights = packed_.bytes();
   arguments.x8 = x.x8;
   arguments.ld_x = x.ld;
-  if (doubled_) {
-    LIQUIDGEMM_RETURN_IF_ERROR(cuda::stack_int8_rows(
-        {.x8 = x.x8, .ld = x.ld, .m = x.m, .k = k_, .out = x.stacked}, stream));
-    arguments.x8 = x.stacked;
-    arguments.ld_x = desc_.k;
-  }
   arguments.x_scale = x.scale;
   arguments.x_sum = x.sum;
   arguments.bias = desc_.bias ? bias_.as<float>() : nullptr;

@@ -1,11 +1,5 @@
 // A group of linear layers in device memory, as the Hopper GEMM reads them.
 //
-// INT8 weights run through the same kernel, and exactly. A weight w is two codes,
-//
-//   w + 128 = 16 * high + low
-//
-// the high ones in the first half of K (step 16, offset 0), the low ones in the second (step 1),
-// and their activations stand there twice; the kernel takes 128 times the row's sum off as ever.
 // Parts of a group that differ in scheme or group size all become INT8: a LiquidQuant weight is
 // one.
 #pragma once
@@ -37,7 +31,7 @@ class CudaQuantizedLinear final : public CudaLinear {
   static std::size_t bytes_of(std::span<const WeightView> forms, bool padded_parts);
 
   std::size_t bytes() const override { return packed_.size() + bias_.size(); }
-  std::string describe() const override;  // "liquid4 g64", "int8 as two nibbles"
+  std::string describe() const override;  // "liquid4 g64, w4a8 sm90", "int8, w8a8 sm90"
   Result<std::size_t> workspace_bytes(std::int64_t m) override;
   // y in float.
   Status run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) override;
@@ -47,8 +41,6 @@ class CudaQuantizedLinear final : public CudaLinear {
 
   const CudaDevice* device_ = nullptr;
   CudaGemmDesc desc_;
-  std::int64_t k_ = 0;    // of the rows as they come
-  bool doubled_ = false;  // INT8: the rows stand there twice
   cuda::DeviceBuffer packed_;
   cuda::DeviceBuffer bias_;
   // A plan for each number of tokens that has come; layers of one shape share them.
