@@ -473,16 +473,15 @@ inline void decode(const RandomCache& cache, const Queries& queries,
     row_of[slot] = static_cast<std::int32_t>(row);
   }
   std::shuffle(order.begin(), order.end(), random);
-  std::vector<AttentionUnit> units;
-  std::vector<RowSplits> splits(slots);
+  std::vector<DecodeSequence> sequences;
+  std::int64_t unit_count = 0;
   for (const std::size_t slot : order) {
-    splits[static_cast<std::size_t>(row_of[slot])] = {
-        static_cast<std::int32_t>(units.size()),
-        static_cast<std::int32_t>(attention_splits(lengths[slot]))};
-    for (int split = 0; split * numerics::kAttentionSplit < lengths[slot]; ++split) {
-      units.push_back({static_cast<std::int32_t>(slot), split});
-    }
+    sequences.push_back({static_cast<std::int32_t>(slot), row_of[slot], lengths[slot]});
+    unit_count += attention_splits(lengths[slot]);
   }
+  std::vector<AttentionUnit> units(static_cast<std::size_t>(unit_count));
+  std::vector<RowSplits> splits(slots);
+  EXPECT_EQ(list_units(sequences, units.data(), splits.data()), unit_count);
   const DeviceBuffer<std::int32_t> device_tables(tables), device_lengths(lengths),
       device_rows(row_of),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(units.size())});

@@ -62,28 +62,27 @@ struct PlainTensors {
   DeviceBuffer<float> out, v_scale;
 };
 
-void time_decode(KvElement element, int kv_heads, int heads, int slots, int multiprocessors) {
-  constexpr int kTokens = 1280;
+// `tokens`: a multiple of a page.
+void time_decode(KvElement element, int kv_heads, int heads, int slots, int tokens,
+                 int multiprocessors) {
   KvPageShape shape{element, kHeadDim, kv_heads, 1};
-  const double layer_bytes = static_cast<double>(slots) * (kTokens / kKvPageTokens) *
+  const double layer_bytes = static_cast<double>(slots) * (tokens / kKvPageTokens) *
                              static_cast<double>(kv_page_bytes(shape));
   shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
-  const PlainTensors plain(shape, heads, slots, kTokens, slots);
-  std::vector<AttentionUnit> list;
+  const PlainTensors plain(shape, heads, slots, tokens, slots);
+  std::vector<DecodeSequence> sequences;
   std::vector<std::int32_t> row_of;
-  std::vector<RowSplits> splits_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
-    splits_of.push_back({static_cast<std::int32_t>(list.size()),
-                         static_cast<std::int32_t>(attention_splits(kTokens))});
-    for (int split = 0; split * numerics::kAttentionSplit < kTokens; ++split) {
-      list.push_back({slot, split});
-    }
+    sequences.push_back({slot, slot, tokens});
   }
+  std::vector<AttentionUnit> list(static_cast<std::size_t>(slots * attention_splits(tokens)));
+  std::vector<RowSplits> splits_of(row_of.size());
+  list_units(sequences, list.data(), splits_of.data());
   const DeviceBuffer<AttentionUnit> units(list);
   const DeviceBuffer<RowSplits> splits(splits_of);
   const DeviceBuffer<std::int32_t> rows(row_of),
-      lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
+      lengths(std::vector<std::int32_t>(row_of.size(), tokens)),
       count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
@@ -125,9 +124,9 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
     arguments.team = team;
     const double alone = milliseconds(false);
     std::printf(
-        "decode %s, heads %d/%d, batch %3d, %s: %8.2f us a layer, %6.0f GB/s, "
+        "decode %s, heads %d/%d, batch %3d, %d tokens, %s: %8.2f us a layer, %6.0f GB/s, "
         "with its rows to INT8 %8.2f us\n",
-        element_name(element), heads, kv_heads, slots,
+        element_name(element), heads, kv_heads, slots, tokens,
         team == 0 ? "default   " : ("teams of " + std::to_string(team)).c_str(), alone * 1e3,
         layer_bytes / alone * 1e-6, milliseconds(true) * 1e3);
     std::fflush(stdout);
@@ -176,7 +175,8 @@ TEST_F(CudaAttentionTiming, DISABLED_Decode) {
   for (const KvElement element : kElements) {
     for (const int kv_heads : {8, 32}) {
       for (const int slots : {1, 16, 64, 256}) {
-        time_decode(element, kv_heads, 32, slots, device_.multiprocessors);
+        time_decode(element, kv_heads, 32, slots, 1280, device_.multiprocessors);
+        time_decode(element, kv_heads, 32, slots, 1344, device_.multiprocessors);
       }
     }
   }

@@ -67,19 +67,17 @@ class GrowingCache {
   // One token more of every sequence that has begun.
   void step(int step, bool waits, int multiprocessors, const Stream& stream) {
     std::vector<std::int32_t> positions, lengths, row_pages;
-    std::vector<AttentionUnit> units;
-    std::vector<RowSplits> splits;
+    std::vector<DecodeSequence> sequences;
     for (int s = 0; s < kSequences; ++s) {
       const int position = step - 3 * s;
       positions.push_back(std::max(position, 0));
       lengths.push_back(positions.back() + 1);
       row_pages.push_back(s * kColumns + positions.back() / kKvPageTokens);
-      const auto of_sequence = static_cast<std::int32_t>(attention_splits(lengths.back()));
-      splits.push_back({static_cast<std::int32_t>(units.size()), of_sequence});
-      for (std::int32_t split = 0; split < of_sequence; ++split) units.push_back({s, split});
+      sequences.push_back({s, s, lengths.back()});
     }
-    count_.upload(std::vector{static_cast<std::int32_t>(units.size())});
-    units.resize(kUnits);
+    std::vector<AttentionUnit> units(kUnits);
+    std::vector<RowSplits> splits(kSequences);
+    count_.upload(std::vector{list_units(sequences, units.data(), splits.data())});
     units_.upload(units);
     splits_.upload(splits);
     positions_.upload(positions);

@@ -82,15 +82,15 @@ void CudaBackend::fill_attention(const StepInput& input) {
       static_cast<int>(owned_graph_.config.heads), static_cast<int>(owned_graph_.config.kv_heads));
   units_ = 0;
   tiles_ = 0;
+  decode_sequences_.clear();
   std::fill_n(to.row_splits, rows_, cuda::RowSplits{});
   for (std::size_t s = 0; s < input.sequences.size(); ++s) {
     const SequenceRows& sequence = input.sequences[s];
     const auto slot = static_cast<std::int32_t>(s);
     const std::int64_t splits = cuda::attention_splits(std::int64_t{sequence.context} + 1);
     if (sequence.rows == 1 && units_ + splits <= step_.sizes().units) {
-      to.row_splits[sequence.first_row] = {static_cast<std::int32_t>(units_),
-                                           static_cast<std::int32_t>(splits)};
-      for (std::int32_t split = 0; split < splits; ++split) to.units[units_++] = {slot, split};
+      decode_sequences_.push_back({slot, sequence.first_row, sequence.context + 1});
+      units_ += splits;
       continue;
     }
     for (std::int32_t first = 0; first < sequence.rows; first += most) {
@@ -100,7 +100,7 @@ void CudaBackend::fill_attention(const StepInput& input) {
                             .first_position = sequence.context + first};
     }
   }
-  *to.unit_count = static_cast<std::int32_t>(units_);
+  *to.unit_count = cuda::list_units(decode_sequences_, to.units, to.row_splits);
   // The longest first, so that none is left alone at the end.
   std::stable_sort(to.tiles, to.tiles + tiles_, [](const auto& a, const auto& b) {
     return a.first_position + a.rows > b.first_position + b.rows;

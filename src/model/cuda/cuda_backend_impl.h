@@ -77,7 +77,6 @@ class CudaBackend final : public Backend {
     void* q = nullptr;           // f16 or bf16 [rows][heads][width]
     // What linear layers read: quantised rows, or f16 ones.
     std::int8_t* x8 = nullptr;
-    std::int8_t* stacked = nullptr;  // of INT8 layers
     float* scale = nullptr;
     std::int32_t* sum = nullptr;
     void* half = nullptr;            // with an FP16 head: its rows, in tiles
@@ -165,11 +164,12 @@ class CudaBackend final : public Backend {
   // The step at hand.
   const StepInput* input_ = nullptr;
   Status failure_;
-  std::int64_t rows_ = 0;           // launched, padding included
-  std::int64_t logits_rows_ = 0;    // likewise
-  std::size_t attended_layer_ = 0;  // whose results the attention buffer holds
-  std::int64_t units_ = 0;          // of decode attention
-  std::int64_t tiles_ = 0;          // of prefill attention
+  std::int64_t rows_ = 0;                               // launched, padding included
+  std::int64_t logits_rows_ = 0;                        // likewise
+  std::size_t attended_layer_ = 0;                      // whose results the attention buffer holds
+  std::int64_t units_ = 0;                              // of decode attention,
+  std::vector<cuda::DecodeSequence> decode_sequences_;  // which these are of
+  std::int64_t tiles_ = 0;                              // of prefill attention
   bool recording_ = false;
   std::map<std::pair<std::int64_t, bool>, cuda::GraphExec> graphs_;  // rows, plain greedy
   std::set<std::int64_t> warm_;  // buckets that have run without a graph

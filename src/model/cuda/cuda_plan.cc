@@ -114,8 +114,6 @@ CudaBackend::Buffers CudaBackend::lay_out(void* base, std::size_t& used) const {
     take_either(buffers.half, rows * widest, 2);
   } else {
     pieces.take(buffers.x8, rows * widest);
-    // Every linear layer may be INT8.
-    pieces.take(buffers.stacked, rows * 2 * ((widest + 127) / 128 * 128));
     pieces.take(buffers.scale, rows);
     pieces.take(buffers.sum, rows);
   }
@@ -338,6 +336,7 @@ Status CudaBackend::allocate() {
       static_cast<std::size_t>(limits_.max_logits_rows * owned_graph_.config.vocab_size));
   const StepBuffers::Sizes sizes = step_sizes();
   LIQUIDGEMM_RETURN_IF_ERROR(step_.allocate(sizes));
+  decode_sequences_.reserve(static_cast<std::size_t>(limits_.max_sequences));
   LIQUIDGEMM_RETURN_IF_ERROR(
       samples_.allocate(limits_.max_logits_rows, owned_graph_.config.vocab_size));
   LIQUIDGEMM_ASSIGN_OR_RETURN(

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "gemm/numerics.h"
 #include "liquidgemm/cuda_gemm.h"
@@ -49,18 +50,33 @@ constexpr std::int64_t attention_splits(std::int64_t tokens) {
   return (tokens + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
 }
 
-// One split of a sequence.
+inline constexpr int kSplitPages = numerics::kAttentionSplit / kKvPageTokens;
+
+// One split of a sequence, and its place among the partial results.
 struct AttentionUnit {
   std::int32_t slot;
   std::int32_t split;
+  std::int32_t partial;
 };
 
-// Where the splits of a row's sequence are in the list of units. Of one split or none: the row
-// itself has the result.
+// Where the partial results of a row's sequence are, one behind another. Of one split or none: the
+// row itself has the result.
 struct RowSplits {
-  std::int32_t first_unit;
+  std::int32_t first_partial;
   std::int32_t splits;
 };
+
+struct DecodeSequence {
+  std::int32_t slot;
+  std::int32_t row;
+  std::int32_t length;  // tokens with the current one, at least 1
+};
+
+// Lists all splits of all sequences, and where each row finds its results; returns how many there
+// are. The longest units come first: the kernel's teams take every so-many-th, so each has as many
+// long ones as the others, and the short ones fill what is left.
+std::int32_t list_units(std::span<const DecodeSequence> sequences, AttentionUnit* units,
+                        RowSplits* splits_of_rows);
 
 // Block tables, lengths, rows and units are read before the kernel in front on the stream has
 // ended, and so are keys and values but for those in the page of each sequence's last token: they
@@ -69,9 +85,7 @@ struct DecodeAttention {
   AttentionTensors tensors;
   const std::int32_t* lengths = nullptr;  // [slots], tokens with the current one, at least 1
   const std::int32_t* rows = nullptr;     // [slots], the row of q and out
-  // Every split of every sequence in this step: ceil(length / 256) of them, those of one sequence
-  // next to each other in ascending order. Sequences in any order.
-  const AttentionUnit* units = nullptr;
+  const AttentionUnit* units = nullptr;   // every split of every sequence, as list_units has them
   const std::int32_t* unit_count = nullptr;  // one number
   int max_units = 0;                         // what the workspace was made for
   // decode_attention_workspace_bytes; 16-byte aligned. Receives the result of each split of a

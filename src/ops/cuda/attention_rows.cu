@@ -61,7 +61,7 @@ class AttentionRow {
     const int of_group = head - kv_head * arguments_.group;
     const float* partial =
         arguments_.partials +
-        (std::int64_t{splits_.first_unit} * arguments_.kv_heads + kv_head) * partial_floats();
+        (std::int64_t{splits_.first_partial} * arguments_.kv_heads + kv_head) * partial_floats();
     return {partial + of_group * kWidth + d,
             reinterpret_cast<const float2*>(partial + arguments_.group * kWidth) + of_group};
   }

@@ -12,7 +12,6 @@
 
 namespace liquidgemm::cuda {
 
-inline constexpr int kSplitPages = numerics::kAttentionSplit / kKvPageTokens;
 inline constexpr int kPageTiles = kKvPageTokens / 16;  // of sixteen tokens
 inline constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
 

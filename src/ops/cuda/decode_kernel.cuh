@@ -108,7 +108,7 @@ __device__ __forceinline__ void load_pages(const DecodeKernelArguments& argument
   const int team = lane / kTeam, member = lane % kTeam;
   const int first = team * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
   // Before the number of units is known: the list has room for max_units.
-  AttentionUnit first_unit{0, 0};
+  AttentionUnit first_unit{};
   if (first < arguments.max_units * arguments.kv_heads) {
     first_unit = arguments.units[first / arguments.kv_heads];
   }
@@ -200,7 +200,7 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
         parity ^= 1;
       }
     }
-    rows.finish(record, unit / arguments.kv_heads);
+    rows.finish(record);
   }
 }
 

@@ -32,7 +32,8 @@ struct DecodeKernelArguments {
 
 // What the arithmetic needs to know of a unit, left in shared memory by the loading.
 struct alignas(16) DecodeRecord {
-  std::int32_t row, head, length, split;
+  std::int32_t to;  // the row, or of a sequence of several splits the place of this one's result
+  std::int32_t head, length, split;
 };
 // Units between loading and computing, and one; a power of two. They begin at a multiple of what
 // they take.
@@ -190,7 +191,7 @@ class DecodeLoader {
   }
 
   __device__ __forceinline__ AttentionUnit read_unit(int unit) const {
-    return unit < total_ ? arguments_.units[unit / arguments_.kv_heads] : AttentionUnit{0, 0};
+    return unit < total_ ? arguments_.units[unit / arguments_.kv_heads] : AttentionUnit{};
   }
 
   // Of next_, which is `unit`.
@@ -214,7 +215,8 @@ class DecodeLoader {
     head_ = unit_ % arguments_.kv_heads;
     queries_ = next_row_ * arguments_.kv_heads + head_;
     if (member_ == 0) {
-      const int record[4] = {next_row_, head_, next_length_, next_.split};
+      const int to = next_length_ <= numerics::kAttentionSplit ? next_row_ : next_.partial;
+      const int record[4] = {to, head_, next_length_, next_.split};
       ptx::store_shared(record_, record);
       record_ ^= (record_ ^ (record_ + sizeof(DecodeRecord))) &
                  (kDecodeRecords * sizeof(DecodeRecord) - 1);

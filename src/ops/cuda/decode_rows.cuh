@@ -215,16 +215,15 @@ class DecodeRows {
     }
   }
 
-  // Ends the unit, of entry `position` of the list: writes the result, or leaves it for
-  // attention_rows.cu.
-  __device__ __forceinline__ void finish(const DecodeRecord& record, int position) {
+  // Ends the unit: writes the result, or leaves it for attention_rows.cu.
+  __device__ __forceinline__ void finish(const DecodeRecord& record) {
     end();
     if (record.length <= numerics::kAttentionSplit) {
       write(record);
     } else {
       const std::int64_t size = decode_partial_size(kWidth, arguments_.group);
       leave(arguments_.partials +
-            (std::int64_t{position} * arguments_.kv_heads + record.head) * size);
+            (std::int64_t{record.to} * arguments_.kv_heads + record.head) * size);
     }
   }
 
@@ -366,7 +365,7 @@ class DecodeRows {
 #pragma unroll
       for (int i = 0; i < kDimensions / 4; ++i) {
         arguments_.output.write<kElement == KvElement::kInt8Static>(
-            record.row, record.head, record.head * arguments_.group + head,
+            record.to, record.head, record.head * arguments_.group + head,
             first_dimension() + 4 * i, four_outputs(i, n, c), state_.l[n][c]);
       }
     });
