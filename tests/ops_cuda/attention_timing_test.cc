@@ -69,24 +69,20 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
                              static_cast<double>(kv_page_bytes(shape));
   shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
   const PlainTensors plain(shape, heads, slots, kTokens, slots);
-  std::vector<AttentionUnit> list;
+  DecodeLists lists;
   std::vector<std::int32_t> row_of;
-  std::vector<RowSplits> splits_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
-    splits_of.push_back({static_cast<std::int32_t>(list.size()),
-                         static_cast<std::int32_t>(attention_splits(kTokens))});
-    for (int split = 0; split * numerics::kAttentionSplit < kTokens; ++split) {
-      list.push_back({slot, split});
-    }
+    lists.add(slot, slot, kTokens);
   }
-  const DeviceBuffer<AttentionUnit> units(list);
-  const DeviceBuffer<RowSplits> splits(splits_of);
+  const auto unit_count = static_cast<std::int32_t>(lists.units.size());
+  const DeviceBuffer<AttentionUnit> units(lists.units);
+  const DeviceBuffer<RowSplits> splits(lists.splits);
   const DeviceBuffer<std::int32_t> rows(row_of),
       lengths(std::vector<std::int32_t>(row_of.size(), kTokens)),
-      count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
+      count(std::vector<std::int32_t>{unit_count});
   const DeviceBuffer<std::uint8_t> workspace(
-      decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
+      decode_attention_workspace_bytes(shape, heads, unit_count));
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
   tensors = plain.view();
@@ -95,7 +91,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int mult
   arguments.rows = rows.data();
   arguments.units = units.data();
   arguments.unit_count = count.data();
-  arguments.max_units = static_cast<int>(list.size());
+  arguments.max_units = unit_count;
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
   const DeviceBuffer<std::int8_t> x8(plain.q.count());

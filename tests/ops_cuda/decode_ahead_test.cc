@@ -12,6 +12,7 @@
 #include "ops/cuda/attention.h"
 #include "ops/cuda/attention_rows.h"
 #include "ops/cuda/rows.h"
+#include "ops_cuda/decode_lists.h"
 #include "ops_cuda/elements.h"
 
 namespace liquidgemm::cuda::testing {
@@ -67,21 +68,18 @@ class GrowingCache {
   // One token more of every sequence that has begun.
   void step(int step, bool waits, int multiprocessors, const Stream& stream) {
     std::vector<std::int32_t> positions, lengths, row_pages;
-    std::vector<AttentionUnit> units;
-    std::vector<RowSplits> splits;
+    DecodeLists lists;
     for (int s = 0; s < kSequences; ++s) {
       const int position = step - 3 * s;
       positions.push_back(std::max(position, 0));
       lengths.push_back(positions.back() + 1);
       row_pages.push_back(s * kColumns + positions.back() / kKvPageTokens);
-      const auto of_sequence = static_cast<std::int32_t>(attention_splits(lengths.back()));
-      splits.push_back({static_cast<std::int32_t>(units.size()), of_sequence});
-      for (std::int32_t split = 0; split < of_sequence; ++split) units.push_back({s, split});
+      lists.add(s, s, lengths.back());
     }
-    count_.upload(std::vector{static_cast<std::int32_t>(units.size())});
-    units.resize(kUnits);
-    units_.upload(units);
-    splits_.upload(splits);
+    count_.upload(std::vector{static_cast<std::int32_t>(lists.units.size())});
+    lists.units.resize(kUnits);
+    units_.upload(lists.units);
+    splits_.upload(lists.splits);
     positions_.upload(positions);
     lengths_.upload(lengths);
     row_pages_.upload(row_pages);
