@@ -7,6 +7,7 @@
 #include "gemm_cuda/gemm_harness.h"
 #include "gemm_cuda/graph.h"
 #include "norm_rope_harness.h"
+#include "ops_cuda/kv4_differences.h"
 
 namespace liquidgemm::testing {
 namespace {
@@ -105,6 +106,14 @@ TEST_F(CudaRows, QueriesKeysAndValuesAreThoseOfTheCpu) {
       }
     }
   }
+}
+
+TEST_F(CudaRows, QuotientsOfEveryStepAreTheContracts) {
+  const Stream stream;
+  const DeviceBuffer<unsigned long long> differences(std::vector<unsigned long long>{0});
+  CHECK_CUDA(cuda::testing::count_kv4_differences(fresh_seed(), differences.data(), stream));
+  stream.wait();
+  EXPECT_EQ(differences.download().front(), 0u);
 }
 
 TEST_F(CudaRows, AGraphTakesThePositionsOfTheMoment) {
