@@ -19,6 +19,7 @@
 #include "ops/cuda/attention.h"
 #include "ops/cuda/attention_rows.h"
 #include "ops/kv_static.h"
+#include "ops_cuda/decode_lists.h"
 #include "ops_cuda/elements.h"
 
 namespace liquidgemm::cuda::testing {
@@ -473,21 +474,16 @@ inline void decode(const RandomCache& cache, const Queries& queries,
     row_of[slot] = static_cast<std::int32_t>(row);
   }
   std::shuffle(order.begin(), order.end(), random);
-  std::vector<DecodeSequence> sequences;
-  std::int64_t unit_count = 0;
+  DecodeLists lists;
   for (const std::size_t slot : order) {
-    sequences.push_back({static_cast<std::int32_t>(slot), row_of[slot], lengths[slot]});
-    unit_count += attention_splits(lengths[slot]);
+    lists.add(static_cast<int>(slot), row_of[slot], lengths[slot]);
   }
-  std::vector<AttentionUnit> units(static_cast<std::size_t>(unit_count));
-  std::vector<RowSplits> splits(slots);
-  EXPECT_EQ(list_units(sequences, units.data(), splits.data()), unit_count);
   const DeviceBuffer<std::int32_t> device_tables(tables), device_lengths(lengths),
       device_rows(row_of),
-      count(std::vector<std::int32_t>{static_cast<std::int32_t>(units.size())});
-  const DeviceBuffer<AttentionUnit> device_units(units);
-  const DeviceBuffer<RowSplits> device_splits(splits);
-  const auto max_units = static_cast<int>(units.size()) + 1;
+      count(std::vector<std::int32_t>{static_cast<std::int32_t>(lists.units.size())});
+  const DeviceBuffer<AttentionUnit> units(lists.units);
+  const DeviceBuffer<RowSplits> splits(lists.splits);
+  const auto max_units = static_cast<int>(lists.units.size()) + 1;
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(cache.shape(), cache.sizes().heads(), max_units));
 
@@ -498,7 +494,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   arguments.sequences = static_cast<int>(slots);
   arguments.lengths = device_lengths.data();
   arguments.rows = device_rows.data();
-  arguments.units = device_units.data();
+  arguments.units = units.data();
   arguments.unit_count = count.data();
   arguments.max_units = max_units;
   arguments.workspace = workspace.data();
@@ -511,7 +507,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   ASSERT_NO_FATAL_FAILURE(finish_rows(call,
                                       {.tensors = arguments.tensors,
                                        .rows = static_cast<std::int64_t>(slots),
-                                       .splits = device_splits.data(),
+                                       .splits = splits.data(),
                                        .workspace = workspace.data()},
                                       queries.out_width(), stream, short_rows));
   call.take_results(results);

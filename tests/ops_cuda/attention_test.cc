@@ -100,6 +100,10 @@ TEST(CudaAttentionShapes, RefusesWhatItCannotDo) {
   EXPECT_FALSE(can_attend(shape, 33, 128).ok());
   EXPECT_FALSE(can_attend(shape, 8 * 17, 128).ok());
   EXPECT_FALSE(can_attend(shape, 32, 0).ok());
+  EXPECT_TRUE(is_ok(can_finish_attention(49152)));
+  for (const std::int64_t width : {0, 18, 49156}) {
+    EXPECT_EQ(can_finish_attention(width).code(), StatusCode::kUnsupported) << width;
+  }
 }
 
 }  // namespace

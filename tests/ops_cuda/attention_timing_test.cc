@@ -70,22 +70,20 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
                              static_cast<double>(kv_page_bytes(shape));
   shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
   const PlainTensors plain(shape, heads, slots, tokens, slots);
-  std::vector<DecodeSequence> sequences;
+  DecodeLists lists;
   std::vector<std::int32_t> row_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
-    sequences.push_back({slot, slot, tokens});
+    lists.add(slot, slot, tokens);
   }
-  std::vector<AttentionUnit> list(static_cast<std::size_t>(slots * attention_splits(tokens)));
-  std::vector<RowSplits> splits_of(row_of.size());
-  list_units(sequences, list.data(), splits_of.data());
-  const DeviceBuffer<AttentionUnit> units(list);
-  const DeviceBuffer<RowSplits> splits(splits_of);
+  const auto unit_count = static_cast<std::int32_t>(lists.units.size());
+  const DeviceBuffer<AttentionUnit> units(lists.units);
+  const DeviceBuffer<RowSplits> splits(lists.splits);
   const DeviceBuffer<std::int32_t> rows(row_of),
       lengths(std::vector<std::int32_t>(row_of.size(), tokens)),
-      count(std::vector<std::int32_t>{static_cast<std::int32_t>(list.size())});
+      count(std::vector<std::int32_t>{unit_count});
   const DeviceBuffer<std::uint8_t> workspace(
-      decode_attention_workspace_bytes(shape, heads, static_cast<int>(list.size())));
+      decode_attention_workspace_bytes(shape, heads, unit_count));
   DecodeAttention arguments;
   AttentionTensors& tensors = arguments.tensors;
   tensors = plain.view();
@@ -94,7 +92,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
   arguments.rows = rows.data();
   arguments.units = units.data();
   arguments.unit_count = count.data();
-  arguments.max_units = static_cast<int>(list.size());
+  arguments.max_units = unit_count;
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
   const DeviceBuffer<std::int8_t> x8(plain.q.count());

@@ -12,6 +12,7 @@
 #include "ops/cuda/attention.h"
 #include "ops/cuda/attention_rows.h"
 #include "ops/cuda/rows.h"
+#include "ops_cuda/decode_lists.h"
 #include "ops_cuda/elements.h"
 
 namespace liquidgemm::cuda::testing {
@@ -67,19 +68,18 @@ class GrowingCache {
   // One token more of every sequence that has begun.
   void step(int step, bool waits, int multiprocessors, const Stream& stream) {
     std::vector<std::int32_t> positions, lengths, row_pages;
-    std::vector<DecodeSequence> sequences;
+    DecodeLists lists;
     for (int s = 0; s < kSequences; ++s) {
       const int position = step - 3 * s;
       positions.push_back(std::max(position, 0));
       lengths.push_back(positions.back() + 1);
       row_pages.push_back(s * kColumns + positions.back() / kKvPageTokens);
-      sequences.push_back({s, s, lengths.back()});
+      lists.add(s, s, lengths.back());
     }
-    std::vector<AttentionUnit> units(kUnits);
-    std::vector<RowSplits> splits(kSequences);
-    count_.upload(std::vector{list_units(sequences, units.data(), splits.data())});
-    units_.upload(units);
-    splits_.upload(splits);
+    count_.upload(std::vector{static_cast<std::int32_t>(lists.units.size())});
+    lists.units.resize(kUnits);
+    units_.upload(lists.units);
+    splits_.upload(lists.splits);
     positions_.upload(positions);
     lengths_.upload(lengths);
     row_pages_.upload(row_pages);

@@ -7,7 +7,7 @@
 #include <random>
 
 #include "fresh_seed.h"
-#include "ops_cuda/attention_harness.h"
+#include "ops/cuda/attention.h"
 
 namespace liquidgemm::cuda::testing {
 namespace {

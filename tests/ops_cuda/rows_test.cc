@@ -7,6 +7,7 @@
 #include "gemm_cuda/gemm_harness.h"
 #include "gemm_cuda/graph.h"
 #include "norm_rope_harness.h"
+#include "ops_cuda/kv4_differences.h"
 
 namespace liquidgemm::testing {
 namespace {
@@ -105,6 +106,14 @@ TEST_F(CudaRows, QueriesKeysAndValuesAreThoseOfTheCpu) {
       }
     }
   }
+}
+
+TEST_F(CudaRows, QuotientsOfEveryStepAreTheContracts) {
+  const Stream stream;
+  const DeviceBuffer<unsigned long long> differences(std::vector<unsigned long long>{0});
+  CHECK_CUDA(cuda::testing::count_kv4_differences(fresh_seed(), differences.data(), stream));
+  stream.wait();
+  EXPECT_EQ(differences.download().front(), 0u);
 }
 
 TEST_F(CudaRows, AGraphTakesThePositionsOfTheMoment) {
@@ -276,42 +285,6 @@ TEST_F(CudaRows, EmbedAndGatherRefuseWhatTheyCannotDo) {
   EXPECT_TRUE(gather_refused([](auto& a) { a.first.from = nullptr; }));
   EXPECT_TRUE(gather_refused([](auto& a) { a.second.to = nullptr; }));
   EXPECT_TRUE(gather_refused([](auto& a) { a.second.ld_from = 4; }));
-}
-
-// ---- Time, printed only ------------------------------------------------------------------------
-
-// Microseconds of one launch, out of a graph of many.
-double time_of(cudaStream_t stream, const std::function<Status()>& launch) {
-  constexpr int kLaunches = 200;
-  const double milliseconds = best_replay(stream, [&] {
-    for (int i = 0; i < kLaunches; ++i) {
-      if (Status status = launch(); !status.ok()) return status;
-    }
-    return ok_status();
-  });
-  return 1000.0 * milliseconds / kLaunches;
-}
-
-TEST_F(CudaRows, DISABLED_TimeOfNormRopeCache) {
-  Random random(fresh_seed());
-  const Stream stream;
-  for (const KvElement element : kElements) {
-    for (const bool norm : {false, true}) {
-      for (const std::int64_t rows : {1, 16, 64, 256, 1024}) {
-        NormRopeShape shape;
-        shape.element = element;
-        shape.head_dim = 128;
-        shape.heads = 32;
-        shape.kv_heads = 8;
-        shape.rows = rows;
-        shape.q_norm = shape.k_norm = norm;
-        const NormRopeStep step(random, shape);
-        const double us =
-            time_of(stream, [&] { return cuda::norm_rope_cache(step.arguments(), stream); });
-        std::printf("%s: %.2f us\n", shape.describe().c_str(), us);
-      }
-    }
-  }
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "model/cuda/pieces.h"
 #include "model/rope.h"
 #include "ops/cpu/ops.h"
+#include "ops/cuda/attention_rows.h"
 #include "ops/cuda/rows.h"
 
 namespace liquidgemm {
@@ -82,8 +83,9 @@ Status CudaBackend::check_model(const WeightLoader& weights) const {
   }
   LIQUIDGEMM_RETURN_IF_ERROR(cuda::can_norm_rope_cache(shape_, static_cast<int>(config.heads),
                                                        static_cast<int>(config.head_dim)));
-  return cuda::can_attend(shape_, static_cast<int>(config.heads),
-                          static_cast<int>(config.head_dim));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      cuda::can_attend(shape_, static_cast<int>(config.heads), static_cast<int>(config.head_dim)));
+  return cuda::can_finish_attention(config.heads * config.head_dim);
 }
 
 // Called twice: without memory it only counts.

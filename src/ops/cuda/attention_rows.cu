@@ -233,13 +233,9 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
   const AttentionTensors& tensors = arguments.tensors;
   LIQUIDGEMM_RETURN_IF_ERROR(can_attend(tensors.shape, tensors.heads, tensors.head_dim));
   const std::int64_t width = std::int64_t{tensors.heads} * tensors.head_dim;
-  if (width % 4 != 0 || tensors.ld_out % 4 != 0 || to.ld_x8 % 4 != 0) {
-    return unsupported("attention's rows on the GPU have a multiple of 4 elements, not " +
-                       std::to_string(width));
-  }
-  if (width > kMostWidth) {
-    return unsupported("attention's rows on the GPU have at most " + std::to_string(kMostWidth) +
-                       " elements, not " + std::to_string(width));
+  LIQUIDGEMM_RETURN_IF_ERROR(can_finish_attention(width));
+  if (tensors.ld_out % 4 != 0 || to.ld_x8 % 4 != 0) {
+    return invalid_argument("attention's rows on the GPU need strides that are multiples of 4");
   }
   if (arguments.rows == 0) return ok_status();
   RowsKernelArguments kernel{};
@@ -260,6 +256,12 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
 }
 
 }  // namespace
+
+Status can_finish_attention(std::int64_t width) {
+  if (width >= 4 && width % 4 == 0 && width <= kMostWidth) return ok_status();
+  return unsupported("attention's rows on the GPU have a multiple of 4 elements, up to " +
+                     std::to_string(kMostWidth) + ", not " + std::to_string(width));
+}
 
 Status combine_attention(const AttentionRows& arguments, CudaStream stream) {
   return launch<Target::kFloat>(arguments, {}, nullptr, stream);

@@ -24,6 +24,9 @@ struct AttentionRows {
   const void* workspace = nullptr;    // decode attention's
 };
 
+// Ok, or why rows of this many elements, heads * head_dim, are refused.
+Status can_finish_attention(std::int64_t width);
+
 // Into `out`, where the rows of one split are already.
 Status combine_attention(const AttentionRows& arguments, CudaStream stream);
 

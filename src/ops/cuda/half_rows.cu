@@ -9,6 +9,7 @@
 #include "gemm/cuda/norm_lanes.cuh"
 #include "gemm/cuda/row_checks.h"
 #include "gemm/cuda/row_chunk.cuh"
+#include "gemm/cuda/silu_multiply.cuh"
 #include "gemm/numerics.h"
 #include "ops/cuda/half_rows.h"
 
@@ -57,9 +58,16 @@ __global__ __launch_bounds__(kThreads) void silu_kernel(SiluHalfArguments argume
   HalfEight gate, up;
   gate.load(gates, chunk);
   up.load(gates + arguments.k, chunk);
+  float gate_values[kColumns], up_values[kColumns], products[kColumns];
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    gate_values[i] = gate.get(i);
+    up_values[i] = up.get(i);
+  }
+  silu_multiply(gate_values, up_values, products);
   HalfEight out{};
 #pragma unroll
-  for (int i = 0; i < kColumns; ++i) out.set(i, numerics::silu(gate.get(i)) * up.get(i));
+  for (int i = 0; i < kColumns; ++i) out.set(i, products[i]);
   out.store(static_cast<std::uint16_t*>(arguments.out) + row * arguments.k, chunk);
 }
 

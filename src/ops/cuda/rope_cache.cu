@@ -1,5 +1,5 @@
 // Norm over heads, rotation and the write to the KV cache: 8 lanes a head of 64 dimensions, 16 a
-// head of 128.
+// head of 128. The heads of a block are all queries, all keys or all values.
 //
 // A rotation takes dimension i and i + head_dim / 2, so lane l has four dimensions from either half
 // of a head, those that begin at 4 l and at head_dim / 2 + 4 l. Lanes with 4 l >= head_dim / 2 have
@@ -12,9 +12,11 @@
 
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/launch.h"
+#include "gemm/cuda/ptx/arithmetic.h"
 #include "gemm/cuda/quantize_row.cuh"
 #include "gemm/cuda/row_checks.h"
 #include "gemm/numerics.h"
+#include "ops/cuda/kv4_quotient.cuh"
 #include "ops/cuda/rows.h"
 #include "ops/kv_static.h"
 
@@ -22,6 +24,8 @@ namespace liquidgemm::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+// Of a multiprocessor: a step of 256 rows and 48 heads is 1,536 blocks, which 132 hold at once.
+constexpr int kResidentBlocks = 12;
 
 __device__ float4 load_four(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
@@ -42,29 +46,26 @@ __device__ uint2 rounded_word(const float4& four) {
   return make_uint2(rounded_pair<kElement>(four.x, four.y), rounded_pair<kElement>(four.z, four.w));
 }
 
-// The lanes that share a head. Those of other heads in the warp may be elsewhere.
+// The lanes that share a head. All lanes of a warp do the same, so that exchanges are of them all.
 template <int kLanes>
 struct HeadLanes {
-  int lane;
-  unsigned mask;
+  static constexpr unsigned kWarp = 0xFFFFFFFFu;
+  int lane = static_cast<int>(threadIdx.x % kLanes);
 
-  __device__ HeadLanes() {
-    const auto in_warp = static_cast<int>(threadIdx.x % 32);
-    lane = in_warp % kLanes;
-    mask = ((1u << kLanes) - 1u) << (in_warp - lane);
-  }
   template <typename T>
   __device__ T exchange(T value, int apart) const {
-    return __shfl_xor_sync(mask, value, apart);
+    return __shfl_xor_sync(kWarp, value, apart);
   }
-  // `combine`(a, b) == `combine`(b, a), so that every lane gets the same.
-  template <typename T, typename Combine>
-  __device__ T fold(T value, const Combine& combine) const {
+  // What the lane `from` of this head has.
+  template <typename T>
+  __device__ T take(T value, int from) const {
+    return __shfl_sync(kWarp, value, from, kLanes);
+  }
+  // `step`(apart) combines what lanes so far apart have.
+  template <typename Step>
+  __device__ void fold(const Step& step) const {
 #pragma unroll
-    for (int apart = kLanes / 2; apart > 0; apart /= 2) {
-      value = combine(value, exchange(value, apart));
-    }
-    return value;
+    for (int apart = kLanes / 2; apart > 0; apart /= 2) step(apart);
   }
 };
 
@@ -83,10 +84,11 @@ __device__ void fold_and_share(float (&sums)[4], const HeadLanes<kLanes>& lanes,
   }
 }
 
-// The sum of squares of `head` in the contract's tree. The 1024 lanes of the tree beyond head_dim
-// are 0, and sums of squares are never -0: the tree begins with halves of kWidth / 2.
+// The sum of squares of a head in the contract's tree; x: where the lane's first four lie. The 1024
+// lanes of the tree beyond head_dim are 0, and sums of squares are never -0: the tree begins with
+// halves of kWidth / 2.
 template <int kWidth>
-__device__ float sum_of_squares(const float* head, int head_dim, const float4& first,
+__device__ float sum_of_squares(const float* x, int head_dim, const float4& first,
                                 const float4& second, const HeadLanes<kWidth / 8>& lanes) {
   constexpr int kLanes = kWidth / 8;
   float4 low = first;
@@ -95,8 +97,8 @@ __device__ float sum_of_squares(const float* head, int head_dim, const float4& f
     // The halves of the tree are not those of the rotation.
     const int d = 4 * lanes.lane;
     low = high = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (d < head_dim) low = load_four(head + d);
-    if (d + kWidth / 2 < head_dim) high = load_four(head + d + kWidth / 2);
+    if (d < head_dim) low = load_four(x);
+    if (d + kWidth / 2 < head_dim) high = load_four(x + kWidth / 2);
   }
   float sums[4] = {low.x * low.x + high.x * high.x, low.y * low.y + high.y * high.y,
                    low.z * low.z + high.z * high.z, low.w * low.w + high.w * high.w};
@@ -134,10 +136,9 @@ __device__ void rotate(float4& a, float4& b, const float4& cos, const float4& si
 
 // ---- Into a page -------------------------------------------------------------------------------
 
-// Eight values of one lane, and the dimensions at which its two fours begin.
+// Eight values of one lane.
 struct LaneValues {
   float4 first, second;
-  int first_d, second_d;
   bool real;  // not padding
 };
 
@@ -170,169 +171,227 @@ __device__ void multiply(float4& four, const float4& factor) {
   four.w = four.w * factor.w;
 }
 
-// A word of int4 has its lower four dimensions in bytes 0 and 2, its upper four in bytes 1 and 3:
-// a lane that has one of the two writes bytes.
+// A lane's eight codes of int4: what its first four are in a word, then its second four. In a word
+// the lower four dimensions are bytes 0 and 2, the upper four bytes 1 and 3; here they follow each
+// other.
 static_assert(int4_nibble(0) == 0 && int4_nibble(2) == 1 && int4_nibble(1) == 4 &&
               int4_nibble(3) == 5 && int4_nibble(4) == 2 && int4_nibble(6) == 3 &&
               int4_nibble(5) == 6 && int4_nibble(7) == 7);
-__device__ void store_int4(std::uint8_t* word, int d, const float4& four, float step,
-                           float middle) {
-  const auto nibble = [&](float x) { return numerics::kv4_code(x, step, middle) + 8; };
-  std::uint8_t* bytes = word + d / 4 % 2;
-  bytes[0] = static_cast<std::uint8_t>(nibble(four.x) | nibble(four.z) << 4);
-  bytes[2] = static_cast<std::uint8_t>(nibble(four.y) | nibble(four.w) << 4);
+__device__ std::uint32_t int4_codes(const LaneValues& values, const Kv4Quotient& row) {
+  const auto two_bytes = [&](const float4& four) {
+    return __byte_perm(row.nibble(four.x) + 16 * row.nibble(four.z),
+                       row.nibble(four.y) + 16 * row.nibble(four.w), 0x0040);
+  };
+  return __byte_perm(two_bytes(values.first), two_bytes(values.second), 0x5410);
 }
 
-// `word(d)`: where the word of dimension d lies; `parameters`: those of the token; `reciprocal`:
-// [head_dim], with static scales.
-template <KvElement kElement, int kLanes, typename Word>
-__device__ void store_head(const LaneValues& values, const HeadLanes<kLanes>& lanes,
-                           const Word& word, void* parameters, const float* reciprocal) {
-  std::uint8_t* first = word(values.first_d);
-  std::uint8_t* second = word(values.second_d);
-  if constexpr (kv_is_float(kElement)) {
-    *reinterpret_cast<uint2*>(first) = rounded_word<kElement>(values.first);
-    *reinterpret_cast<uint2*>(second) = rounded_word<kElement>(values.second);
-  } else if constexpr (kElement == KvElement::kInt8Static) {
-    // Padding is code 0.
-    const float4 none = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    const auto codes = [&](const float4& four, int d) {
-      return static_codes(four, values.real ? load_four(reciprocal + d) : none);
-    };
-    *reinterpret_cast<std::uint32_t*>(first) = codes(values.first, values.first_d);
-    *reinterpret_cast<std::uint32_t*>(second) = codes(values.second, values.second_d);
-  } else {
-    const auto larger = [](std::uint32_t a, std::uint32_t b) { return max(a, b); };
-    const std::uint32_t largest =
-        lanes.fold(reduce_values<std::uint32_t>(values, magnitude_bits, larger), larger);
-    const bool finite = largest < kInfinityBits;
-    if constexpr (kElement == KvElement::kInt8) {
-      const numerics::RowScale scale = numerics::row_scale(__uint_as_float(largest), finite);
-      *reinterpret_cast<std::uint32_t*>(first) = int8_codes(values.first, scale.reciprocal);
-      *reinterpret_cast<std::uint32_t*>(second) = int8_codes(values.second, scale.reciprocal);
-      if (lanes.lane == 0) *static_cast<float*>(parameters) = scale.scale;
-    } else {
-      // Padding is no value of the row.
-      const float infinity = __uint_as_float(kInfinityBits);
-      const auto same = [](float x) { return x; };
-      const auto lower = [](float a, float b) { return fminf(a, b); };
-      const auto higher = [](float a, float b) { return fmaxf(a, b); };
-      const float low =
-          lanes.fold(values.real ? reduce_values<float>(values, same, lower) : infinity, lower);
-      const float high =
-          lanes.fold(values.real ? reduce_values<float>(values, same, higher) : -infinity, higher);
-      const __half stored_step = __float2half_rn(numerics::kv4_step(low, high, finite));
-      const float step = __half2float(stored_step);
-      const __half stored_middle = __float2half_rn(numerics::kv4_middle(low, step));
-      const float middle = __half2float(stored_middle);
-      // Padding is code 0, as a constant row's values are.
-      const float own_step = values.real ? step : 0.0f;
-      store_int4(first, values.first_d, values.first, own_step, middle);
-      store_int4(second, values.second_d, values.second, own_step, middle);
-      if (lanes.lane == 0) {
-        *static_cast<std::uint32_t*>(parameters) =
-            int4_parameters(__half_as_ushort(stored_step), __half_as_ushort(stored_middle));
-      }
-    }
+// The word that begins with dimension 8 * lane: fours number 2 * lane and the next of the head.
+// Four i is lane i's first, or the second of the lane that is `reals` lower, the lanes that have
+// values.
+template <int kLanes>
+__device__ std::uint32_t int4_word_of_lane(std::uint32_t codes, const HeadLanes<kLanes>& lanes,
+                                           int reals) {
+  const int lower = 2 * lanes.lane;
+  const bool lower_is_second = lower >= reals;
+  const bool upper_is_second = lower + 1 >= reals;
+  const std::uint32_t of_lower = lanes.take(codes, lower - (lower_is_second ? reals : 0));
+  const std::uint32_t of_upper = lanes.take(codes, lower + 1 - (upper_is_second ? reals : 0));
+  return __byte_perm(of_lower, of_upper,
+                     (lower_is_second ? 0x0302u : 0x0100u) | (upper_is_second ? 0x7060u : 0x5040u));
+}
+
+// Where a head's values go: offsets of the lane's words and of the token's parameters from `base`.
+struct Destination {
+  std::uint8_t* base;
+  int first, second, parameters;
+
+  template <typename T>
+  __device__ void store(int offset, const T& value) const {
+    *reinterpret_cast<T*>(base + offset) = value;
+  }
+};
+
+template <KvElement kElement>
+__device__ void store_floats(const LaneValues& values, const Destination& to) {
+  to.store(to.first, rounded_word<kElement>(values.first));
+  to.store(to.second, rounded_word<kElement>(values.second));
+}
+
+template <int kLanes>
+__device__ void store_int8(const LaneValues& values, const HeadLanes<kLanes>& lanes,
+                           const Destination& to) {
+  const auto larger = [](std::uint32_t a, std::uint32_t b) { return max(a, b); };
+  auto largest = reduce_values<std::uint32_t>(values, magnitude_bits, larger);
+  lanes.fold([&](int apart) { largest = max(largest, lanes.exchange(largest, apart)); });
+  const numerics::RowScale scale = row_scale_of_bits(largest);
+  to.store(to.first, int8_codes(values.first, scale.reciprocal));
+  to.store(to.second, int8_codes(values.second, scale.reciprocal));
+  if (lanes.lane == 0) to.store(to.parameters, scale.scale);
+}
+
+template <int kLanes>
+__device__ void store_int4(const LaneValues& values, const HeadLanes<kLanes>& lanes, int head_dim,
+                           const Destination& to) {
+  // Padding is no value of the row. A NaN is the least and the largest.
+  const float infinity = __uint_as_float(kInfinityBits);
+  const auto same = [](float x) { return x; };
+  float low = values.real ? reduce_values<float>(values, same, ptx::min_or_nan) : infinity;
+  float high = values.real ? reduce_values<float>(values, same, ptx::max_or_nan) : -infinity;
+  lanes.fold([&](int apart) {
+    low = ptx::min_or_nan(low, lanes.exchange(low, apart));
+    high = ptx::max_or_nan(high, lanes.exchange(high, apart));
+  });
+  const bool finite = low > -infinity && high < infinity;
+  const __half step = __float2half_rn(numerics::kv4_step(low, high, finite));
+  const __half middle = __float2half_rn(numerics::kv4_middle(low, __half2float(step)));
+  const Kv4Quotient row(__half2float(step), __half2float(middle));
+  std::uint32_t word = int4_word_of_lane(int4_codes(values, row), lanes, head_dim / 8);
+  // Padding is code 0.
+  if (!row.is_usual() || !values.real) {
+    word = 0x11111111u * static_cast<std::uint32_t>((values.real ? row.code() : 0) + 8);
+  }
+  to.store(to.first, word);
+  if (lanes.lane == 0) {
+    to.store(to.parameters, int4_parameters(__half_as_ushort(step), __half_as_ushort(middle)));
   }
 }
 
 // ---- The kernel --------------------------------------------------------------------------------
 
+enum class Part { kKeys, kValues, kQueries };
+
 template <KvElement kElement, int kWidth>
-__global__ __launch_bounds__(kThreads) void norm_rope_cache_kernel(
+__global__ __launch_bounds__(kThreads, kResidentBlocks) void norm_rope_cache_kernel(
     NormRopeCacheArguments arguments) {
   ptx::launch_dependents();
   constexpr int kLanes = kWidth / 8;
+  constexpr int kHeads = kThreads / kLanes;
   const HeadLanes<kLanes> lanes;
   const std::int64_t row = blockIdx.x;
-  const auto head = static_cast<int>(blockIdx.y * (kThreads / kLanes) + threadIdx.x / kLanes);
-  const int keys_at = arguments.heads;
-  const int values_at = keys_at + arguments.shape.kv_heads;
-  if (head >= values_at + arguments.shape.kv_heads) return;
+  const KvPageShape shape{kElement, kWidth, arguments.shape.kv_heads, arguments.shape.layers};
+
+  // Keys and values first: they take longest.
+  const int cache_blocks = (shape.kv_heads + kHeads - 1) / kHeads;
+  auto block = static_cast<int>(blockIdx.y);
+  Part part = Part::kKeys;
+  int part_begin = arguments.heads, part_heads = shape.kv_heads;
+  if (block >= 2 * cache_blocks) {
+    part = Part::kQueries;
+    part_begin = 0;
+    part_heads = arguments.heads;
+    block -= 2 * cache_blocks;
+  } else if (block >= cache_blocks) {
+    part = Part::kValues;
+    part_begin += shape.kv_heads;
+    block -= cache_blocks;
+  }
+  int head = block * kHeads + static_cast<int>(threadIdx.x) / kLanes;
+  if (head - static_cast<int>(threadIdx.x % 32) / kLanes >= part_heads) return;
+  // Lanes that have no head join in for the last one, which is then written twice.
+  head = min(head, part_heads - 1);
 
   const int head_dim = arguments.head_dim;
   const int half = head_dim / 2;
-  const float* x = arguments.qkv + row * arguments.ld_qkv + head * head_dim;
+  // Pointers are to the lane's first four; its second lie `half` behind them.
+  const int d = 4 * lanes.lane;
+  const float* x = arguments.qkv + row * arguments.ld_qkv + (part_begin + head) * head_dim + d;
   LaneValues values;
   values.first = values.second = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  values.first_d = 4 * lanes.lane;
-  values.second_d = half + 4 * lanes.lane;
-  values.real = values.first_d < half;
-  if (!values.real) {
-    values.first_d = head_dim + 2 * (values.first_d - half);
-    values.second_d = values.first_d + 4;
+  values.real = d < half;
+  // Where the lane writes.
+  const int first_d = values.real ? d : head_dim + 2 * (d - half);
+  const int second_d = values.real ? half + d : first_d + 4;
+
+  // What the kernel in front does not write is read before it has ended, and addresses are ready.
+  const std::int32_t position = arguments.positions[row];
+  Destination to{};
+  if (part == Part::kQueries) {
+    constexpr int kBytes = 2;  // f16 or bf16
+    to.base = static_cast<std::uint8_t*>(arguments.q) +
+              (row * arguments.heads + head) * (kWidth * kBytes);
+    to.first = first_d * kBytes;
+    to.second = second_d * kBytes;
+  } else {
+    const std::int32_t page = arguments.pages_of_rows[row];
+    if (page < 0) return;
+    const int token = position & (kKvPageTokens - 1);
+    const auto word_of = [&](int dimension) {
+      return part == Part::kKeys ? key_word_offset(kElement, kWidth, token, dimension)
+                                 : value_word_offset(kElement, kWidth, token, dimension);
+    };
+    to.base = arguments.pages + page * kv_page_bytes(shape) +
+              kv_head_page_offset(shape, arguments.layer, head);
+    if constexpr (kElement == KvElement::kInt4) {
+      to.first = word_of(8 * lanes.lane);
+    } else {
+      to.first = word_of(first_d);
+      to.second = word_of(second_d);
+    }
+    to.parameters = part == Part::kKeys ? key_parameter_offset(kElement, kWidth, token)
+                                        : value_parameter_offset(kElement, kWidth, token);
   }
-  // What the kernel in front does not write is read before it has ended.
-  const std::int64_t position = arguments.positions[row];
-  const std::int64_t page = arguments.pages_of_rows[row];
   float4 cosines{}, sines{};
-  if (values.real && head < values_at) {
-    const std::int64_t angles = position * half + values.first_d;
+  if (values.real && part != Part::kValues) {
+    const std::int64_t angles = std::int64_t{position} * half + d;
     cosines = load_four(arguments.cos + angles);
     sines = load_four(arguments.sin + angles);
   }
   ptx::wait_for_previous_kernel();
   if (values.real) {
-    values.first = load_four(x + values.first_d);
-    values.second = load_four(x + values.second_d);
+    values.first = load_four(x);
+    values.second = load_four(x + half);
   }
-  if (head < values_at) {
-    const float* weight = head < keys_at ? arguments.q_norm : arguments.k_norm;
-    if (weight != nullptr) {
-      const float squares = sum_of_squares<kWidth>(x, head_dim, values.first, values.second, lanes);
-      const float reciprocal =
-          numerics::rms_reciprocal(squares, static_cast<float>(head_dim), arguments.epsilon);
-      if (values.real) {
-        apply_norm(values.first, reciprocal, load_four(weight + values.first_d));
-        apply_norm(values.second, reciprocal, load_four(weight + values.second_d));
-      }
+  const float* weight = part == Part::kQueries ? arguments.q_norm
+                        : part == Part::kKeys  ? arguments.k_norm
+                                               : nullptr;
+  if (weight != nullptr) {
+    const float squares = sum_of_squares<kWidth>(x, head_dim, values.first, values.second, lanes);
+    const float reciprocal =
+        numerics::rms_reciprocal(squares, static_cast<float>(head_dim), arguments.epsilon);
+    if (values.real) {
+      apply_norm(values.first, reciprocal, load_four(weight + d));
+      apply_norm(values.second, reciprocal, load_four(weight + half + d));
     }
-    if (values.real) rotate(values.first, values.second, cosines, sines);
   }
+  float4 first_factor{}, second_factor{};  // of a static cache; padding times 0 is code 0
+  if constexpr (kElement == KvElement::kInt8Static) {
+    const float* factor = part == Part::kQueries ? arguments.k_scale
+                          : part == Part::kKeys  ? arguments.k_reciprocal
+                                                 : arguments.v_reciprocal;
+    const int kv_head = part == Part::kQueries ? head / (arguments.heads / shape.kv_heads) : head;
+    factor += kv_head * head_dim + d;
+    if (values.real) {
+      first_factor = load_four(factor);
+      second_factor = load_four(factor + half);
+    }
+  }
+  if (values.real && part != Part::kValues) rotate(values.first, values.second, cosines, sines);
 
-  if (head < keys_at) {
-    const std::int64_t q_head = row * arguments.heads + head;
+  if (part == Part::kQueries) {
     if constexpr (kElement == KvElement::kInt8Static) {
-      const int kv_head = head / (arguments.heads / arguments.shape.kv_heads);
-      const float* scale = arguments.k_scale + kv_head * head_dim;
-      if (values.real) {
-        multiply(values.first, load_four(scale + values.first_d));
-        multiply(values.second, load_four(scale + values.second_d));
-      }
+      multiply(values.first, first_factor);
+      multiply(values.second, second_factor);
     }
-    std::uint16_t* q = static_cast<std::uint16_t*>(arguments.q) + q_head * kWidth;
-    const uint2 first = rounded_word<kElement>(values.first);
-    const uint2 second = rounded_word<kElement>(values.second);
-    *reinterpret_cast<uint2*>(q + values.first_d) = first;
-    *reinterpret_cast<uint2*>(q + values.second_d) = second;
-    return;
+    store_floats<kElement>(values, to);
+  } else if constexpr (kv_is_float(kElement)) {
+    store_floats<kElement>(values, to);
+  } else if constexpr (kElement == KvElement::kInt8Static) {
+    to.store(to.first, static_codes(values.first, first_factor));
+    to.store(to.second, static_codes(values.second, second_factor));
+  } else if constexpr (kElement == KvElement::kInt8) {
+    store_int8(values, lanes, to);
+  } else {
+    store_int4(values, lanes, head_dim, to);
   }
-
-  if (page < 0) return;
-  const auto token = static_cast<int>(position % kKvPageTokens);
-  const bool is_key = head < values_at;
-  const int kv_head = head - (is_key ? keys_at : values_at);
-  std::uint8_t* head_page = arguments.pages + page * kv_page_bytes(arguments.shape) +
-                            kv_head_page_offset(arguments.shape, arguments.layer, kv_head);
-  const auto word = [&](int d) {
-    return head_page + (is_key ? key_word_offset(kElement, kWidth, token, d)
-                               : value_word_offset(kElement, kWidth, token, d));
-  };
-  store_head<kElement>(
-      values, lanes, word,
-      head_page + (is_key ? key_parameter_offset(kElement, kWidth, token)
-                          : value_parameter_offset(kElement, kWidth, token)),
-      (is_key ? arguments.k_reciprocal : arguments.v_reciprocal) + kv_head * head_dim);
 }
 
 template <KvElement kElement>
 void launch(const NormRopeCacheArguments& arguments, CudaStream stream) {
-  const int all_heads = arguments.heads + 2 * arguments.shape.kv_heads;
   const auto rows = static_cast<unsigned>(arguments.rows);
   const auto run = [&](auto width) {
     constexpr int kHeads = kThreads / (width.value / 8);
-    const dim3 grid(rows, blocks_for(all_heads, kHeads));
+    const dim3 grid(rows, blocks_for(arguments.heads, kHeads) +
+                              2 * blocks_for(arguments.shape.kv_heads, kHeads));
     launch_early(norm_rope_cache_kernel<kElement, width.value>, grid, kThreads, 0, stream,
                  arguments);
   };
