@@ -62,7 +62,7 @@ class AttentionRow {
     const float* partial =
         arguments_.partials +
         (std::int64_t{splits_.first_partial} * arguments_.kv_heads + kv_head) * partial_floats();
-    return {partial + of_group * kWidth + d,
+    return {partial + of_group * kWidth + 4 * decode_partial_place(kWidth, d / 4) + d % 4,
             reinterpret_cast<const float2*>(partial + arguments_.group * kWidth) + of_group};
   }
 

@@ -351,7 +351,8 @@ class DecodeRows {
     for_each_row([&](int n, int c, int head) {
 #pragma unroll
       for (int i = 0; i < kDimensions / 4; ++i) {
-        __stcg(partial + head * (kWidth / 4) + first_dimension() / 4 + i, four_outputs(i, n, c));
+        const int place = decode_partial_place(kWidth, first_dimension() / 4 + i);
+        __stcg(partial + head * (kWidth / 4) + place, four_outputs(i, n, c));
       }
       if (member_ == 0 && g_ == 0) {
         auto* sums = reinterpret_cast<float2*>(partial + arguments_.group * (kWidth / 4));
