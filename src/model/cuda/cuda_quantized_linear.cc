@@ -26,7 +26,7 @@ struct Stack {
   CudaGemmDesc desc;
 };
 
-Stack stack_of(std::span<const WeightView> parts, bool padded_parts) {
+Stack stack_of(std::span<const WeightView> parts, bool gated) {
   Stack stack;
   stack.k = parts.front().k;
   for (const WeightView& part : parts) {
@@ -34,13 +34,14 @@ Stack stack_of(std::span<const WeightView> parts, bool padded_parts) {
       stack.doubled = true;
     }
     stack.first_row.push_back(stack.n);
-    stack.n += padded_parts ? round_up(part.n, 8) : part.n;
+    stack.n += gated ? round_up(part.n, 8) : part.n;
   }
   stack.n = round_up(stack.n, 8);
   stack.desc.n = stack.n;
   stack.desc.k = stack.doubled ? cuda::int8_stacked_k(stack.k) : stack.k;
   stack.desc.group_size = stack.doubled ? cuda::kInt8GroupSize : parts.front().group_size;
   stack.desc.output = CudaOutput::kFloat32;
+  stack.desc.gated = gated;
   return stack;
 }
 
@@ -153,11 +154,11 @@ Status check_parts(std::span<const WeightView> parts) {
 // Plans of all layers alike.
 std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> shared_plans(const CudaGemmDesc& desc,
                                                                    int device) {
-  using Key = std::array<std::int64_t, 5>;
+  using Key = std::array<std::int64_t, 6>;
   static std::mutex mutex;
   static std::map<Key, std::weak_ptr<std::map<std::int64_t, CudaGemmPlan>>> all;
   const std::lock_guard lock(mutex);
-  auto& known = all[{desc.n, desc.k, desc.group_size, desc.bias, device}];
+  auto& known = all[{desc.n, desc.k, desc.group_size, desc.bias, desc.gated, device}];
   auto plans = known.lock();
   if (!plans) known = plans = std::make_shared<std::map<std::int64_t, CudaGemmPlan>>();
   return plans;
@@ -165,21 +166,20 @@ std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> shared_plans(const CudaGem
 
 }  // namespace
 
-std::size_t CudaQuantizedLinear::bytes_of(std::span<const WeightView> forms, bool padded_parts) {
-  return packed_weight_bytes(stack_of(forms, padded_parts).desc);
+std::size_t CudaQuantizedLinear::bytes_of(std::span<const WeightView> forms, bool gated) {
+  return packed_weight_bytes(stack_of(forms, gated).desc);
 }
 
 Result<std::unique_ptr<CudaLinear>> CudaQuantizedLinear::make(std::span<const LoadedMatrix> parts,
-                                                              bool padded_parts,
-                                                              const CudaDevice& device,
+                                                              bool gated, const CudaDevice& device,
                                                               cudaStream_t stream) {
   std::vector<WeightView> views;
   for (const LoadedMatrix& part : parts) views.push_back(part.view());
-  Stack stack = stack_of(views, padded_parts);
+  Stack stack = stack_of(views, gated);
   auto linear = std::make_unique<CudaQuantizedLinear>();
   linear->device_ = &device;
   linear->k_ = stack.k;
-  linear->width_ = stack.n;
+  linear->width_ = gated ? stack.n / 2 : stack.n;
   linear->doubled_ = stack.doubled;
   if (!parts.front().bias.empty()) {
     stack.desc.bias = true;
