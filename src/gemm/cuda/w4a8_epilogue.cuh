@@ -189,8 +189,7 @@ __device__ __forceinline__ void write_words(const W4A8Parameters& p, const RowSc
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int channel = static_cast<int>(source_row(row + i / 2 * 8, p.n, p.gated));
-    ptx::store_word(to + i % 2 * p.ld_y + channel, words[i],
-                    channel >= 0 && token + i % 2 < p.m);
+    ptx::store_word(to + i % 2 * p.ld_y + channel, words[i], channel >= 0 && token + i % 2 < p.m);
   }
 }
 

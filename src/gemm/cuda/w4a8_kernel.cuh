@@ -265,7 +265,8 @@ __device__ __forceinline__ void write_share(const W4A8Parameters& p, const Outpu
   }
 }
 
-// The same of ungated float outputs, staged by turns in the two halves of what the share has room for.
+// The same of ungated float outputs, staged by turns in the two halves of what the share has room
+// for.
 template <class Config, class Scales>
 __device__ __forceinline__ void write_float_share(const W4A8Parameters& p,
                                                   const OutputOrigin& origin, const Scales& scales,
@@ -343,8 +344,7 @@ __device__ __forceinline__ void write_units(const W4A8Parameters& p, const Outpu
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     ptx::store_tensor(&p.y_map, (origin.row_block + row_block(u)) * channels,
-                      origin.token + token(u), staged + u * unit_bytes,
-                      wanted(u) && thread < 32);
+                      origin.token + token(u), staged + u * unit_bytes, wanted(u) && thread < 32);
   }
 }
 

@@ -85,9 +85,9 @@ struct W4A8Parameters {
   bool gated = false;  // rows are gates and ups (layout.h); y = SiLU(gate) * up
 };
 
-// Whether the outputs of a unit take no more than the 128 bytes a token that are there to stage them
-// for the copy engine, however a tile is shared. Ungated floats take twice that and are staged where
-// there is room; bare sums, and floats elsewhere, go straight from the registers.
+// Whether the outputs of a unit take no more than the 128 bytes a token that are there to stage
+// them for the copy engine, however a tile is shared. Ungated floats take twice that and are staged
+// where there is room; bare sums, and floats elsewhere, go straight from the registers.
 LIQUIDGEMM_LAYOUT bool is_staged(const W4A8Parameters& p) {
   return p.output < OutputType::kFloat32 || (p.gated && p.output == OutputType::kFloat32);
 }
