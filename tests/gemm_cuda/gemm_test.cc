@@ -171,6 +171,32 @@ TEST_F(CudaGemm, EveryBatchSize) {
   check_layer(random_int8(random, 144, 675), true);
 }
 
+// What a model's gate_up layers are: gates of a usual size, and those for which SiLU is computed in
+// another way.
+TEST_F(CudaGemm, GatedFloatsByEverySchedule) {
+  Random random(fresh_seed());
+  const std::vector<std::string> all = all_schedules(device_);
+  constexpr std::size_t kAtOnce = 8;
+  for (std::size_t first = 0; first < all.size(); first += kAtOnce) {
+    schedules_.assign(1, "");
+    for (std::size_t i = first; i < std::min(first + kAtOnce, all.size()); ++i) {
+      schedules_.push_back(all[i]);
+    }
+    // No schedule refuses these groups and so many columns.
+    const int group_size = 64 << random() % 2;
+    const std::int64_t k = 32 * pick(random, 112, 140);
+    const TestLayer layer(random, random_liquid4(random, random_n(random, true), k, group_size),
+                          true, stream());
+    Tokens tokens = random_tokens(random, random_m(random), layer.k());
+    ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, random() % 2, tokens));
+    for (float& scale : tokens.scale) scale *= 0x1p-24f;
+    ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, random() % 2, tokens));
+  }
+  for (const std::string& schedule : all) {
+    EXPECT_EQ(runs_[schedule], 2) << "not every case ran the schedule " << schedule;
+  }
+}
+
 // Layers of real size: many tiles for each multiprocessor, and long K.
 TEST_F(CudaGemm, LargeLayers) {
   Random random(fresh_seed());

@@ -206,11 +206,11 @@ std::string describe_case(CudaFloat type, std::int64_t m, std::int64_t k) {
   return std::string(type_name(type)) + ", M " + std::to_string(m) + ", K " + std::to_string(k);
 }
 
-// Around every size at which a thread gets one chunk more, or the row no longer fits in registers.
+// Around every size at which a thread gets one chunk more, or a row other blocks or other memory.
 std::vector<std::int64_t> widths(Random& random, std::int64_t largest) {
-  std::vector<std::int64_t> widths = {8,     16,    24,    120,   576,   1016,  1024,
-                                      1032,  2048,  4088,  4096,  4104,  8192,  8200,
-                                      11008, 14336, 16384, 16392, 28672, 32768, largest};
+  std::vector<std::int64_t> widths = {8,     16,    24,    120,   576,   1016,   1024, 1032,
+                                      2048,  2056,  4088,  4096,  4104,  8192,   8200, 11008,
+                                      14336, 16384, 16392, 28672, 32768, largest};
   for (int i = 0; i < 10; ++i) widths.push_back(8 * pick(random, 1, 1200));
   return widths;
 }
@@ -218,9 +218,13 @@ std::vector<std::int64_t> widths(Random& random, std::int64_t largest) {
 TEST_F(Quantize, RowsAreThoseOfTheOracle) {
   Random random(fresh_seed());
   const Stream stream;
+  auto turn = random() % 3;
   for (const CudaFloat type : kTypes) {
     for (const std::int64_t k : widths(random, 66304)) {
-      const std::int64_t m = pick(random, 1, k > 8192 ? 8 : 20);
+      // By their number, wide rows are shared by eight blocks each, by two, or by none.
+      constexpr std::int64_t kFewest[] = {1, 33, 129};
+      const std::int64_t few = k > 4096 ? kFewest[turn++ % 3] : 1;
+      const std::int64_t m = pick(random, few, few + (few == 1 ? 19 : 4));
       SCOPED_TRACE(describe_case(type, m, k));
       const std::vector<float> rows = random_rows(random, type, m, k);
       const Matrix x(type, m, k, k + 8 * pick(random, 0, 3));

@@ -14,6 +14,7 @@
 #include "model/cuda/cuda_quantized_linear.h"
 #include "model/quantizer.h"
 #include "model/weights.h"
+#include "ops/cpu/ops.h"
 #include "smollm2_path.h"
 
 namespace liquidgemm::testing {
@@ -73,14 +74,29 @@ class LinearLayers : public CudaTest, public ::testing::WithParamInterface<std::
     return out;
   }
 
-  void compare(const std::vector<LoadedMatrix>& parts, bool padded_parts, Random& random) {
+  // SiLU(gate) * up of rows of `width` gates, then ups.
+  static std::vector<float> activated(const std::vector<float>& gate_up, std::int64_t width) {
+    std::vector<float> out(static_cast<std::size_t>(kRows * width));
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      const float* gates = gate_up.data() + row * 2 * width;
+      cpu_ops(best_isa()).silu_multiply(gates, gates + width, out.data() + row * width, width);
+    }
+    return out;
+  }
+
+  // `gated`: of a gate and its up SiLU(gate) * up is compared.
+  void compare(const std::vector<LoadedMatrix>& parts, bool gated, Random& random) {
     const std::string& name = parts.front().name;
     const Rows rows(random, parts.front().k);
     std::int64_t width = 0;
     for (const LoadedMatrix& part : parts) width += part.n;
-    const std::vector<float> expected = on_cpu(parts, rows, width);
+    std::vector<float> expected = on_cpu(parts, rows, width);
+    if (gated) {
+      width /= 2;
+      expected = activated(expected, width);
+    }
 
-    auto made = CudaQuantizedLinear::make(parts, padded_parts, device_, *stream_);
+    auto made = CudaQuantizedLinear::make(parts, gated, device_, *stream_);
     ASSERT_TRUE(is_ok(made.status())) << name;
     CudaLinear& linear = **made;
     forms_.insert(linear.describe());
@@ -102,16 +118,10 @@ class LinearLayers : public CudaTest, public ::testing::WithParamInterface<std::
       stream_->wait();
       const std::vector<float> got = y.download();
       for (std::int64_t row = 0; row < m; ++row) {
-        std::int64_t column = 0, from = 0;
-        for (const LoadedMatrix& part : parts) {
-          ASSERT_EQ(std::memcmp(expected.data() + row * width + column,
-                                got.data() + row * linear.width() + from,
-                                static_cast<std::size_t>(part.n) * sizeof(float)),
-                    0)
-              << part.name << ", row " << row << " of " << m;
-          column += part.n;
-          from += padded_parts ? round_up(part.n, 8) : part.n;
-        }
+        ASSERT_EQ(std::memcmp(expected.data() + row * width, got.data() + row * linear.width(),
+                              static_cast<std::size_t>(width) * sizeof(float)),
+                  0)
+            << name << ", row " << row << " of " << m;
       }
       ASSERT_TRUE(y.guards_intact()) << name;
       ASSERT_TRUE(workspace_->guards_intact()) << name;

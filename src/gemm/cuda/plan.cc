@@ -195,17 +195,20 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(encode, a.x8, CU_TENSOR_MAP_DATA_TYPE_UINT8,
                                            {desc.k, p.m}, {a.ld_x}, {kBlockColumns, p.x_rows},
                                            CU_TENSOR_MAP_SWIZZLE_128B, p.x_map));
-  if (p.output == OutputType::kFloat32 && !p.gated && sizes.float_chunk_units() > 0) {
-    LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
-        encode, a.y, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, {width, p.m}, {a.ld_y * 4},
-        {kBlockRows / 2, 8 * sizes.float_chunk_units()}, CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
+  const bool floats = p.output == OutputType::kFloat32;
+  int box_units = 0;  // 0: outputs are not staged
+  if (is_staged(p)) {
+    box_units = p.split > 1 ? 1 : sizes.chunk_units(p.gated);
+  } else if (floats) {
+    box_units = sizes.float_chunk_units();
   }
-  if (is_staged(p.output)) {
+  if (box_units > 0) {
+    const int channels = p.gated || floats ? kBlockRows / 2 : kBlockRows;
+    const int bytes = floats ? 4 : 2;
     LIQUIDGEMM_RETURN_IF_ERROR(encode_map<2>(
-        encode, a.y, CU_TENSOR_MAP_DATA_TYPE_UINT16, {width, p.m}, {a.ld_y * 2},
-        {desc.gated ? kBlockRows / 2 : kBlockRows,
-         8 * (p.split > 1 ? 1 : sizes.chunk_units(desc.gated))},
-        desc.gated ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
+        encode, a.y, floats ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
+        {width, p.m}, {a.ld_y * bytes}, {channels, 8 * box_units},
+        channels * bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, p.y_map));
   }
   // Without an earlier kernel to wait for, a stage's tokens are best asked for with its weights.
   p.ahead = a.programmatic_launch ? p.stages : 1;

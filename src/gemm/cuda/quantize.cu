@@ -1,8 +1,8 @@
-// Activations to INT8 on the GPU: one thread block a row, bit-equal to the CPU.
+// Activations to INT8 on the GPU, bit-equal to the CPU.
 //
-// A row is read once and kept in registers where it fits; what does not fit is read again in the
-// next pass, out of the caches. A thread keeps whole chunks of consecutive elements: chunk c
-// belongs to thread c mod threads, so that the loads and stores of a warp are contiguous.
+// A thread takes whole chunks of consecutive elements: chunk c belongs to thread c mod threads, so
+// that the loads and stores of a warp are contiguous.
+#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include <cmath>
@@ -13,6 +13,9 @@
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/launch.h"
 #include "gemm/cuda/norm_lanes.cuh"
+#include "gemm/cuda/ptx/barrier.h"
+#include "gemm/cuda/ptx/copy.h"
+#include "gemm/cuda/ptx/remote.h"
 #include "gemm/cuda/quantize_row.cuh"
 #include "gemm/cuda/row_chunk.cuh"
 #include "gemm/numerics.h"
@@ -34,66 +37,96 @@ struct QuantizeKernelArguments {
   std::int64_t k;
 };
 
-constexpr int kKept = 4;  // chunks of eight that a thread keeps
+constexpr int kKeptBytes = 16;  // of a chunk
 
-template <CudaFloat kType, int kThreads>
+// A row belongs to a cluster of kBlocks thread blocks, more of them the fewer rows there are. It is
+// kept in shared memory, and all loops are short: a kernel starts with no instruction in a near
+// cache, and a row takes less time than the code of an unrolled loop takes to arrive (docs/gpu.md).
+template <CudaFloat kType, int kThreads, int kBlocks>
 __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArguments arguments) {
-  using Eight = Chunk<kType, 8>;
+  constexpr int kCount = kKeptBytes / element_bytes(kType);
+  using Kept = Chunk<kType, kCount>;
+  // Other blocks' shared memory may be written once they have started.
+  if constexpr (kBlocks > 1) ptx::cluster_arrive();
   begin_early_launch();
+  extern __shared__ uint4 kept[];  // [i][thread] of the thread's i-th chunk
   __shared__ Reduction<kThreads> shared;
-  const std::int64_t row = blockIdx.x;
-  const void* x = arguments.x + row * arguments.x_row_bytes;
-  std::int8_t* x8 = arguments.x8 + row * arguments.ld_x8;
-  const int chunks = static_cast<int>(arguments.k / 8);
+  __shared__ std::uint32_t largest_of[kBlocks];  // the blocks of the cluster
+  __shared__ std::int32_t sum_of[kBlocks];       // in its first block
+  const std::int64_t row = blockIdx.x / kBlocks;
+  const int rank = static_cast<int>(blockIdx.x % kBlocks);
   const int thread = static_cast<int>(threadIdx.x);
-
-  Eight kept[kKept];
-#pragma unroll
-  for (int i = 0; i < kKept; ++i) {
-    const int chunk = thread + i * kThreads;
-    if (chunk < chunks) {
-      kept[i].load(x, chunk);
-    } else {
-#pragma unroll
-      for (std::uint32_t& word : kept[i].words) word = 0;
+  const auto* x = reinterpret_cast<const uint4*>(arguments.x + row * arguments.x_row_bytes);
+  std::int8_t* x8 = arguments.x8 + row * arguments.ld_x8;
+  const int chunks = static_cast<int>(arguments.k / kCount);
+  // Calls body(chunk, place) for every chunk of this thread; nobody else looks at its place.
+  const auto for_chunks = [&](const auto& body) {
+    int place = thread;
+#pragma unroll 1
+    for (int chunk = rank * kThreads + thread; chunk < chunks; chunk += kThreads * kBlocks) {
+      body(chunk, place);
+      place += kThreads;
     }
-  }
-  std::uint32_t largest = 0;
-  const auto measure = [&](const Eight& eight) {
-#pragma unroll
-    for (int j = 0; j < 8; ++j) largest = max(largest, magnitude_bits(eight.get(j)));
   };
+
+  // All are under way before the first is waited for.
+  const std::uint32_t shared_kept = ptx::shared_address(kept);
+  for_chunks([&](int chunk, int place) {
+    ptx::copy_16_bytes(shared_kept + place * kKeptBytes, x + chunk);
+  });
+  ptx::wait_for_words();
+  std::uint32_t largest = 0;
+  for_chunks([&](int, int place) {
+    Kept values;
+    values.load(kept, place);
 #pragma unroll
-  for (int i = 0; i < kKept; ++i) measure(kept[i]);
-  for (int chunk = thread + kKept * kThreads; chunk < chunks; chunk += kThreads) {
-    Eight eight;
-    eight.load(x, chunk);
-    measure(eight);
+    for (int j = 0; j < kCount; ++j) largest = max(largest, magnitude_bits(values.get(j)));
+  });
+  largest = largest_of_block(largest, shared);
+  if constexpr (kBlocks > 1) {
+    ptx::cluster_wait();
+    if (thread < kBlocks) *ptx::remote(&largest_of[rank], thread) = largest;
+    cooperative_groups::this_cluster().sync();
+    largest = __reduce_max_sync(0xFFFFFFFFu, largest_of[thread % kBlocks]);
   }
-  const numerics::RowScale scale = row_scale_of(largest, shared);
+  const numerics::RowScale scale = row_scale_of_bits(largest);
 
   std::int32_t sum = 0;
-  const auto quantize = [&](const Eight& eight, int chunk) {
-    const float low[4] = {eight.get(0), eight.get(1), eight.get(2), eight.get(3)};
-    const float high[4] = {eight.get(4), eight.get(5), eight.get(6), eight.get(7)};
-    const std::uint32_t first = quantize_four(low, scale.reciprocal, sum);
-    const std::uint32_t second = quantize_four(high, scale.reciprocal, sum);
-    *reinterpret_cast<uint2*>(x8 + 8 * chunk) = make_uint2(first, second);
-  };
+  for_chunks([&](int chunk, int place) {
+    Kept values;
+    values.load(kept, place);
+    std::uint32_t words[kCount / 4];
 #pragma unroll
-  for (int i = 0; i < kKept; ++i) {
-    const int chunk = thread + i * kThreads;
-    if (chunk < chunks) quantize(kept[i], chunk);
+    for (int j = 0; j < kCount; j += 4) {
+      words[j / 4] =
+          quantize_four({values.get(j), values.get(j + 1), values.get(j + 2), values.get(j + 3)},
+                        scale.reciprocal, sum);
+    }
+    if constexpr (kCount == 4) {
+      reinterpret_cast<std::uint32_t*>(x8)[chunk] = words[0];
+    } else {
+      reinterpret_cast<uint2*>(x8)[chunk] = make_uint2(words[0], words[1]);
+    }
+  });
+  if constexpr (kBlocks > 1) {
+    sum = sum_of_block(sum, shared);
+    if (thread == 0) *ptx::remote(&sum_of[rank], 0) = sum;
+    cooperative_groups::this_cluster().sync();
+    if (rank != 0 || thread != 0) return;
+    sum = 0;
+#pragma unroll
+    for (const std::int32_t of_block : sum_of) sum += of_block;
+    arguments.scale[row] = scale.scale;
+    arguments.sum[row] = sum;
+  } else {
+    write_scale_and_sum(sum, scale.scale, arguments.scale + row, arguments.sum + row, shared);
   }
-  for (int chunk = thread + kKept * kThreads; chunk < chunks; chunk += kThreads) {
-    Eight eight;
-    eight.load(x, chunk);
-    quantize(eight, chunk);
-  }
-  write_scale_and_sum(sum, scale.scale, arguments.scale + row, arguments.sum + row, shared);
 }
 
 // ---- add_norm_quantize_rows --------------------------------------------------------------------
+
+// A block a row, kept in registers where it fits; what does not fit is read again in the next pass,
+// out of the caches.
 
 struct NormKernelArguments {
   QuantizeKernelArguments rows;  // x null: nothing is added
@@ -237,18 +270,41 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
 
 // ---- Launches ----------------------------------------------------------------------------------
 
+// Of rows of up to kMostChunks chunks.
+template <CudaFloat kType, int kThreads, int kBlocks, std::int64_t kMostChunks>
+Status launch_quantize(const QuantizeKernelArguments& arguments, std::int64_t m,
+                       std::int64_t chunks, cudaStream_t stream) {
+  constexpr auto kKernel = quantize_kernel<kType, kThreads, kBlocks>;
+  constexpr auto kept_bytes = [](std::int64_t count) {
+    constexpr std::int64_t kAtOnce = kThreads * kBlocks;
+    return static_cast<int>((count + kAtOnce - 1) / kAtOnce * kThreads * kKeptBytes);
+  };
+  // Once; remembers a failure too.
+  static const Status opted_in =
+      cuda_status(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       kept_bytes(kMostChunks)),
+                  "cudaFuncSetAttribute(quantize_rows)");
+  LIQUIDGEMM_RETURN_IF_ERROR(opted_in);
+  launch_early_clusters(kKernel, static_cast<unsigned>(m * kBlocks), kThreads, kBlocks,
+                        static_cast<std::size_t>(kept_bytes(chunks)), stream, arguments);
+  return launch_status("quantize_rows");
+}
+
 template <CudaFloat kType>
-void launch_quantize(const QuantizeKernelArguments& arguments, std::int64_t m,
-                     cudaStream_t stream) {
-  const auto grid = static_cast<unsigned>(m);
-  const std::int64_t chunks = arguments.k / 8;
-  if (chunks <= 128) {
-    launch_early(quantize_kernel<kType, 128>, grid, 128, 0, stream, arguments);
-  } else if (chunks <= 4 * 256) {
-    launch_early(quantize_kernel<kType, 256>, grid, 256, 0, stream, arguments);
-  } else {
-    launch_early(quantize_kernel<kType, 512>, grid, 512, 0, stream, arguments);
+Status quantize_typed_rows(const QuantizeKernelArguments& arguments, std::int64_t m,
+                           cudaStream_t stream) {
+  constexpr std::int64_t kCount = kKeptBytes / element_bytes(kType);
+  constexpr std::int64_t kLongest = numerics::kMaxK / kCount;
+  // One block where the row is short, or where many rows keep all multiprocessors busy, and two of
+  // them fit into each.
+  constexpr std::int64_t kOneBlock = 4096;
+  const std::int64_t chunks = arguments.k / kCount;
+  if (chunks <= 512) return launch_quantize<kType, 128, 1, 512>(arguments, m, chunks, stream);
+  if (chunks <= 1024 || (m > 128 && chunks <= kOneBlock)) {
+    return launch_quantize<kType, 512, 1, kOneBlock>(arguments, m, chunks, stream);
   }
+  if (m <= 32) return launch_quantize<kType, 256, 8, kLongest>(arguments, m, chunks, stream);
+  return launch_quantize<kType, 512, 2, kLongest>(arguments, m, chunks, stream);
 }
 
 template <CudaFloat kX, CudaFloat kResidual>
@@ -265,13 +321,14 @@ void launch_add_norm(const NormKernelArguments& arguments, std::int64_t m, cudaS
 
 // Calls `body` with `type` as a constant.
 template <typename Body>
-void with_type(CudaFloat type, const Body& body) {
+Status with_type(CudaFloat type, const Body& body) {
   switch (type) {
     case CudaFloat::kFloat16: return body(std::integral_constant<CudaFloat, CudaFloat::kFloat16>{});
     case CudaFloat::kBFloat16:
       return body(std::integral_constant<CudaFloat, CudaFloat::kBFloat16>{});
-    case CudaFloat::kFloat32: return body(std::integral_constant<CudaFloat, CudaFloat::kFloat32>{});
+    case CudaFloat::kFloat32: break;
   }
+  return body(std::integral_constant<CudaFloat, CudaFloat::kFloat32>{});
 }
 
 bool aligned(const void* pointer, std::uintptr_t bytes) {
@@ -352,10 +409,9 @@ Status quantize_rows(const CudaQuantizeArguments& arguments, CudaStream stream) 
   LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_outputs(kCall, arguments, numerics::kMaxK));
   LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_x(kCall, arguments));
   const cuda::QuantizeKernelArguments kernel = cuda::kernel_arguments(arguments);
-  cuda::with_type(arguments.type, [&](auto type) {
-    cuda::launch_quantize<type.value>(kernel, arguments.m, stream);
+  return cuda::with_type(arguments.type, [&](auto type) {
+    return cuda::quantize_typed_rows<type.value>(kernel, arguments.m, stream);
   });
-  return cuda::launch_status(kCall);
 }
 
 Status add_norm_quantize_rows(const CudaAddNormQuantizeArguments& arguments, CudaStream stream) {
@@ -386,12 +442,12 @@ Status add_norm_quantize_rows(const CudaAddNormQuantizeArguments& arguments, Cud
   kernel.epsilon = arguments.epsilon;
   // Without x its type does not matter: the residual's saves a kernel.
   const CudaFloat x_type = kernel.rows.x != nullptr ? arguments.rows.type : arguments.residual_type;
-  cuda::with_type(x_type, [&](auto x) {
-    cuda::with_type(arguments.residual_type, [&](auto residual) {
+  return cuda::with_type(x_type, [&](auto x) {
+    return cuda::with_type(arguments.residual_type, [&](auto residual) {
       cuda::launch_add_norm<x.value, residual.value>(kernel, arguments.rows.m, stream);
+      return cuda::launch_status(kCall);
     });
   });
-  return cuda::launch_status(kCall);
 }
 
 }  // namespace liquidgemm

@@ -3,9 +3,10 @@
 //
 // For gates of usual size three things are simpler: nothing is clamped; rint() is an addition of
 // 1.5 * 2^23, whose sum has the integer in its lowest bits, so that 2^n is added to the exponent
-// there; and a quotient of normal numbers far from the ends of the range is that of the fused
-// steps by which every division is made, without what guards them.
-// A test compares all 2^32 gates (CudaGated.EveryGateGivesTheContractsBits).
+// there; and the quotient, by a divisor far from the ends of the range, is that of the fused steps
+// by which every division is made, without what guards them. (For tiny gates, whose quotients need
+// not be normal numbers, the divisor is 2, and no step but the last one rounds what counts.)
+// A test compares all 2^32 gates (CudaSilu.EveryGateGivesTheContractsBits).
 #pragma once
 
 #include "gemm/cuda/ptx/arithmetic.h"
@@ -13,8 +14,7 @@
 
 namespace liquidgemm::cuda {
 
-inline constexpr float kUsualGateLow = 0x1p-100f;
-inline constexpr float kUsualGateHigh = 80.0f;
+inline constexpr float kLargestUsualGate = 80.0f;
 
 // x / (1 + exp(-x)) for a gate of usual size.
 __device__ __forceinline__ float usual_silu(float x) {
@@ -27,20 +27,21 @@ __device__ __forceinline__ float usual_silu(float x) {
   float reciprocal = ptx::reciprocal_approximate(divisor);
   reciprocal = __fmaf_rn(__fmaf_rn(-divisor, reciprocal, 1.0f), reciprocal, reciprocal);
   const float quotient = x * reciprocal;
-  return __fmaf_rn(__fmaf_rn(-divisor, quotient, x), reciprocal, quotient);
+  // An excess of +0 is taken off, so that the quotient -0 stays what it is.
+  const float excess = __fmaf_rn(divisor, quotient, -x);
+  return __fmaf_rn(-excess, reciprocal, quotient);
 }
 
+// All lanes of a warp together: what a single one has to do differently all do, since the assembler
+// keeps addresses in uniform registers only where no branch is a lane's own (docs/kernels.md).
 template <int kCount>
 __device__ __forceinline__ void silu_multiply(const float (&gates)[kCount],
                                               const float (&ups)[kCount], float (&values)[kCount]) {
-  float low = kUsualGateHigh, high = 0.0f;
+  float largest = 0.0f;
 #pragma unroll
-  for (const float gate : gates) {
-    low = fminf(low, fabsf(gate));
-    high = fmaxf(high, fabsf(gate));
-  }
-  // A NaN, which neither minimum nor maximum sees, stays one in either way.
-  if (low >= kUsualGateLow && high <= kUsualGateHigh) {
+  for (const float gate : gates) largest = fmaxf(largest, fabsf(gate));
+  // A NaN, which the maximum does not see, stays one in either way.
+  if (__all_sync(0xFFFFFFFFu, largest <= kLargestUsualGate)) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) values[i] = usual_silu(gates[i]) * ups[i];
   } else {

@@ -56,7 +56,7 @@ struct TileSizes {
     while (all % chunk != 0) --chunk;
     return chunk;
   }
-  // The same of float outputs, which take twice the room.
+  // The same of ungated float outputs, which take twice the room.
   LIQUIDGEMM_LAYOUT int float_chunk_units() const {
     const int all = depth == 1 ? token_units() : share_units();
     // Depth groups have room for their share once, and stage it by turns.

@@ -12,6 +12,7 @@
 #include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/ptx/copy.h"
 #include "gemm/cuda/ptx/thread.h"
+#include "gemm/cuda/silu_multiply.cuh"
 #include "gemm/cuda/w4a8_parameters.h"
 #include "gemm/numerics.h"
 
@@ -44,14 +45,15 @@ struct TileScales {
     return base + (2 * kTokens + kRows + row) * 4;
   }
 
-  // Past the last token its values are repeated; what is computed with them is not stored.
+  // What lies past the last token is not stored. Its scale is zero, since what the ring happens to
+  // hold there could look like gates of unusual size, which take longer (silu_multiply.cuh).
   __device__ __forceinline__ void fetch(const W4A8Parameters& p, const OutputOrigin& origin) const {
 #pragma unroll 1
     for (int first = 0; first < kTokens; first += 128) {
       const int i = first + origin.thread;
       const int token = min(origin.token + i, p.m - 1);
       const std::uint32_t place = token_pair(i & ~1) + i % 2 * 4;
-      ptx::copy_word(place, p.x_scale + token, i < kTokens);
+      ptx::copy_word_or_zero(place, p.x_scale + token, origin.token + i < p.m, i < kTokens);
       if constexpr (kCorrectsSums) ptx::copy_word(place + 8, p.x_sum + token, i < kTokens);
     }
 #pragma unroll 1
@@ -98,22 +100,14 @@ struct TokenPair {
   }
 };
 
-// The outputs of a unit as pairs of tokens 2t, 2t + 1: of row g and of row g + 8; a gated layer has
-// the first alone.
-struct UnitOutputs {
-  std::uint32_t low, high;
-};
-
 // The outputs of several units, of the same rows or each of its own, step by step for all of them:
 // each step depends on the one before, and only many of a kind keep a warp busy. What is the same
-// for all units is decided once for all.
+// for all units is decided once for all. A gated layer's are the first two of each.
 template <bool kGated, class Scales, int kUnits, int kRows>
-__device__ __forceinline__ void units_outputs(const W4A8Parameters& p,
-                                              const RowScales (&rows)[kRows],
-                                              const TokenPair (&tokens)[kUnits],
-                                              const int (&sums)[kUnits][4],
-                                              UnitOutputs (&outputs)[kUnits]) {
-  float values[kUnits][4];
+__device__ __forceinline__ void unit_values(const W4A8Parameters& p, const RowScales (&rows)[kRows],
+                                            const TokenPair (&tokens)[kUnits],
+                                            const int (&sums)[kUnits][4],
+                                            float (&values)[kUnits][4]) {
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
 #pragma unroll
@@ -130,12 +124,28 @@ __device__ __forceinline__ void units_outputs(const W4A8Parameters& p,
     }
   }
   if constexpr (kGated) {
+    float gates[2 * kUnits], ups[2 * kUnits], products[2 * kUnits];
 #pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      values[u][0] = numerics::silu(values[u][0]) * values[u][2];
-      values[u][1] = numerics::silu(values[u][1]) * values[u][3];
+    for (int i = 0; i < 2 * kUnits; ++i) {
+      gates[i] = values[i / 2][i % 2];
+      ups[i] = values[i / 2][2 + i % 2];
     }
+    silu_multiply(gates, ups, products);
+#pragma unroll
+    for (int i = 0; i < 2 * kUnits; ++i) values[i / 2][i % 2] = products[i];
   }
+}
+
+// The outputs of a unit as pairs of tokens 2t, 2t + 1: of row g and of row g + 8; a gated layer has
+// the first alone.
+struct UnitOutputs {
+  std::uint32_t low, high;
+};
+
+template <bool kGated, int kUnits>
+__device__ __forceinline__ void pack_outputs(const W4A8Parameters& p,
+                                             const float (&values)[kUnits][4],
+                                             UnitOutputs (&outputs)[kUnits]) {
   const auto pack = [&](auto to_word) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
@@ -156,8 +166,8 @@ __device__ __forceinline__ void units_outputs(const W4A8Parameters& p,
   }
 }
 
-// The outputs of four bytes of one unit, each to its channel: floats, or the bare sums, corrected
-// (for tests). The eight lanes of one t write 32 consecutive bytes of a token.
+// The outputs of one unit that are not staged, each to its channel: floats, ungated, or the bare
+// sums, corrected (for tests). The eight lanes of one t write 32 consecutive bytes of a token.
 template <class Scales>
 __device__ __forceinline__ void write_words(const W4A8Parameters& p, const RowScales& rows,
                                             std::int64_t row, int token, const TokenPair& tokens,
@@ -167,32 +177,23 @@ __device__ __forceinline__ void write_words(const W4A8Parameters& p, const RowSc
 #pragma unroll
     for (int i = 0; i < 4; ++i) words[i] = tokens.corrected<Scales>(sums[i], i % 2);
   } else {
-    float values[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      values[i] = numerics::scale_output(tokens.corrected<Scales>(sums[i], i % 2),
-                                         tokens.scale(i % 2), rows.scale[i / 2]);
-      if (p.bias != nullptr) values[i] = values[i] + rows.bias[i / 2];
+      float value = numerics::scale_output(tokens.corrected<Scales>(sums[i], i % 2),
+                                           tokens.scale(i % 2), rows.scale[i / 2]);
+      if (p.bias != nullptr) value = value + rows.bias[i / 2];
+      words[i] = __float_as_int(value);
     }
-    if (p.gated) {
-      values[0] = numerics::silu(values[0]) * values[2];
-      values[1] = numerics::silu(values[1]) * values[3];
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) words[i] = __float_as_int(values[i]);
   }
-  // A gated layer's floats have the gates' channels alone.
-  const int last = p.gated && p.output != OutputType::kInt32 ? 2 : 4;
   auto* const to = static_cast<std::int32_t*>(p.y) + token * p.ld_y;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int channel = static_cast<int>(source_row(row + i / 2 * 8, p.n, p.gated));
-    ptx::store_word(to + i % 2 * p.ld_y + channel, words[i],
-                    channel >= 0 && token + i % 2 < p.m && i < last);
+    ptx::store_word(to + i % 2 * p.ld_y + channel, words[i], channel >= 0 && token + i % 2 < p.m);
   }
 }
 
-// The staged outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
+// The staged 16-bit outputs of a chunk: a row of 128 bytes (64 channels; gated layers 64 bytes, 32
 // channels) for each token, its 16-byte pieces in the order of the copy engine's swizzle, which
 // keeps the transposed stores free of bank conflicts.
 template <bool kGated>
@@ -210,7 +211,15 @@ struct Staging {
   }
 };
 
-// Stages the outputs of units, one behind another, for the copy engine.
+// 8 tokens x 32 channels.
+inline constexpr int kFloatUnitStaged = 8 * 128;
+
+template <bool kGated>
+__device__ __forceinline__ int unit_staged_bytes(const W4A8Parameters& p) {
+  return p.output == OutputType::kFloat32 ? kFloatUnitStaged : Staging<kGated>::kUnitStaged;
+}
+
+// Stages the 16-bit outputs of units, one behind another.
 template <bool kGated, int kUnits>
 __device__ __forceinline__ void stage_outputs(const UnitOutputs (&outputs)[kUnits], int thread,
                                               std::uint32_t staged) {
@@ -227,33 +236,46 @@ __device__ __forceinline__ void stage_outputs(const UnitOutputs (&outputs)[kUnit
     }
     ptx::store_transposed(row + u * Stage::kUnitStaged, matrices);
   }
-  ptx::fence_shared_for_bulk_copies();
 }
 
-// Float outputs of several units of the same rows, ungated, staged in two halves of 32 channels:
+// Stages the float outputs of units, one behind another, in boxes of 32 channels: all of a gated
+// layer's; otherwise warps 0 and 1 have the first box's channels, 2 and 3 those of a second one.
 //
-//   half h of the 64 channels -> [token of the units] rows of 128 bytes, pieces of 16 swizzled
+//   box -> [token of the units] rows of 128 bytes, pieces of 16 swizzled
 //
-// kUnits * 1,024 bytes a half. Warps 0 and 1 have the first half's channels. Each store of a warp
-// meets every bank once.
-template <class Scales, int kUnits>
-__device__ __forceinline__ void stage_floats(const W4A8Parameters& p, const RowScales& rows,
-                                             const TokenPair (&tokens)[kUnits],
-                                             const int (&sums)[kUnits][4], int thread,
+// Each store of a warp meets every bank once.
+template <bool kGated, int kUnits>
+__device__ __forceinline__ void stage_floats(const float (&values)[kUnits][4], int thread,
                                              std::uint32_t staged) {
   const int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
-  const std::uint32_t half = staged + warp / 2 * kUnits * 1024 + g % 4 * 4;
+  const int first_piece = (kGated ? warp * 2 : warp % 2 * 4) + g / 4;
+  const std::uint32_t box = staged + (kGated ? 0 : warp / 2 * kUnits * kFloatUnitStaged);
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float value = numerics::scale_output(tokens[u].template corrected<Scales>(sums[u][i], i % 2),
-                                           tokens[u].scale(i % 2), rows.scale[i / 2]);
-      if (p.bias != nullptr) value = value + rows.bias[i / 2];
+    for (int i = 0; i < (kGated ? 2 : 4); ++i) {
       const int token = 2 * t + i % 2;
-      const int piece = (warp % 2 * 4 + i / 2 * 2 + g / 4) ^ token;
-      ptx::store_shared(half + u * 1024 + token * 128 + piece * 16, value);
+      const int piece = (first_piece + i / 2 * 2) ^ token;
+      ptx::store_shared(box + u * kFloatUnitStaged + token * 128 + piece * 16 + g % 4 * 4,
+                        values[u][i]);
     }
+  }
+}
+
+// Stages whatever is_staged() of several units, each unit_staged_bytes() behind the one before.
+template <bool kGated, class Scales, int kUnits, int kRows>
+__device__ __forceinline__ void stage_units(const W4A8Parameters& p, const RowScales (&rows)[kRows],
+                                            const TokenPair (&tokens)[kUnits],
+                                            const int (&sums)[kUnits][4], int thread,
+                                            std::uint32_t staged) {
+  float values[kUnits][4];
+  unit_values<kGated, Scales>(p, rows, tokens, sums, values);
+  if (kGated && p.output == OutputType::kFloat32) {
+    stage_floats<true>(values, thread, staged);
+  } else {
+    UnitOutputs outputs[kUnits];
+    pack_outputs<kGated>(p, values, outputs);
+    stage_outputs<kGated>(outputs, thread, staged);
   }
   ptx::fence_shared_for_bulk_copies();
 }

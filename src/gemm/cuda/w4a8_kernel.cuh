@@ -70,7 +70,8 @@ __device__ __forceinline__ void get_chunk(const Consumer<Config>& consumer, int 
                                           int (&sums)[kChunk][4]) {
 #pragma unroll
   for (int i = 0; i < Config::kUnits / kChunk; ++i) {
-    if (chunk != i) continue;
+    // The first without a choice, or the chunk before would have to be kept for none of them.
+    if (i > 0 && chunk != i) continue;
 #pragma unroll
     for (int u = 0; u < kChunk; ++u) get_unit(consumer, i * kChunk + u, sums[u]);
   }
@@ -123,9 +124,7 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
   TokenPair tokens[kChunk];
 #pragma unroll
   for (int u = 0; u < kChunk; ++u) tokens[u].load(scales, token + u * 8 + 2 * (lane % 4));
-  UnitOutputs outputs[kChunk];
-  units_outputs<kGated, Scales>(p, rows, tokens, sums, outputs);
-  stage_outputs<kGated>(outputs, origin.thread, staged);
+  stage_units<kGated, Scales>(p, rows, tokens, sums, origin.thread, staged);
   // The box before this one has been read: its place is the next chunk's.
   if (kTurns) ptx::wait_for_stores_read();
   consumer.group_barrier();
@@ -133,31 +132,34 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
   ptx::store_tensor(&p.y_map, channel, origin.token + token, staged, origin.thread < 32);
 }
 
-// A chunk of float outputs: as write_chunk, in two boxes.
+// A chunk of ungated float outputs: as write_chunk, in two boxes.
 template <class Config, class Scales, int kChunk>
 __device__ __forceinline__ void write_float_chunk(const W4A8Parameters& p,
                                                   const OutputOrigin& origin, const Scales& scales,
                                                   const Consumer<Config>& consumer,
-                                                  const RowScales& rows, int row_block, int token,
-                                                  const int (&sums)[kChunk][4],
+                                                  const RowScales (&rows)[1], int row_block,
+                                                  int token, const int (&sums)[kChunk][4],
                                                   std::uint32_t staged) {
   TokenPair tokens[kChunk];
 #pragma unroll
   for (int u = 0; u < kChunk; ++u) {
     tokens[u].load(scales, token + u * 8 + 2 * (origin.thread % 4));
   }
-  stage_floats<Scales>(p, rows, tokens, sums, origin.thread, staged);
+  float values[kChunk][4];
+  unit_values<false, Scales>(p, rows, tokens, sums, values);
+  stage_floats<false>(values, origin.thread, staged);
+  ptx::fence_shared_for_bulk_copies();
   ptx::wait_for_stores_read();
   consumer.group_barrier();
   const int channel = (origin.row_block + row_block) * kBlockRows;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     ptx::store_tensor(&p.y_map, channel + 32 * half, origin.token + token,
-                      staged + half * kChunk * 1024, origin.thread < 32);
+                      staged + half * kChunk * kFloatUnitStaged, origin.thread < 32);
   }
 }
 
-// Writes all float outputs of a warp group, in a loop that chooses the registers.
+// Writes all ungated float outputs of a warp group, in a loop that chooses the registers.
 template <class Config, class Scales>
 __device__ __forceinline__ void write_tile_floats(const W4A8Parameters& p,
                                                   const OutputOrigin& origin, const Scales& scales,
@@ -171,8 +173,8 @@ __device__ __forceinline__ void write_tile_floats(const W4A8Parameters& p,
     if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
     int sums[kChunk][4];
     get_chunk(consumer, chunk, sums);
-    RowScales rows;
-    rows.load(p, scales, row_block * kBlockRows + warp * 16 + lane / 4);
+    RowScales rows[1];
+    rows[0].load(p, scales, row_block * kBlockRows + warp * 16 + lane / 4);
     const int place = consumer.row_group * kOutputBuffers + buffer;
     buffer ^= 1;
     write_float_chunk(p, origin, scales, consumer, rows, row_block, token, sums,
@@ -187,9 +189,9 @@ template <class Config, class Scales>
 __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const OutputOrigin& origin,
                                            const Scales& scales, const Consumer<Config>& consumer,
                                            int& buffer) {
-  if (!is_staged(p.output)) {
+  if (!is_staged(p)) {
     if constexpr (Config::kFloatChunk > 0) {
-      if (p.output == OutputType::kFloat32 && !p.gated) {
+      if (p.output == OutputType::kFloat32) {
         return write_tile_floats(p, origin, scales, consumer, buffer);
       }
     }
@@ -259,11 +261,12 @@ __device__ __forceinline__ void write_share(const W4A8Parameters& p, const Outpu
       for (int i = 0; i < 4; ++i) several[u][i] = sums[l + u][i];
     }
     write_chunk<kGated, false>(p, origin, scales, consumer, rows, 0, token, several,
-                               staging + l * Staging<kGated>::kUnitStaged);
+                               staging + l * unit_staged_bytes<kGated>(p));
   }
 }
 
-// The same of float outputs, staged by turns in the two halves of what the share has room for.
+// The same of ungated float outputs, staged by turns in the two halves of what the share has room
+// for.
 template <class Config, class Scales>
 __device__ __forceinline__ void write_float_share(const W4A8Parameters& p,
                                                   const OutputOrigin& origin, const Scales& scales,
@@ -274,8 +277,8 @@ __device__ __forceinline__ void write_float_share(const W4A8Parameters& p,
   static_assert(Config::kRowBlocks == 1 && kShare % kChunk == 0 && 4 * kChunk <= kShare);
   const int first = consumer.depth_group * kShare;
   if (first >= Config::kUnits || origin.row_block >= p.row_blocks) return;
-  RowScales rows;
-  rows.load(p, scales, origin.thread / 32 * 16 + origin.thread % 32 / 4);
+  RowScales rows[1];
+  rows[0].load(p, scales, origin.thread / 32 * 16 + origin.thread % 32 / 4);
 #pragma unroll
   for (int l = 0; l < kShare; l += kChunk) {
     const int token = (first + l) * 8;
@@ -287,7 +290,7 @@ __device__ __forceinline__ void write_float_share(const W4A8Parameters& p,
       for (int i = 0; i < 4; ++i) several[u][i] = sums[l + u][i];
     }
     write_float_chunk(p, origin, scales, consumer, rows, 0, token, several,
-                      staging + l / kChunk % 2 * kChunk * 2 * 1024);
+                      staging + l / kChunk % 2 * kChunk * 2 * kFloatUnitStaged);
   }
 }
 
@@ -319,7 +322,7 @@ __device__ __forceinline__ void write_units(const W4A8Parameters& p, const Outpu
   for (int u = 0; u < kRows; ++u) {
     rows[u].load(p, scales, row_block(u) * kBlockRows + warp * 16 + g);
   }
-  if (!is_staged(p.output)) {
+  if (!is_staged(p)) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       const int row = (origin.row_block + row_block(u)) * kBlockRows + warp * 16 + g;
@@ -330,21 +333,18 @@ __device__ __forceinline__ void write_units(const W4A8Parameters& p, const Outpu
     }
     return;
   }
-  UnitOutputs outputs[kUnits];
   if (p.gated) {
-    units_outputs<true, Scales>(p, rows, tokens, sums, outputs);
-    stage_outputs<true>(outputs, thread, staged);
+    stage_units<true, Scales>(p, rows, tokens, sums, thread, staged);
   } else {
-    units_outputs<false, Scales>(p, rows, tokens, sums, outputs);
-    stage_outputs<false>(outputs, thread, staged);
+    stage_units<false, Scales>(p, rows, tokens, sums, thread, staged);
   }
   consumer.group_barrier();
+  const int channels = p.gated ? 32 : 64;
+  const int unit_bytes = p.gated ? unit_staged_bytes<true>(p) : unit_staged_bytes<false>(p);
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
-    const int channels = p.gated ? 32 : 64;
     ptx::store_tensor(&p.y_map, (origin.row_block + row_block(u)) * channels,
-                      origin.token + token(u), staged + u * 8 * 2 * channels,
-                      wanted(u) && thread < 32);
+                      origin.token + token(u), staged + u * unit_bytes, wanted(u) && thread < 32);
   }
 }
 
@@ -357,7 +357,7 @@ __device__ __forceinline__ void share_tile(const W4A8Parameters& p, const Output
   int sums[Exchange<Config>::kShare][4];
   exchange.gather(sums);
   if constexpr (Config::kDepthGroups > 1) {
-    if (p.split == 1 && is_staged(p.output)) {
+    if (p.split == 1 && is_staged(p)) {
       if (p.gated) {
         write_share<true>(p, origin, scales, consumer, sums, exchange.staging());
       } else {
@@ -367,7 +367,7 @@ __device__ __forceinline__ void share_tile(const W4A8Parameters& p, const Output
     }
   }
   if constexpr (Config::kDepthGroups > 1 && Config::kFloatChunk > 0) {
-    if (p.split == 1 && p.output == OutputType::kFloat32 && !p.gated) {
+    if (p.split == 1 && p.output == OutputType::kFloat32) {
       return write_float_share(p, origin, scales, consumer, sums, exchange.staging());
     }
   }

@@ -10,10 +10,8 @@
 
 namespace liquidgemm::cuda {
 
-// What the epilogue writes. Outputs of two bytes are staged for the copy engine, those of four go
-// straight from the registers.
+// What the epilogue writes.
 enum class OutputType : int { kFloat16, kBFloat16, kFloat32, kInt32 };
-LIQUIDGEMM_LAYOUT bool is_staged(OutputType type) { return type < OutputType::kFloat32; }
 
 // Division of a number by a constant of the launch, both non-negative 32-bit: a multiplication
 // instead of some thirty dependent instructions. With p = 32 + l bits of 1 / d, rounded up, and
@@ -65,7 +63,7 @@ struct W4A8Parameters {
   int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
   CUtensorMap w_map;  // the weights as [row block, line, 128 bytes], boxes of a stage of a tile
   CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x x_rows
-  CUtensorMap y_map;  // Y, boxes of the outputs of 64 rows x the tokens of a chunk, swizzled
+  CUtensorMap y_map;  // Y, boxes of 32 or 64 channels x the tokens of a chunk, swizzled
   CUtensorMap partial_map;  // `partials` as [worker's row group, line, 128 bytes], boxes of a stage
   const float* channel_scale = nullptr;  // in the layout's row order
   const float* x_scale = nullptr;
@@ -86,5 +84,12 @@ struct W4A8Parameters {
   OutputType output = OutputType::kFloat16;
   bool gated = false;  // rows are gates and ups (layout.h); y = SiLU(gate) * up
 };
+
+// Whether the outputs of a unit take no more than the 128 bytes a token that are there to stage
+// them for the copy engine, however a tile is shared. Ungated floats take twice that and are staged
+// where there is room; bare sums, and floats elsewhere, go straight from the registers.
+LIQUIDGEMM_LAYOUT bool is_staged(const W4A8Parameters& p) {
+  return p.output < OutputType::kFloat32 || (p.gated && p.output == OutputType::kFloat32);
+}
 
 }  // namespace liquidgemm::cuda

@@ -52,7 +52,7 @@ struct W4A8Config {
   static constexpr int kUnits = kSizes.units();
   template <bool kGated>
   static constexpr int kChunk = kSizes.chunk_units(kGated);
-  // 0: float outputs go straight from the registers.
+  // 0: ungated float outputs go straight from the registers.
   static constexpr int kFloatChunk = kSizes.float_chunk_units();
   static constexpr int kOutputBytes = kSizes.output_bytes();
   static constexpr int kStagingBytes = kSizes.staging_bytes();

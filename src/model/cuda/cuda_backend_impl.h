@@ -73,7 +73,7 @@ class CudaBackend final : public Backend {
     void* delta = nullptr;       // [rows][hidden], float, with FP16 weights f16
     float* qkv = nullptr;        // [rows][q_width + 2 kv_width]
     float* attention = nullptr;  // [rows][q_width]
-    void* gate_up = nullptr;     // [rows][gates | ups], likewise
+    void* gate_up = nullptr;     // [rows][SiLU(gate) * up] in float, or [rows][gates | ups] in f16
     void* q = nullptr;           // f16 or bf16 [rows][heads][width]
     // What linear layers read: quantised rows, or f16 ones.
     std::int8_t* x8 = nullptr;
@@ -96,9 +96,8 @@ class CudaBackend final : public Backend {
   Status load_tables(WeightLoader& weights);
   Status load_half_tables(WeightLoader& weights);
   Result<std::unique_ptr<CudaLinear>> make_head(const LoadedMatrix& head, WeightLoader& weights);
-  Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts,
-                                                  bool padded_parts, CudaFloat output,
-                                                  WeightLoader& weights);
+  Result<std::unique_ptr<CudaLinear>> make_linear(std::span<const LoadedMatrix> parts, bool gated,
+                                                  CudaFloat output, WeightLoader& weights);
   // Chooses the linear layers' kernels for the steps to come.
   Status tune();
   Status allocate();

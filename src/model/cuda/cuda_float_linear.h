@@ -51,8 +51,9 @@ class CudaFloatLinears {
 
   std::string version() const { return library_->version(); }
 
-  // `parts` in float, stacked along N; `padded_parts` as CudaQuantizedLinear's. A weight that f16
-  // does not hold is an error. `output`: f16 or float.
+  // `parts` in float, stacked along N; `padded_parts`: each is padded to a multiple of 8 channels
+  // (gate and up, so that the halves of a row are as wide as each other and aligned). A weight that
+  // f16 does not hold is an error. `output`: f16 or float.
   Result<std::unique_ptr<CudaFloatLinear>> make(std::span<const LoadedMatrix> parts,
                                                 bool padded_parts, CudaFloat output,
                                                 ThreadPool& pool);

@@ -147,23 +147,25 @@ void CudaBackend::linear(std::size_t layer, const LinearGroup& group, const Line
 LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   CudaLinear& gate_up = *layers_[layer].gate_up;
   run_linear(gate_up, input, buffers_.gate_up);
-  const std::int64_t inner = gate_up.width() / 2;
   if (half()) {
+    const std::int64_t inner = gate_up.width() / 2;
     launched(cuda::silu_multiply_half_rows(
         {.gate_up = buffers_.gate_up, .m = rows_, .k = inner, .out = buffers_.half},
         stream_.get()));
     return {.rows = rows_, .quantized = {}};
   }
+  const std::int64_t inner = gate_up.width();
   const LinearInput quantized = quantized_input(rows_, inner);
-  launched(cuda::silu_multiply_quantize({.gate_up = static_cast<const float*>(buffers_.gate_up),
-                                         .ld = gate_up.width(),
-                                         .rows = rows_,
-                                         .width = inner,
-                                         .x8 = buffers_.x8,
-                                         .ld_x8 = quantized.quantized.ld,
-                                         .scale = buffers_.scale,
-                                         .sum = buffers_.sum},
-                                        stream_.get()));
+  launched(quantize_rows({.x = buffers_.gate_up,
+                          .ld_x = inner,
+                          .type = CudaFloat::kFloat32,
+                          .m = rows_,
+                          .k = inner,
+                          .x8 = buffers_.x8,
+                          .ld_x8 = quantized.quantized.ld,
+                          .scale = buffers_.scale,
+                          .sum = buffers_.sum},
+                         stream_.get()));
   return quantized;
 }
 

@@ -109,7 +109,8 @@ CudaBackend::Buffers CudaBackend::lay_out(void* base, std::size_t& used) const {
   take_either(buffers.delta, rows * config.hidden_size, narrow_bytes);
   pieces.take(buffers.qkv, rows * (q_width + 2 * owned_graph_.kv_width()));
   pieces.take(buffers.attention, rows * q_width);
-  take_either(buffers.gate_up, rows * 2 * inner, narrow_bytes);
+  // As wide either way: two f16 of what is yet to be gated, or one float of what is.
+  take_either(buffers.gate_up, rows * inner, 4);
   pieces.take(q, rows * config.heads * shape_.width);
   buffers.q = q;
   if (half()) {
@@ -227,24 +228,24 @@ Result<const float*> CudaBackend::upload_vector(WeightLoader& weights, const std
 }
 
 Result<std::unique_ptr<CudaLinear>> CudaBackend::make_linear(std::span<const LoadedMatrix> parts,
-                                                             bool padded_parts, CudaFloat output,
+                                                             bool gated, CudaFloat output,
                                                              WeightLoader& weights) {
   if (!half()) {
-    auto linear = CudaQuantizedLinear::make(parts, padded_parts, device_, stream_.get());
+    auto linear = CudaQuantizedLinear::make(parts, gated, device_, stream_.get());
     if (!linear.ok()) return linear.status().with_context(weights.where());
     return linear;
   }
-  auto linear = floats_->make(parts, padded_parts, output, weights.pool());
+  auto linear = floats_->make(parts, gated, output, weights.pool());
   if (!linear.ok()) return linear.status().with_context(weights.where());
   return std::unique_ptr<CudaLinear>(*std::move(linear));
 }
 
 Status CudaBackend::load_weights(WeightLoader& weights) {
   const ModelConfig& config = owned_graph_.config;
-  const auto load = [&](const LinearGroup& group, bool padded_parts,
+  const auto load = [&](const LinearGroup& group, bool gated,
                         CudaFloat output) -> Result<std::unique_ptr<CudaLinear>> {
     LIQUIDGEMM_ASSIGN_OR_RETURN(const std::vector<LoadedMatrix> parts, weights.linear_group(group));
-    return make_linear(parts, padded_parts, output, weights);
+    return make_linear(parts, gated, output, weights);
   };
   // What is added to the residual or gated is f16 where the weights are.
   const CudaFloat narrow = half() ? CudaFloat::kFloat16 : CudaFloat::kFloat32;

@@ -24,7 +24,7 @@ struct Stack {
   bool is_int8() const { return desc.group_size == kInt8Weights; }
 };
 
-Stack stack_of(std::span<const WeightView> parts, bool padded_parts) {
+Stack stack_of(std::span<const WeightView> parts, bool gated) {
   Stack stack;
   CudaGemmDesc& desc = stack.desc;
   desc.k = parts.front().k;
@@ -35,9 +35,10 @@ Stack stack_of(std::span<const WeightView> parts, bool padded_parts) {
       desc.group_size = kInt8Weights;
     }
     stack.first_row.push_back(desc.n);
-    desc.n += padded_parts ? round_up(part.n, 8) : part.n;
+    desc.n += gated ? round_up(part.n, 8) : part.n;
   }
   desc.n = round_up(desc.n, 8);
+  desc.gated = gated;
   return stack;
 }
 
@@ -134,11 +135,11 @@ Status check_parts(std::span<const WeightView> parts) {
 // Plans of all layers alike.
 std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> shared_plans(const CudaGemmDesc& desc,
                                                                    int device) {
-  using Key = std::array<std::int64_t, 5>;
+  using Key = std::array<std::int64_t, 6>;
   static std::mutex mutex;
   static std::map<Key, std::weak_ptr<std::map<std::int64_t, CudaGemmPlan>>> all;
   const std::lock_guard lock(mutex);
-  auto& known = all[{desc.n, desc.k, desc.group_size, desc.bias, device}];
+  auto& known = all[{desc.n, desc.k, desc.group_size, desc.bias, desc.gated, device}];
   auto plans = known.lock();
   if (!plans) known = plans = std::make_shared<std::map<std::int64_t, CudaGemmPlan>>();
   return plans;
@@ -146,20 +147,19 @@ std::shared_ptr<std::map<std::int64_t, CudaGemmPlan>> shared_plans(const CudaGem
 
 }  // namespace
 
-std::size_t CudaQuantizedLinear::bytes_of(std::span<const WeightView> forms, bool padded_parts) {
-  return packed_weight_bytes(stack_of(forms, padded_parts).desc);
+std::size_t CudaQuantizedLinear::bytes_of(std::span<const WeightView> forms, bool gated) {
+  return packed_weight_bytes(stack_of(forms, gated).desc);
 }
 
 Result<std::unique_ptr<CudaLinear>> CudaQuantizedLinear::make(std::span<const LoadedMatrix> parts,
-                                                              bool padded_parts,
-                                                              const CudaDevice& device,
+                                                              bool gated, const CudaDevice& device,
                                                               cudaStream_t stream) {
   std::vector<WeightView> views;
   for (const LoadedMatrix& part : parts) views.push_back(part.view());
-  Stack stack = stack_of(views, padded_parts);
+  Stack stack = stack_of(views, gated);
   auto linear = std::make_unique<CudaQuantizedLinear>();
   linear->device_ = &device;
-  linear->width_ = stack.desc.n;
+  linear->width_ = gated ? stack.desc.n / 2 : stack.desc.n;
   if (!parts.front().bias.empty()) {
     stack.desc.bias = true;
     std::vector<float> bias(static_cast<std::size_t>(stack.desc.n), 0.0f);

@@ -20,15 +20,13 @@ namespace liquidgemm {
 
 class CudaQuantizedLinear final : public CudaLinear {
  public:
-  // Uploads and packs `parts`, stacked along N; waits for the stream. `padded_parts`: each is
-  // padded to a multiple of 8 channels (gate and up, so that the halves of a row are as wide as
-  // each other and aligned); else the whole is.
-  static Result<std::unique_ptr<CudaLinear>> make(std::span<const LoadedMatrix> parts,
-                                                  bool padded_parts, const CudaDevice& device,
-                                                  cudaStream_t stream);
+  // Uploads and packs `parts`, stacked along N and padded to a multiple of 8 channels; waits for
+  // the stream. `gated`: they are a gate and its up, each padded, and y = SiLU(gate) * up.
+  static Result<std::unique_ptr<CudaLinear>> make(std::span<const LoadedMatrix> parts, bool gated,
+                                                  const CudaDevice& device, cudaStream_t stream);
 
   // Device bytes that `forms`, stacked, will take.
-  static std::size_t bytes_of(std::span<const WeightView> forms, bool padded_parts);
+  static std::size_t bytes_of(std::span<const WeightView> forms, bool gated);
 
   std::size_t bytes() const override { return packed_.size() + bias_.size(); }
   std::string describe() const override;  // "liquid4 g64, w4a8 sm90", "int8, w8a8 sm90"

@@ -25,11 +25,11 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 
 // Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
 // a team spends on its exchange is lost; but of int8, whose pages leave each warp alone no place to
-// load ahead into, a team of two hides the loads better when units are very many.
+// load ahead into, a team of two hides the loads better.
 int best_team(const DecodeAttention& arguments) {
   const auto rows = std::int64_t{arguments.sequences} * arguments.tensors.shape.kv_heads;
-  if (rows >= 2048 && kv_is_int8(arguments.tensors.shape.element)) return 2;
-  return rows >= 256 ? 1 : rows >= 64 ? 2 : 4;
+  if (rows < 64) return 4;
+  return rows < 256 || kv_is_int8(arguments.tensors.shape.element) ? 2 : 1;
 }
 
 }  // namespace

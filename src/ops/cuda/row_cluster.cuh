@@ -24,8 +24,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "gemm/cuda/ptx/remote.h"
 #include "ops/cuda/float_key.cuh"
-#include "ops/cuda/ptx/remote.h"
 #include "ops/cuda/sampling.h"
 
 namespace liquidgemm::cuda {

@@ -68,21 +68,6 @@ struct NormRopeCacheArguments {
 Status can_norm_rope_cache(const KvPageShape& shape, int heads, int head_dim);
 Status norm_rope_cache(const NormRopeCacheArguments& arguments, CudaStream stream);
 
-// ---- Gated activation --------------------------------------------------------------------------
-
-// x = silu(gate) * up of each row of gate_up [rows, gates | ups], quantised as the contract has it.
-struct SiluMultiplyQuantizeArguments {
-  const float* gate_up = nullptr;  // [rows, 2 * width], 16-byte aligned
-  std::int64_t ld = 0;             // a multiple of 4
-  std::int64_t rows = 0;
-  std::int64_t width = 0;       // a multiple of 4, at most numerics::kMaxK
-  std::int8_t* x8 = nullptr;    // [rows, width], 4-byte aligned
-  std::int64_t ld_x8 = 0;       // a multiple of 4
-  float* scale = nullptr;       // [rows]
-  std::int32_t* sum = nullptr;  // [rows]
-};
-Status silu_multiply_quantize(const SiluMultiplyQuantizeArguments& arguments, CudaStream stream);
-
 // ---- Some of the rows --------------------------------------------------------------------------
 
 struct GatherMatrix {

@@ -17,6 +17,19 @@ __device__ __forceinline__ void copy_word(std::uint32_t shared, const void* glob
       "l"(global), "r"(static_cast<int>(wanted))
       : "memory");
 }
+// The same, but zero where nothing `exists` at a valid address.
+__device__ __forceinline__ void copy_word_or_zero(std::uint32_t shared, const void* global,
+                                                  bool exists, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %2, 0;\n"
+      "@wanted cp.async.ca.shared.global [%0], [%1], 4, %3;}" ::"r"(shared),
+      "l"(global), "r"(static_cast<int>(wanted)), "r"(exists ? 4 : 0)
+      : "memory");
+}
+// 16 bytes by this thread, likewise.
+__device__ __forceinline__ void copy_16_bytes(std::uint32_t shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
 // Until this thread's words have all arrived.
 __device__ __forceinline__ void wait_for_words() {
   asm volatile("cp.async.wait_all;" ::: "memory");

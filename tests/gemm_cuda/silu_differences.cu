@@ -1,4 +1,4 @@
-#include "ops_cuda/silu_differences.h"
+#include "gemm_cuda/silu_differences.h"
 
 #include "gemm/cuda/silu_multiply.cuh"
 #include "gemm/numerics.h"
@@ -16,11 +16,12 @@ __global__ void count_differences(unsigned long long* differences, std::uint32_t
        bits += step) {
     const float gate = __uint_as_float(static_cast<std::uint32_t>(bits));
     const float expected = numerics::silu(gate) * up;
-    // Beside a usual gate, and beside one that is none.
-    float both[2], one[1];
-    silu_multiply({gate, 1.0f}, {up, 2.0f}, both);
-    silu_multiply({gate}, {up}, one);
-    for (const float found : {both[0], one[0]}) {
+    // Alone, beside a usual gate, and beside one that is none.
+    float alone[1], usual[2], unusual[2];
+    silu_multiply({gate}, {up}, alone);
+    silu_multiply({gate, 1.0f}, {up, 2.0f}, usual);
+    silu_multiply({gate, 2.0f * kLargestUsualGate}, {up, 2.0f}, unusual);
+    for (const float found : {alone[0], usual[0], unusual[0]}) {
       const bool same = expected == expected ? __float_as_uint(found) == __float_as_uint(expected)
                                              : found != found;
       own += same ? 0 : 1;
