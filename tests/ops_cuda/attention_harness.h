@@ -475,12 +475,17 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   }
   std::shuffle(order.begin(), order.end(), random);
   DecodeLists lists;
+  lists.kv_heads = cache.sizes().kv_heads;
+  // Some of the sequences as one unit each, as many as there happen to be alike.
+  const auto sequences = static_cast<int>(slots);
+  if (decode_teams(cache.shape(), cache.sizes().heads(), sequences, 1) > 0) {
+    lists.teams = static_cast<int>(random() % (slots * lists.kv_heads + 1));
+  }
   for (const std::size_t slot : order) {
     lists.add(static_cast<int>(slot), row_of[slot], lengths[slot]);
   }
   const DeviceBuffer<std::int32_t> device_tables(tables), device_lengths(lengths),
-      device_rows(row_of),
-      count(std::vector<std::int32_t>{static_cast<std::int32_t>(lists.units.size())});
+      device_rows(row_of), count(std::vector<std::int32_t>{lists.count});
   const DeviceBuffer<AttentionUnit> units(lists.units);
   const DeviceBuffer<RowSplits> splits(lists.splits);
   const auto max_units = static_cast<int>(lists.units.size()) + 1;

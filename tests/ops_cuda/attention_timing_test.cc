@@ -71,12 +71,14 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
   shape.layers = std::max(2, static_cast<int>(6e8 / layer_bytes) + 1);
   const PlainTensors plain(shape, heads, slots, tokens, slots);
   DecodeLists lists;
+  lists.kv_heads = kv_heads;
+  lists.teams = decode_teams(shape, heads, slots, multiprocessors);
   std::vector<std::int32_t> row_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
     lists.add(slot, slot, tokens);
   }
-  const auto unit_count = static_cast<std::int32_t>(lists.units.size());
+  const std::int32_t unit_count = lists.count;
   const DeviceBuffer<AttentionUnit> units(lists.units);
   const DeviceBuffer<RowSplits> splits(lists.splits);
   const DeviceBuffer<std::int32_t> rows(row_of),

@@ -69,6 +69,8 @@ class GrowingCache {
   void step(int step, bool waits, int multiprocessors, const Stream& stream) {
     std::vector<std::int32_t> positions, lengths, row_pages;
     DecodeLists lists;
+    lists.kv_heads = kKvHeads;
+    lists.teams = step % 2 == 0 ? 0 : kSequences * kKvHeads / 3;
     for (int s = 0; s < kSequences; ++s) {
       const int position = step - 3 * s;
       positions.push_back(std::max(position, 0));
@@ -76,7 +78,7 @@ class GrowingCache {
       row_pages.push_back(s * kColumns + positions.back() / kKvPageTokens);
       lists.add(s, s, lengths.back());
     }
-    count_.upload(std::vector{static_cast<std::int32_t>(lists.units.size())});
+    count_.upload(std::vector{lists.count});
     lists.units.resize(kUnits);
     units_.upload(lists.units);
     splits_.upload(lists.splits);

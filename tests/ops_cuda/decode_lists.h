@@ -10,16 +10,19 @@
 namespace liquidgemm::cuda::testing {
 
 struct DecodeLists {
+  int kv_heads = 1;
+  int teams = 0;  // of list_units
   std::vector<DecodeSequence> sequences;
   std::vector<AttentionUnit> units;
   std::vector<RowSplits> splits;  // of each row
+  std::int32_t count = 0;         // of the units
 
   // A sequence of `length` tokens, whose query and result are row `row`.
   void add(int slot, int row, int length) {
     sequences.push_back({slot, row, length});
     units.resize(units.size() + static_cast<std::size_t>(attention_splits(length)));
     if (splits.size() <= static_cast<std::size_t>(row)) splits.resize(row + 1, RowSplits{});
-    list_units(sequences, units.data(), splits.data());
+    count = list_units(sequences, kv_heads, teams, units.data(), splits.data());
   }
 };
 

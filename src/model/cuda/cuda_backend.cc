@@ -100,7 +100,10 @@ void CudaBackend::fill_attention(const StepInput& input) {
                             .first_position = sequence.context + first};
     }
   }
-  *to.unit_count = cuda::list_units(decode_sequences_, to.units, to.row_splits);
+  const int teams = cuda::decode_teams(shape_, static_cast<int>(owned_graph_.config.heads),
+                                       step_sequences(), device_.multiprocessors);
+  *to.unit_count =
+      cuda::list_units(decode_sequences_, shape_.kv_heads, teams, to.units, to.row_splits);
   // The longest first, so that none is left alone at the end.
   std::stable_sort(to.tiles, to.tiles + tiles_, [](const auto& a, const auto& b) {
     return a.first_position + a.rows > b.first_position + b.rows;

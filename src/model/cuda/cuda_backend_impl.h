@@ -106,6 +106,8 @@ class CudaBackend final : public Backend {
 
   // ---- operations (cuda_operations.cc)
   bool half() const { return floats_ != nullptr; }
+  // The most that a step of rows_ rows can decode.
+  int step_sequences() const { return static_cast<int>(std::min(rows_, limits_.max_sequences)); }
   void* buffer(RowBuffer name) const;
   CudaRows device_rows(const LinearInput& input) const;
   // What was quantised into x8, scale and sum.

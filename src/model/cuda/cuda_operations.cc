@@ -220,17 +220,16 @@ cuda::AttentionTensors CudaBackend::tensors(std::size_t layer) const {
 void CudaBackend::attention(std::size_t layer, RowBuffer) {
   attended_layer_ = layer;
   if (units_ > 0) {
-    launched(cuda::decode_attention(
-        {.tensors = tensors(layer),
-         .lengths = device_fields().lengths,
-         .rows = device_fields().slot_rows,
-         .units = device_fields().units,
-         .unit_count = device_fields().unit_count,
-         .max_units = static_cast<int>(step_.sizes().units),
-         .workspace = attention_workspace_.bytes(),
-         .multiprocessors = device_.multiprocessors,
-         .sequences = static_cast<int>(std::min(rows_, limits_.max_sequences))},
-        stream_.get()));
+    launched(cuda::decode_attention({.tensors = tensors(layer),
+                                     .lengths = device_fields().lengths,
+                                     .rows = device_fields().slot_rows,
+                                     .units = device_fields().units,
+                                     .unit_count = device_fields().unit_count,
+                                     .max_units = static_cast<int>(step_.sizes().units),
+                                     .workspace = attention_workspace_.bytes(),
+                                     .multiprocessors = device_.multiprocessors,
+                                     .sequences = step_sequences()},
+                                    stream_.get()));
   }
   if (tiles_ > 0) {
     launched(cuda::prefill_attention({.tensors = tensors(layer),

@@ -52,15 +52,17 @@ constexpr std::int64_t attention_splits(std::int64_t tokens) {
 
 inline constexpr int kSplitPages = numerics::kAttentionSplit / kKvPageTokens;
 
-// One split of a sequence, and its place among the partial results.
+// Splits `split` to split + splits - 1 of a sequence: one, which leaves a partial result at place
+// `partial`, or all that the sequence has, which are put together at once (partial is -1).
 struct AttentionUnit {
   std::int32_t slot;
   std::int32_t split;
+  std::int32_t splits;
   std::int32_t partial;
 };
 
-// Where the partial results of a row's sequence are, one behind another. Of one split or none: the
-// row itself has the result.
+// Where the partial results of a row's sequence are, one behind another. Of one or none: the row
+// itself has the result.
 struct RowSplits {
   std::int32_t first_partial;
   std::int32_t splits;
@@ -72,11 +74,16 @@ struct DecodeSequence {
   std::int32_t length;  // tokens with the current one, at least 1
 };
 
-// Lists all splits of all sequences, and where each row finds its results; returns how many there
-// are. The longest units come first: the kernel's teams take every so-many-th, so each has as many
-// long ones as the others, and the short ones fill what is left.
-std::int32_t list_units(std::span<const DecodeSequence> sequences, AttentionUnit* units,
-                        RowSplits* splits_of_rows);
+// Lists what there is to do, and where each row finds its results; returns how many units there
+// are, at most one for each split. Orders `sequences`.
+//
+// Partial results cost more than their bytes, since memory does not like to be written and read in
+// turn. So a sequence is one unit where that leaves all of the kernel's `teams` (decode_teams)
+// equally busy: they take every so-many-th unit, each of a KV head. As many sequences of about the
+// same length are taken whole as give each team the same number; the others' splits, the longest
+// first, fill what is left. `teams` 0: every split is a unit.
+std::int32_t list_units(std::span<DecodeSequence> sequences, int kv_heads, int teams,
+                        AttentionUnit* units, RowSplits* splits_of_rows);
 
 // Block tables, lengths, rows and units are read before the kernel in front on the stream has
 // ended, and so are keys and values but for those in the page of each sequence's last token: they
@@ -98,6 +105,10 @@ struct DecodeAttention {
   // do not depend on it.
   int team = 0;
 };
+
+// Teams that compute at once, on all multiprocessors, for so many sequences; 0 where the kernel
+// takes no sequence as one unit.
+int decode_teams(const KvPageShape& shape, int heads, int sequences, int multiprocessors);
 
 std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int max_units);
 

@@ -26,13 +26,19 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 // Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
 // a team spends on its exchange is lost; but of int8, whose pages leave each warp alone no place to
 // load ahead into, a team of two hides the loads better.
-int best_team(const DecodeAttention& arguments) {
-  const auto rows = std::int64_t{arguments.sequences} * arguments.tensors.shape.kv_heads;
+int best_team(const KvPageShape& shape, int sequences) {
+  const auto rows = std::int64_t{sequences} * shape.kv_heads;
   if (rows < 64) return 4;
-  return rows < 256 || kv_is_int8(arguments.tensors.shape.element) ? 2 : 1;
+  return rows < 256 || kv_is_int8(shape.element) ? 2 : 1;
 }
 
 }  // namespace
+
+int decode_teams(const KvPageShape& shape, int heads, int sequences, int multiprocessors) {
+  const Result<DecodeLaunch> launch = decode_launch(
+      shape.element, shape.width, heads / shape.kv_heads, best_team(shape, sequences));
+  return launch.ok() && launch->keeps ? launch->teams * multiprocessors : 0;
+}
 
 std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int max_units) {
   const auto partials =
@@ -47,7 +53,7 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.max_units == 0) return ok_status();
   const int group = tensors.heads / shape.kv_heads;
-  const int team = arguments.team != 0 ? arguments.team : best_team(arguments);
+  const int team = arguments.team != 0 ? arguments.team : best_team(shape, arguments.sequences);
   LIQUIDGEMM_ASSIGN_OR_RETURN(const DecodeLaunch launch,
                               decode_launch(shape.element, shape.width, group, team));
   DecodeKernelArguments kernel{};

@@ -1,7 +1,8 @@
 // Decode attention: one row for each sequence.
 //
-// A team of kTeam warps computes one unit after the other: one split of one sequence and one KV
-// head, whose query heads are the rows. A round is kTeam pages of the unit, one for each warp
+// A team of kTeam warps computes one unit after the other: one split of one sequence, or all of
+// them in turn, and one KV head, whose query heads are the rows. A round is kTeam pages of a split,
+// one for each warp
 // (decode_rows.cuh); with fewer units on the GPU a larger team has its result sooner. Teams share
 // nothing but the block's shared memory, cut into places of one round each, which are dealt out to
 // the teams that have work:
@@ -11,10 +12,10 @@
 // One more warp does nothing but load, each of its lanes for one of the others (decode_loader.cuh);
 // the three that complete its warp group end at once. A team's places are a ring. As soon as a K
 // half has been read its place takes in the K half of the round `depth` rounds on, of the team's
-// next unit if need be, and so for V: loads wait neither for arithmetic nor for the end of a unit.
-// What tells where to load from is itself read one and two units ahead.
+// next split if need be, and so for V: loads wait neither for arithmetic nor for the end of a
+// split. What tells where to load from is itself read one and two splits ahead.
 //
-// A sequence of one split is finished by its team. Otherwise each split leaves (m, l, o) in the
+// A sequence that is one unit is finished by its team. Otherwise each split leaves (m, l, o) in the
 // workspace, and the kernel behind this one combines them (attention_rows.cu): to find out which
 // team is the last one would make every team wait for the end of its stores.
 //
@@ -156,17 +157,16 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
   const DecodeRecord* records = block.records_of(shared, team);
   int place = 0;
   std::uint32_t parity = 0;
-  unsigned unit_number = 0;
+  unsigned split_number = 0;
+  int unit = team * block.blocks + static_cast<int>(blockIdx.x);
 #pragma unroll 1
-  for (int unit = team * block.blocks + static_cast<int>(blockIdx.x); unit < block.total;
-       unit += block.stride, ++unit_number) {
+  while (unit < block.total) {
     ptx::mbarrier_wait(
         barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes + Place::kQueriesFull),
         parity);
     rows.start(ring + place * block.place_size + Place::kQueries);
-    const DecodeRecord& record = records[unit_number % kDecodeRecords];
-    const int tokens =
-        min(record.length - record.split * numerics::kAttentionSplit, numerics::kAttentionSplit);
+    const DecodeRecord& record = records[split_number++ % kDecodeRecords];
+    const int tokens = record.tokens;
 #pragma unroll 1
     for (int begin = 0; begin < tokens; begin += kTeam * kKvPageTokens) {
       const std::uint8_t* here = ring + place * block.place_size;
@@ -201,6 +201,7 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
       }
     }
     rows.finish(record);
+    if ((record.end & DecodeRecord::kGoesOn) == 0) unit += block.stride;
   }
 }
 
@@ -231,6 +232,8 @@ struct DecodeLaunch {
   void (*kernel)(DecodeKernelArguments);
   int threads;
   int places;
+  int teams;   // of a block
+  bool keeps;  // takes sequences as one unit
 };
 
 template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
@@ -246,6 +249,8 @@ Result<DecodeLaunch> decode_launch(int group) {
   launch.kernel = decode_kernel<kElement, kWidth, kTiles, kColumns, kTeam>;
   launch.threads = Shape::kThreads;
   launch.places = Shape::places(group, Shape::kTeams);
+  launch.teams = Shape::kTeams;
+  launch.keeps = decode_keeps(kTiles);
   return launch;
 }
 

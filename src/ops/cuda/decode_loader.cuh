@@ -30,18 +30,25 @@ struct DecodeKernelArguments {
   float softmax_scale;
 };
 
-// What the arithmetic needs to know of a unit, left in shared memory by the loading.
+// What the arithmetic needs to know of a split, left in shared memory by the loading.
 struct alignas(16) DecodeRecord {
-  std::int32_t to;  // the row, or of a sequence of several splits the place of this one's result
-  std::int32_t head, length, split;
+  // What becomes of a split's result.
+  static constexpr std::int32_t kContinues = 1;  // the splits before have one, which it is added to
+  static constexpr std::int32_t kGoesOn = 2;     // the next split will be added to it
+  static constexpr std::int32_t kLeaves = 4;     // it is a partial one
+
+  std::int32_t to;  // the row, or the place of the partial result
+  std::int32_t head;
+  std::int32_t tokens;
+  std::int32_t end;  // of these
 };
-// Units between loading and computing, and one; a power of two. They begin at a multiple of what
+// Splits between loading and computing, and one; a power of two. They begin at a multiple of what
 // they take.
 inline constexpr int kDecodeRecords = 8;
 
 // A team's place in shared memory:
 //
-//   K, V of the first warp's page | K, V of the second's | ... | q of the unit that begins here
+//   K, V of the first warp's page | K, V of the second's | ... | q of the split that begins here
 //
 // and its barriers: full and empty of K and V of each warp's page, then of q. A full one completes
 // a phase whenever the place is filled, be there anything to load or not; an empty one when what
@@ -73,7 +80,8 @@ struct DecodePlace {
 };
 
 // One lane of the loading warp: loads the pages of one warp of a team, of each round of kTeam pages
-// of its units one page, into the team's ring of places.
+// of its units one page, into the team's ring of places. It goes split by split, those of a unit
+// one after another.
 template <KvElement kElement, int kWidth, int kTeam>
 class DecodeLoader {
  public:
@@ -91,26 +99,25 @@ class DecodeLoader {
         ring_(ring),
         barriers_(barriers),
         depth_(depth),
-        first_(first),
         record_(records),
-        unit_(first - stride),
-        next_(first_unit),
-        after_next_(read_unit(first + stride)) {
-    read_work(first);
+        next_{first, first_unit},
+        after_next_(following(next_)) {
+    read_work();
     advance();
+    is_first_ = true;
     first_queries_ = queries_;
   }
 
   __device__ __forceinline__ bool done() const { return unit_ >= total_; }
 
-  // Loads the next half page, and the queries with the first keys of a unit, if there is room.
+  // Loads the next half page, and the queries with the first keys of a split, if there is room.
   //
   // kAhead: while the kernel in front may still write queries and the page of the last token. Of
-  // the first unit alone, the pages before that one; load_first_queries() follows when it has
+  // the first split alone, the pages before that one; load_first_queries() follows when it has
   // ended.
   template <bool kAhead>
   __device__ __forceinline__ bool load() {
-    if (kAhead && (unit_ != first_ || page_ + member_ >= old_pages_)) return false;
+    if (kAhead && (!is_first_ || page_ + member_ >= old_pages_)) return false;
     if (!values_next_) {
       if (!ptx::mbarrier_has_completed(barrier_of(place_, Place::keys_empty(member_)), parity_)) {
         return false;
@@ -190,60 +197,79 @@ class DecodeLoader {
                         ptx::kEvictNormal);
   }
 
-  __device__ __forceinline__ AttentionUnit read_unit(int unit) const {
-    return unit < total_ ? arguments_.units[unit / arguments_.kv_heads] : AttentionUnit{};
+  // A split, the first of what is left of its unit.
+  struct Work {
+    int number;
+    AttentionUnit unit;
+  };
+  __device__ __forceinline__ Work following(const Work& work) const {
+    if (work.unit.splits > 1) {
+      return {work.number,
+              {work.unit.slot, work.unit.split + 1, work.unit.splits - 1, work.unit.partial}};
+    }
+    const int number = work.number + stride_;
+    return {number,
+            number < total_ ? arguments_.units[number / arguments_.kv_heads] : AttentionUnit{}};
   }
 
-  // Of next_, which is `unit`.
-  __device__ __forceinline__ void read_work(int unit) {
-    if (unit >= total_) return;
-    next_length_ = arguments_.lengths[next_.slot];
-    next_row_ = arguments_.rows[next_.slot];
-    const std::int32_t* table = arguments_.block_tables + next_.slot * arguments_.ld_block_table;
+  // About next_.
+  __device__ __forceinline__ void read_work() {
+    if (next_.number >= total_) return;
+    const AttentionUnit& unit = next_.unit;
+    next_length_ = arguments_.lengths[unit.slot];
+    next_row_ = arguments_.rows[unit.slot];
+    const std::int32_t* table = arguments_.block_tables + unit.slot * arguments_.ld_block_table;
 #pragma unroll
     for (int i = 0; i < kPages; ++i) {
-      const std::int64_t page = std::int64_t{next_.split} * kSplitPages + i * kTeam + member_;
+      const std::int64_t page = std::int64_t{unit.split} * kSplitPages + i * kTeam + member_;
       next_ids_[i] = page < arguments_.ld_block_table ? table[page] : 0;
     }
   }
 
-  // The next unit becomes the one that is loaded; starts reading about those behind it.
+  // The next split becomes the one that is loaded; starts reading about those behind it.
   __device__ __forceinline__ void advance() {
-    unit_ += stride_;
+    is_first_ = false;
+    unit_ = next_.number;
     page_ = 0;
     if (unit_ >= total_) return;
+    const AttentionUnit& unit = next_.unit;
     head_ = unit_ % arguments_.kv_heads;
     queries_ = next_row_ * arguments_.kv_heads + head_;
+    const int tokens = next_length_ - unit.split * numerics::kAttentionSplit;
     if (member_ == 0) {
-      const int to = next_length_ <= numerics::kAttentionSplit ? next_row_ : next_.partial;
-      const int record[4] = {to, head_, next_length_, next_.split};
+      const bool leaves = unit.partial >= 0;
+      const int end = (!leaves && unit.split > 0 ? DecodeRecord::kContinues : 0) |
+                      (unit.splits > 1 ? DecodeRecord::kGoesOn : 0) |
+                      (leaves ? DecodeRecord::kLeaves : 0);
+      const int record[4] = {leaves ? unit.partial : next_row_, head_,
+                             min(tokens, numerics::kAttentionSplit), end};
       ptx::store_shared(record_, record);
       record_ ^= (record_ ^ (record_ + sizeof(DecodeRecord))) &
                  (kDecodeRecords * sizeof(DecodeRecord) - 1);
     }
-    const int tokens = next_length_ - next_.split * numerics::kAttentionSplit;
     pages_ = min((tokens + kKvPageTokens - 1) / kKvPageTokens, kSplitPages);
     old_pages_ = min((tokens - 1) / kKvPageTokens, kSplitPages);
 #pragma unroll
     for (int i = 0; i < kPages; ++i) ids_[i] = next_ids_[i];
     next_ = after_next_;
-    read_work(unit_ + stride_);
-    after_next_ = read_unit(unit_ + 2 * stride_);
+    read_work();
+    after_next_ = following(next_);
   }
 
   const DecodeKernelArguments& arguments_;
   const int stride_, total_, member_;
   const std::uint32_t ring_, barriers_;
-  const int depth_, first_;
-  std::uint32_t record_;      // the next unit's
+  const int depth_;
+  std::uint32_t record_;      // the next split's
   std::uint32_t parity_ = 1;  // the ring starts empty
   bool values_next_ = false;
-  bool queries_left_ = false;  // the first unit's, which were not written yet
-  int unit_, head_ = 0, page_ = 0, pages_ = 0, place_ = 0;
+  bool is_first_ = false;      // the first split is loaded,
+  bool queries_left_ = false;  // whose queries were not written yet
+  int unit_ = 0, head_ = 0, page_ = 0, pages_ = 0, place_ = 0;
   int old_pages_ = 0;                    // those before the last token's
-  int queries_ = 0, first_queries_ = 0;  // row and KV head, of this unit and of the first
+  int queries_ = 0, first_queries_ = 0;  // row and KV head, of this split and of the first
   std::int32_t ids_[kPages] = {};
-  AttentionUnit next_, after_next_;
+  Work next_, after_next_;
   std::int32_t next_length_ = 0, next_row_ = 0, next_ids_[kPages] = {};
 };
 

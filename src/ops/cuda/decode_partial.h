@@ -5,6 +5,9 @@
 
 namespace liquidgemm::cuda {
 
+// Whether a warp with so many tiles of rows can keep the result of a sequence's splits so far.
+LIQUIDGEMM_KV_PAGE bool decode_keeps(int tiles) { return tiles == 1; }
+
 // Where four dimensions, 4 chunk .. 4 chunk + 3, lie among the float4s of a head's o: the first
 // four of each eighth of the dimensions, then the second, ... A lane has dimensions of one eighth;
 // so the eight lanes of a head write whole sectors at a time, and not a piece of each.

@@ -34,6 +34,8 @@ class DecodeRows {
   static constexpr int kOutputTiles = kWidth / 16 / kTeam;  // of this warp
   static constexpr int kDimensions = 2 * kOutputTiles;      // of a lane, next to each other
   static_assert(kDimensions % 4 == 0);
+  // Whether a sequence can be one unit: two tiles leave no registers for what that keeps.
+  static constexpr bool kKeeps = decode_keeps(kTiles);
 
   __device__ __forceinline__ DecodeRows(const DecodeKernelArguments& arguments, Exchange& exchange,
                                         int team, int member, int lane)
@@ -54,7 +56,7 @@ class DecodeRows {
     }
   }
 
-  // A unit begins. The queries, in shared memory; rows past the group repeat its last.
+  // A split begins. The queries, in shared memory; rows past the group repeat its last.
   __device__ __forceinline__ void start(const std::uint8_t* queries) {
     state_.start();
 #pragma unroll
@@ -215,15 +217,20 @@ class DecodeRows {
     }
   }
 
-  // Ends the unit: writes the result, or leaves it for attention_rows.cu.
+  // Ends the split: keeps its result for the next one, leaves it for attention_rows.cu, or writes
+  // the row.
   __device__ __forceinline__ void finish(const DecodeRecord& record) {
     end();
-    if (record.length <= numerics::kAttentionSplit) {
-      write(record);
-    } else {
+    if constexpr (kKeeps) {
+      if (record.end & DecodeRecord::kContinues) combine_with_kept();
+      if (record.end & DecodeRecord::kGoesOn) return keep();
+    }
+    if (record.end & DecodeRecord::kLeaves) {
       const std::int64_t size = decode_partial_size(kWidth, arguments_.group);
       leave(arguments_.partials +
             (std::int64_t{record.to} * arguments_.kv_heads + record.head) * size);
+    } else {
+      write(record);
     }
   }
 
@@ -325,6 +332,38 @@ class DecodeRows {
     }
   }
 
+  __device__ __forceinline__ void keep() {
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      kept_m_[c] = state_.m[0][c];
+      kept_l_[c] = state_.l[0][c];
+#pragma unroll
+      for (int tile = 0; tile < kOutputTiles; ++tile) {
+        kept_o_[tile][c] = o_[tile][0][c];
+        kept_o_[tile][kColumns + c] = o_[tile][0][2 + c];
+      }
+    }
+  }
+  // As attention_rows.cu combines: what is kept is of the splits before.
+  __device__ __forceinline__ void combine_with_kept() {
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      float& m = state_.m[0][c];
+      float& l = state_.l[0][c];
+      const float largest = fmaxf(kept_m_[c], m);
+      const float x = exp_of_difference(kept_m_[c] - largest);
+      const float y = exp_of_difference(m - largest);
+      m = largest;
+      l = kept_l_[c] * x + l * y;
+#pragma unroll
+      for (int tile = 0; tile < kOutputTiles; ++tile) {
+        float(&o)[4] = o_[tile][0];
+        o[c] = kept_o_[tile][c] * x + o[c] * y;
+        o[2 + c] = kept_o_[tile][kColumns + c] * x + o[2 + c] * y;
+      }
+    }
+  }
+
   __device__ __forceinline__ int first_dimension() const {
     return g_ * (kWidth / 8) + part_ * kDimensions;
   }
@@ -384,6 +423,9 @@ class DecodeRows {
   // multiplied with before the page.
   PerRow<kTiles> factor_, factor_of_o_;
   float o_[kOutputTiles][kTiles][4];
+  // Of the splits before, of a sequence that is one unit.
+  static constexpr int kKept = kKeeps ? kColumns : 1;
+  float kept_m_[kKept], kept_l_[kKept], kept_o_[kKeeps ? kOutputTiles : 1][2 * kKept];
 };
 
 }  // namespace liquidgemm::cuda
