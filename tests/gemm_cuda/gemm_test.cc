@@ -218,6 +218,21 @@ TEST_F(CudaGemm, LargeLayers) {
   }
 }
 
+// Depth groups that share a ring, while all multiprocessors wait for memory: loads overtake each
+// other, and none may be taken for the one before.
+TEST_F(CudaGemm, DepthGroupsWhileMemoryIsBusy) {
+  Random random(fresh_seed());
+  const TestLayer layer(random, random_int8(random, 65536, 4096), false, stream());
+  const Tokens tokens = random_tokens(random, 16, layer.k());
+  schedules_ = {"tokens=16,blocks=1,groups=2,depth=2", "tokens=16,blocks=1,groups=1,depth=4",
+                "tokens=32,blocks=1,groups=2,depth=2", "tokens=32,blocks=1,groups=1,depth=4",
+                "tokens=64,blocks=1,groups=2,depth=2", "tokens=64,blocks=1,groups=1,depth=2",
+                "tokens=96,blocks=1,groups=1,depth=2"};
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(check(random, layer, CudaOutput::kInt32, false, tokens));
+  }
+}
+
 // The longest K that is taken, with the largest sums there are: 255 * 127 * 66304 is just below
 // 2^31, before the correction as after it.
 TEST_F(CudaGemm, LongestSumsFitInt32) {

@@ -67,7 +67,9 @@ TEST(Schedule, EveryLayerGetsOneThatFits) {
   for (int i = 0; i < 3000; ++i) {
     CudaGemmDesc desc = i % 3 == 0 ? known[random() % std::size(known)]
                                    : layer(8 * pick(random, 1, 8000), 32 * pick(random, 1, 1000));
-    desc.group_size = 32 << random() % 3;
+    const auto kind = random() % 4;
+    desc.group_size = kind == 3 ? kInt8Weights : 32 << kind;
+    desc.output = random() % 2 ? CudaOutput::kFloat32 : CudaOutput::kFloat16;
     const std::int64_t m = random() % 2 ? pick(random, 1, 600) : pick(random, 1, 20'000);
     const CudaDevice device =
         hopper(static_cast<int>(pick(random, 0, 1) ? 132 : pick(random, 1, 148)));
@@ -76,12 +78,25 @@ TEST(Schedule, EveryLayerGetsOneThatFits) {
     ASSERT_TRUE(work.ok()) << desc.n << " x " << desc.k << ", m " << m << ": "
                            << work.status().to_string();
     EXPECT_LE(work->shared_bytes, device.shared_bytes_per_block);
+    EXPECT_EQ(work->stages % schedule.depth, 0) << "a slot of the ring has one reader";
     EXPECT_GE(work->grid, 1);
     EXPECT_EQ(work->grid % work->cluster, 0);
     // All rows and tokens are covered.
     const std::int64_t tile_rows = std::int64_t{64} * schedule.blocks * schedule.groups;
     EXPECT_GE(tile_rows * work->row_tiles * schedule.multicast, desc.n);
     EXPECT_GE(std::int64_t{schedule.tokens} * work->token_tiles, m);
+  }
+}
+
+// Depth groups of which none has slots of its own could take one load for another.
+TEST(Schedule, DepthGroupsDivideTheRing) {
+  const CudaGemmDesc desc = layer(4096, 4096);
+  for (const int stages : {4, 5, 6, 7, 8, 9, 10}) {
+    Schedule schedule;
+    schedule.tokens = 64;
+    schedule.depth = 2;
+    schedule.stages = stages;
+    EXPECT_EQ(divide_work(schedule, desc, 64, hopper(132)).ok(), stages % 2 == 0) << stages;
   }
 }
 

@@ -118,11 +118,15 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   const int fewest = std::max(2 * s.depth, 3);
   // More stages than column blocks would only take time to set up.
   const int useful = std::max(fewest, divide_up(columns, s.split));
-  work.stages = s.stages == 0 ? std::min({fitting, kMostStages, useful}) : s.stages;
-  if (work.stages > fitting || work.stages < fewest) {
+  // Each depth group has slots of its own. Otherwise it would wait at a slot's barrier for every
+  // other of its phases alone, and take the one before the last for the last: when loads overtake
+  // each other, as they do where memory is busy, it would go on before its data have come.
+  work.stages =
+      s.stages == 0 ? std::min({fitting, kMostStages, useful}) / s.depth * s.depth : s.stages;
+  if (work.stages > fitting || work.stages < fewest || work.stages % s.depth != 0) {
     return refuse(s, "the ring takes " + std::to_string(fewest) + " to " +
                          std::to_string(std::min(fitting, kMostStages)) + " stages of " +
-                         std::to_string(stage) + " bytes");
+                         std::to_string(stage) + " bytes, a multiple of depth");
   }
   work.shared_bytes = work.stages * stage + fixed;
 
