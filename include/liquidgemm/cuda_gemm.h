@@ -35,6 +35,8 @@ struct CudaDevice {
   std::size_t memory_bytes = 0;
   std::size_t l2_bytes = 0;
   std::size_t shared_bytes_per_block = 0;  // the opt-in limit
+  double clock_hertz = 0;                  // of the multiprocessors, at most
+  double memory_bytes_per_second = 0;      // by clock and width of the memory; 0: not known
   int driver_version = 0;                  // 13000 is CUDA 13.0
   // clusters[c]: how many clusters of c blocks, each block alone on a multiprocessor, run at once.
   // Fewer than multiprocessors / c, because a cluster lies in one part of the chip. 0: not known.

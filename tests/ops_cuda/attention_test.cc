@@ -100,9 +100,10 @@ TEST(CudaAttentionShapes, RefusesWhatItCannotDo) {
   EXPECT_FALSE(can_attend(shape, 33, 128).ok());
   EXPECT_FALSE(can_attend(shape, 8 * 17, 128).ok());
   EXPECT_FALSE(can_attend(shape, 32, 0).ok());
-  EXPECT_TRUE(is_ok(can_finish_attention(49152)));
-  for (const std::int64_t width : {0, 18, 49156}) {
-    EXPECT_EQ(can_finish_attention(width).code(), StatusCode::kUnsupported) << width;
+  EXPECT_TRUE(is_ok(can_finish_attention(384, 128)));
+  EXPECT_TRUE(is_ok(can_finish_attention(2, 18)));
+  for (const auto& [heads, head_dim] : {std::pair(0, 128), {1, 18}, {512, 128}, {4096, 8}}) {
+    EXPECT_EQ(can_finish_attention(heads, head_dim).code(), StatusCode::kUnsupported) << heads;
   }
 }
 

@@ -43,6 +43,20 @@ Status count_clusters(CudaDevice& device) {
   return ok_status();
 }
 
+Status read_rates(CudaDevice& device) {
+  int clock_kilohertz = 0, memory_kilohertz = 0, width_bits = 0;
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaDeviceGetAttribute(&clock_kilohertz, cudaDevAttrClockRate, device.index));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaDeviceGetAttribute(&memory_kilohertz, cudaDevAttrMemoryClockRate, device.index));
+  LIQUIDGEMM_RETURN_IF_CUDA_ERROR(
+      cudaDeviceGetAttribute(&width_bits, cudaDevAttrGlobalMemoryBusWidth, device.index));
+  device.clock_hertz = 1e3 * clock_kilohertz;
+  // Twice a clock.
+  device.memory_bytes_per_second = 2e3 * memory_kilohertz * width_bits / 8;
+  return ok_status();
+}
+
 }  // namespace
 
 Result<CudaDevice> open_cuda_device(int index) {
@@ -79,6 +93,7 @@ Result<CudaDevice> open_cuda_device(int index) {
   device.memory_bytes = properties.totalGlobalMem;
   device.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   device.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
+  LIQUIDGEMM_RETURN_IF_ERROR(read_rates(device));
   if (device.compute_major == 9) LIQUIDGEMM_RETURN_IF_ERROR(count_clusters(device));
   return device;
 }

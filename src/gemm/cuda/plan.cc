@@ -126,6 +126,19 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   p.by_token_tiles = Divisor(p.token_tiles);
   p.by_column_blocks = Divisor(p.column_blocks);
   p.stages = plan.work.stages;
+  // Ahead of the kernel before, weights are asked for at three quarters of what memory can deliver,
+  // but for as many bytes at once as it takes to keep it busy (measured, docs/gpu.md). A ring that
+  // holds little does not keep it long, and mostly has no time to fill.
+  constexpr int kBurstBytes = 24 << 10, kSmallRing = 64 << 10;
+  constexpr double kShareOfMemory = 0.75;
+  const int weight_bytes = w_blocks * static_cast<int>(block_bytes(desc.group_size));
+  p.burst =
+      p.stages * weight_bytes <= kSmallRing ? p.stages : std::max(1, kBurstBytes / weight_bytes);
+  if (device.memory_bytes_per_second > 0) {
+    const double seconds = weight_bytes * static_cast<double>(plan.work.grid) /
+                           (kShareOfMemory * device.memory_bytes_per_second);
+    p.pace = static_cast<int>(seconds * device.clock_hertz);
+  }
   p.split = schedule.split;
   p.split_share = p.column_blocks / p.split;
   p.split_extra = p.column_blocks % p.split;

@@ -2,7 +2,6 @@
 //
 // A thread takes whole chunks of consecutive elements: chunk c belongs to thread c mod threads, so
 // that the loads and stores of a warp are contiguous.
-#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include <cmath>
@@ -15,7 +14,6 @@
 #include "gemm/cuda/norm_lanes.cuh"
 #include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/ptx/copy.h"
-#include "gemm/cuda/ptx/remote.h"
 #include "gemm/cuda/quantize_row.cuh"
 #include "gemm/cuda/row_chunk.cuh"
 #include "gemm/numerics.h"
@@ -50,9 +48,7 @@ __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArgume
   if constexpr (kBlocks > 1) ptx::cluster_arrive();
   begin_early_launch();
   extern __shared__ uint4 kept[];  // [i][thread] of the thread's i-th chunk
-  __shared__ Reduction<kThreads> shared;
-  __shared__ std::uint32_t largest_of[kBlocks];  // the blocks of the cluster
-  __shared__ std::int32_t sum_of[kBlocks];       // in its first block
+  __shared__ ClusterReduction<kThreads, kBlocks> shared;
   const std::int64_t row = blockIdx.x / kBlocks;
   const int rank = static_cast<int>(blockIdx.x % kBlocks);
   const int thread = static_cast<int>(threadIdx.x);
@@ -82,13 +78,8 @@ __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArgume
 #pragma unroll
     for (int j = 0; j < kCount; ++j) largest = max(largest, magnitude_bits(values.get(j)));
   });
-  largest = largest_of_block(largest, shared);
-  if constexpr (kBlocks > 1) {
-    ptx::cluster_wait();
-    if (thread < kBlocks) *ptx::remote(&largest_of[rank], thread) = largest;
-    cooperative_groups::this_cluster().sync();
-    largest = __reduce_max_sync(0xFFFFFFFFu, largest_of[thread % kBlocks]);
-  }
+  if constexpr (kBlocks > 1) ptx::cluster_wait();
+  largest = largest_of_cluster(largest, shared, rank);
   const numerics::RowScale scale = row_scale_of_bits(largest);
 
   std::int32_t sum = 0;
@@ -108,19 +99,7 @@ __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArgume
       reinterpret_cast<uint2*>(x8)[chunk] = make_uint2(words[0], words[1]);
     }
   });
-  if constexpr (kBlocks > 1) {
-    sum = sum_of_block(sum, shared);
-    if (thread == 0) *ptx::remote(&sum_of[rank], 0) = sum;
-    cooperative_groups::this_cluster().sync();
-    if (rank != 0 || thread != 0) return;
-    sum = 0;
-#pragma unroll
-    for (const std::int32_t of_block : sum_of) sum += of_block;
-    arguments.scale[row] = scale.scale;
-    arguments.sum[row] = sum;
-  } else {
-    write_scale_and_sum(sum, scale.scale, arguments.scale + row, arguments.sum + row, shared);
-  }
+  write_scale_and_sum(sum, scale.scale, arguments.scale + row, arguments.sum + row, shared, rank);
 }
 
 // ---- add_norm_quantize_rows --------------------------------------------------------------------

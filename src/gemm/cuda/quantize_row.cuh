@@ -1,11 +1,13 @@
-// A row to INT8 by one thread block: its scale from the largest magnitude, four values to a word,
-// its sum (numerics.h, Activations).
+// A row to INT8 by one thread block or a cluster of them: its scale from the largest magnitude,
+// four values to a word, its sum (numerics.h, Activations).
 #pragma once
 
+#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
+#include "gemm/cuda/ptx/remote.h"
 #include "gemm/numerics.h"
 
 namespace liquidgemm::cuda {
@@ -63,6 +65,51 @@ __device__ __forceinline__ void write_scale_and_sum(std::int32_t sum, float scal
                                                     Reduction<kThreads>& shared) {
   sum = sum_of_block(sum, shared);
   if (threadIdx.x != 0) return;
+  *row_scale = scale;
+  *row_sum = sum;
+}
+
+// The same for a row of a cluster of kBlocks blocks, all of which must have started by then.
+template <int kThreads, int kBlocks>
+struct ClusterReduction {
+  Reduction<kThreads> block;
+  std::uint32_t largest[kBlocks];
+  std::int32_t sum[kBlocks];  // in the first block
+};
+
+// In every thread of the cluster.
+template <int kThreads, int kBlocks>
+__device__ __forceinline__ std::uint32_t largest_of_cluster(
+    std::uint32_t largest, ClusterReduction<kThreads, kBlocks>& shared, int rank) {
+  largest = largest_of_block(largest, shared.block);
+  if constexpr (kBlocks == 1) return largest;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kBlocks) *ptx::remote(&shared.largest[rank], thread) = largest;
+  cooperative_groups::this_cluster().sync();
+  return __reduce_max_sync(0xFFFFFFFFu, shared.largest[thread % kBlocks]);
+}
+
+// In the first thread of the cluster.
+template <int kThreads, int kBlocks>
+__device__ __forceinline__ std::int32_t sum_of_cluster(std::int32_t sum,
+                                                       ClusterReduction<kThreads, kBlocks>& shared,
+                                                       int rank) {
+  sum = sum_of_block(sum, shared.block);
+  if constexpr (kBlocks == 1) return sum;
+  if (threadIdx.x == 0) *ptx::remote(&shared.sum[rank], 0) = sum;
+  cooperative_groups::this_cluster().sync();
+  if (threadIdx.x >= 32) return 0;
+  const int lane = static_cast<int>(threadIdx.x);
+  return __reduce_add_sync(0xFFFFFFFFu, lane < kBlocks ? shared.sum[lane] : 0);
+}
+
+template <int kThreads, int kBlocks>
+__device__ __forceinline__ void write_scale_and_sum(std::int32_t sum, float scale, float* row_scale,
+                                                    std::int32_t* row_sum,
+                                                    ClusterReduction<kThreads, kBlocks>& shared,
+                                                    int rank) {
+  sum = sum_of_cluster(sum, shared, rank);
+  if (rank != 0 || threadIdx.x != 0) return;
   *row_scale = scale;
   *row_sum = sum;
 }

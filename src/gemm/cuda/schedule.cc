@@ -111,7 +111,7 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   // chunk of units (w4a8_pipeline.cuh).
   const TileSizes sizes = tile_sizes(s, desc.group_size);
   const std::size_t stage = sizes.stage_bytes();
-  const std::size_t fixed = (2 * kMostStages + s.groups) * 8 + sizes.staging_bytes() +
+  const std::size_t fixed = (2 * kMostStages + s.groups + 1) * 8 + sizes.staging_bytes() +
                             sizes.warp_groups() * sizes.scale_bytes();
   const std::size_t room = device.shared_bytes_per_block - fixed;
   const int fitting = static_cast<int>(room / stage);

@@ -382,6 +382,7 @@ template <class Config>
 __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMemory<Config>& shared,
                                         int warp, int worker, int split_rank, int row_rank) {
   const Start<Config> start{p, shared};
+  if (warp == 0) ptx::mbarrier_init(shared.previous_ended, 1);
   start.set_barriers(1 + warp, p.stages, Config::kConsumers / 32);
   start.announce();
   ptx::launch_dependents();
@@ -396,6 +397,7 @@ __device__ __forceinline__ void consume(const W4A8Parameters& p, const SharedMem
   int buffer = 0;  // of the epilogue
   // Activations, scales, sums and Y belong to the kernels before until they have ended.
   ptx::wait_for_previous_kernel();
+  ptx::mbarrier_arrive(shared.previous_ended, threadIdx.x == 0);
   while (segments.next(segment)) {
     const TileOrigin tile = tile_origin<Config>(p, segment.tile, row_rank);
     const OutputOrigin origin{tile.row_block + consumer.row_group * Config::kRowBlocks, tile.token,

@@ -60,7 +60,9 @@ struct W4A8Parameters {
   int stream_tiles = 0;  // the first tiles, cut at any column block and shared out evenly:
   int stream_share = 0;  // column blocks for every worker,
   int stream_extra = 0;  // and one more for the first of them
-  int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended
+  int ahead = 1;  // stages whose weights are fetched before the kernel before this one has ended:
+  int burst = 1;  // so many at once, and then
+  int pace = 0;   // one after so many cycles each
   CUtensorMap w_map;  // the weights as [row block, line, 128 bytes], boxes of a stage of a tile
   CUtensorMap x_map;  // X8 as [m, k] bytes, boxes of 128 bytes x x_rows
   CUtensorMap y_map;  // Y, boxes of 32 or 64 channels x the tokens of a chunk, swizzled

@@ -64,9 +64,10 @@ struct W4A8Config {
 // Shared memory: X of every stage (1,024-byte aligned), the epilogue's staging, weights of every
 // stage, scales of every warp group, barriers. The ring is reused to exchange sums when the main
 // loop is over; `exchanged` counts the bytes that arrive, one barrier for each row group.
+// `previous_ended` tells the loader that the consumers are done waiting for the kernel before.
 template <class Config>
 struct SharedMemory {
-  std::uint32_t x, staging, weights, scales, full, empty, exchanged;
+  std::uint32_t x, staging, weights, scales, full, empty, exchanged, previous_ended;
 
   __device__ SharedMemory(std::uint32_t base, int stages)
       : x(base),
@@ -75,7 +76,8 @@ struct SharedMemory {
         scales(weights + stages * Config::kTileBlocks * Config::kBlockBytes),
         full(scales + Config::kConsumers / 128 * Config::kScaleBytes),
         empty(full + stages * 8),
-        exchanged(empty + stages * 8) {}
+        exchanged(empty + stages * 8),
+        previous_ended(exchanged + Config::kRowGroups * 8) {}
   __device__ std::uint32_t x_stage(int slot) const { return x + slot * Config::kXBytes; }
   __device__ std::uint32_t block(int slot, int row_block) const {
     return weights + (slot * Config::kTileBlocks + row_block) * Config::kBlockBytes;
@@ -191,6 +193,27 @@ struct Producer {
     ptx::copy_tensor(shared.block(slot, 0), &p.w_map, 0, column_block * Config::kBlockLines,
                      row_block, barrier, p.weight_policy);
   }
+  // The weights of the stages behind the first that do not have to wait for the kernel before,
+  // until that has ended: returns how many stages are under way. Not all at once, but at a rate
+  // that leaves memory some time: what that kernel and the ones beside it read would queue behind
+  // weights that nobody can use yet (docs/gpu.md).
+  __device__ __forceinline__ int load_ahead(int most, int row_block, int column_block) const {
+    constexpr unsigned kWholeWarp = 0xFFFFFFFF;
+    const auto begun = static_cast<unsigned>(clock());
+    int stage = 1;
+#pragma unroll 1
+    for (; stage < most; ++stage) {
+      const unsigned due = max(stage + 1 - p.burst, 0) * p.pace;
+      bool ended, is_due;
+      do {
+        ended = __any_sync(kWholeWarp, ptx::mbarrier_has_completed(shared.previous_ended, 0));
+        is_due = __any_sync(kWholeWarp, static_cast<unsigned>(clock()) - begun >= due);
+      } while (!ended && !is_due);
+      if (ended) break;
+      load_weights(stage, row_block, column_block + stage);
+    }
+    return stage;
+  }
   // Where there are fewer tokens than a tile has, the rest of the stage keeps what it holds: sums
   // of those columns are not stored.
   __device__ __forceinline__ void load_tokens(int slot, int token, int column_block) const {
@@ -243,9 +266,8 @@ struct Producer {
         start.set_barriers(at.slot, at.slot + 1, 1);
         load_weights(at.slot, origin.row_block, column);
         start.join();
-        const int ahead = min(p.ahead, segment.end - segment.begin);
-#pragma unroll 1
-        for (int i = 1; i < ahead; ++i) load_weights(i, origin.row_block, column + i);
+        const int ahead =
+            load_ahead(min(p.ahead, segment.end - segment.begin), origin.row_block, column);
         ptx::wait_for_previous_kernel();
 #pragma unroll 1
         for (; column < segment.begin + ahead; ++column) {

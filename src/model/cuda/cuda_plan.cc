@@ -85,7 +85,8 @@ Status CudaBackend::check_model(const WeightLoader& weights) const {
                                                        static_cast<int>(config.head_dim)));
   LIQUIDGEMM_RETURN_IF_ERROR(
       cuda::can_attend(shape_, static_cast<int>(config.heads), static_cast<int>(config.head_dim)));
-  return cuda::can_finish_attention(config.heads * config.head_dim);
+  return cuda::can_finish_attention(static_cast<int>(config.heads),
+                                    static_cast<int>(config.head_dim));
 }
 
 // Called twice: without memory it only counts.

@@ -1,7 +1,10 @@
-// One block a row. A thread takes chunks of four neighbouring dimensions: chunk c belongs to thread
-// c mod kThreads. What becomes INT8 is kept in shared memory until the row's largest magnitude is
-// known. All loops over chunks are short: the code of an unrolled one takes longer to arrive than
-// a row takes (docs/gpu.md).
+// A row by a cluster of thread blocks, more of them the fewer rows there are. A thread takes chunks
+// of four neighbouring dimensions of a head, padded to the width of the pages: chunk c of the row
+// belongs to thread c mod threads. So a warp has one whole head, or two. Its splits are combined
+// kAhead at a time: what each is worth is computed by as many neighbouring lanes, one for each, and
+// then used by all of the head's dimensions. What becomes INT8 is kept in shared memory until the
+// row's largest magnitude is known. All loops over chunks are short: the code of an unrolled one
+// takes longer to arrive than a row takes (docs/gpu.md).
 #include "ops/cuda/attention_rows.h"
 
 #include <cuda_fp16.h>
@@ -12,6 +15,7 @@
 
 #include "gemm/cuda/cuda_status.h"
 #include "gemm/cuda/launch.h"
+#include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/quantize_row.cuh"
 #include "ops/cuda/attention_state.cuh"
 #include "ops/cuda/decode_partial.h"
@@ -19,8 +23,8 @@
 namespace liquidgemm::cuda {
 namespace {
 
-constexpr int kAhead = 5;             // splits read at once
-constexpr int kMostWidth = 48 << 10;  // of a row, whose floats a block's shared memory holds
+constexpr int kAhead = 8;             // splits whose results are read at once
+constexpr int kMostWidth = 48 << 10;  // of a padded row
 
 enum class Target { kFloat, kInt8, kHalf };
 
@@ -33,12 +37,11 @@ struct RowsKernelArguments {
   int kv_heads;
   int group;
   int head_dim;
-  int chunks;
   QuantizedAttention to;
   __half* half;
 };
 
-// A row's values, wherever they lie. kWhole: no chunk crosses the end of a head.
+// A row's values. kWhole: no chunk crosses the end of a head.
 template <int kWidth, bool kWhole>
 class AttentionRow {
  public:
@@ -49,101 +52,85 @@ class AttentionRow {
 
   __device__ __forceinline__ bool is_split() const { return splits_.splits > 1; }
 
-  // Where the thread's values are in the partial results of the first split.
-  struct Place {
-    const float* o;
-    const float2* sums;
-  };
-  __device__ __forceinline__ Place place_of(int element) const {
-    const int head = element / arguments_.head_dim;
-    const int d = element - head * arguments_.head_dim;
-    const int kv_head = head / arguments_.group;
-    const int of_group = head - kv_head * arguments_.group;
-    const float* partial =
-        arguments_.partials +
-        (std::int64_t{splits_.first_partial} * arguments_.kv_heads + kv_head) * partial_floats();
-    return {partial + of_group * kWidth + 4 * decode_partial_place(kWidth, d / 4) + d % 4,
-            reinterpret_cast<const float2*>(partial + arguments_.group * kWidth) + of_group};
-  }
-
-  // `place`: of the chunk's first element.
-  __device__ __forceinline__ void load(int chunk, const Place& place, float (&values)[4]) const {
-    if (!is_split()) {
-      const float4 four = reinterpret_cast<const float4*>(x_)[chunk];
+  // Four dimensions from `d` on of a head; zeros behind its end. All lanes of a warp together.
+  __device__ __forceinline__ void load(int head, int d, float (&values)[4]) const {
+    if (is_split()) {
+      combine(head, d, values);
+    } else if (kWhole && d < arguments_.head_dim) {
+      const float4 four = *reinterpret_cast<const float4*>(x_ + head * arguments_.head_dim + d);
       values[0] = four.x;
       values[1] = four.y;
       values[2] = four.z;
       values[3] = four.w;
-    } else if constexpr (kWhole) {
-      combine<float4>(place, values);
-      scale(4 * chunk, values);
     } else {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
-        float one[1];
-        combine<float>(place_of(4 * chunk + i), one);
-        scale(4 * chunk + i, one);
+        const bool real = d + i < arguments_.head_dim;
+        const float value = real ? x_[head * arguments_.head_dim + d + i] : 0.0f;
 #pragma unroll
-        for (int k = 0; k < 4; ++k) values[k] = k == i ? one[0] : values[k];
+        for (int k = 0; k < 4; ++k) values[k] = k == i ? value : values[k];
       }
     }
   }
 
  private:
-  // By the scales of a static cache's values; the elements are of one head.
-  template <int kSize>
-  __device__ __forceinline__ void scale(int element, float (&values)[kSize]) const {
-    if (arguments_.v_scale == nullptr) return;
-    const int kv_width = arguments_.group * arguments_.head_dim;
-    const int kv_head = element / kv_width;
-    const int d = element % arguments_.head_dim;
-    const float* scales = arguments_.v_scale + kv_head * std::int64_t{arguments_.head_dim} + d;
-#pragma unroll
-    for (int i = 0; i < kSize; ++i) values[i] = values[i] * scales[i];
-  }
-
-  __device__ __forceinline__ std::int64_t partial_floats() const {
-    return std::int64_t{4} * decode_partial_size(kWidth, arguments_.group);
-  }
-
-  template <typename Vector, int kSize>
-  __device__ __forceinline__ void combine(const Place& place, float (&values)[kSize]) const {
-    static_assert(sizeof(Vector) == kSize * sizeof(float));
-    const std::int64_t next = arguments_.kv_heads * partial_floats();
+  __device__ __forceinline__ void combine(int head, int d, float (&values)[4]) const {
+    const int kv_head = head / arguments_.group, of_group = head - kv_head * arguments_.group;
+    const int lane = static_cast<int>(threadIdx.x % kAhead);
+    const std::int64_t floats = std::int64_t{4} * decode_partial_size(kWidth, arguments_.group);
+    const std::int64_t next = arguments_.kv_heads * floats;
+    const float* partial = arguments_.partials + splits_.first_partial * next + kv_head * floats;
+    const int place = of_group * kWidth + 4 * decode_partial_place(kWidth, d / 4);
+    const int sums = arguments_.group * kWidth + 2 * of_group;
     float m = 0.0f, l = 0.0f;
+    // Nothing is before the first split: -0 x 0 + o x 1 is o, whatever it is.
+#pragma unroll
+    for (int k = 0; k < 4; ++k) values[k] = -0.0f;
 #pragma unroll 1
-    for (int begin = 0; begin < splits_.splits; begin += kAhead) {
-      Vector outputs[kAhead];
-      float2 sums[kAhead];
+    for (int first = 0; first < splits_.splits; first += kAhead) {
+      const int count = min(splits_.splits - first, kAhead);
+      float4 outputs[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        const std::int64_t from = min(begin + i, splits_.splits - 1) * next;
-        outputs[i] = __ldcg(reinterpret_cast<const Vector*>(place.o + from));
-        sums[i] = __ldcg(
-            reinterpret_cast<const float2*>(reinterpret_cast<const float*>(place.sums) + from));
+        const float* from = partial + min(i, count - 1) * next;
+        outputs[i] = __ldcg(reinterpret_cast<const float4*>(from + place));
       }
+      const float2 own =
+          __ldcg(reinterpret_cast<const float2*>(partial + min(lane, count - 1) * next + sums));
+      // The largest up to this lane's split, and up to the one before.
+      float largest = first > 0 ? fmaxf(m, own.x) : own.x;
+#pragma unroll
+      for (int apart = 1; apart < kAhead; apart *= 2) {
+        const float other = __shfl_up_sync(kWholeWarp, largest, apart, kAhead);
+        if (lane >= apart) largest = fmaxf(largest, other);
+      }
+      float before = __shfl_up_sync(kWholeWarp, largest, 1, kAhead);
+      if (lane == 0) before = m;
+      const float y = exp_of_difference(own.x - largest);
+      const float x = first + lane == 0 ? 0.0f : exp_of_difference(before - largest);
+      const float weight = own.y * y;
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (begin + i >= splits_.splits) break;
-        const auto& o = reinterpret_cast<const float(&)[kSize]>(outputs[i]);
-        if (begin + i == 0) {
-          m = sums[0].x;
-          l = sums[0].y;
+        if (i >= count) break;
+        const float of_before = __shfl_sync(kWholeWarp, x, i, kAhead);
+        const float of_split = __shfl_sync(kWholeWarp, y, i, kAhead);
+        l = l * of_before + __shfl_sync(kWholeWarp, weight, i, kAhead);
+        const auto& o = reinterpret_cast<const float(&)[4]>(outputs[i]);
 #pragma unroll
-          for (int k = 0; k < kSize; ++k) values[k] = o[k];
-          continue;
-        }
-        const float largest = fmaxf(m, sums[i].x);
-        const float x = exp_of_difference(m - largest);
-        const float y = exp_of_difference(sums[i].x - largest);
-        m = largest;
-        l = l * x + sums[i].y * y;
-#pragma unroll
-        for (int k = 0; k < kSize; ++k) values[k] = values[k] * x + o[k] * y;
+        for (int k = 0; k < 4; ++k) values[k] = values[k] * of_before + o[k] * of_split;
       }
+      m = __shfl_sync(kWholeWarp, largest, count - 1, kAhead);
+      partial += kAhead * next;
     }
 #pragma unroll
-    for (int k = 0; k < kSize; ++k) values[k] = values[k] / l;
+    for (int k = 0; k < 4; ++k) {
+      values[k] = values[k] / l;
+      if (d + k >= arguments_.head_dim) {
+        values[k] = 0.0f;
+      } else if (arguments_.v_scale != nullptr) {
+        values[k] = values[k] * arguments_.v_scale[kv_head * arguments_.head_dim + d + k];
+      }
+    }
   }
 
   const RowsKernelArguments& arguments_;
@@ -151,80 +138,122 @@ class AttentionRow {
   const RowSplits splits_;
 };
 
-template <Target kTarget, int kWidth, bool kWhole, int kThreads>
+// Writes a chunk of a row: one vector where kWhole, or element by element.
+template <bool kWhole, typename Vector, typename Element>
+__device__ __forceinline__ void store_chunk(Element* row, int element, int count,
+                                            const Vector& vector) {
+  static_assert(sizeof(Vector) == 4 * sizeof(Element));
+  if constexpr (kWhole) {
+    if (count > 0) *reinterpret_cast<Vector*>(row + element) = vector;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i < count) row[element + i] = reinterpret_cast<const Element*>(&vector)[i];
+    }
+  }
+}
+
+template <Target kTarget, int kWidth, bool kWhole, int kThreads, int kBlocks>
 __global__ __launch_bounds__(kThreads) void rows_kernel(
     const __grid_constant__ RowsKernelArguments arguments) {
+  // Other blocks' shared memory may be written once they have started.
+  if constexpr (kBlocks > 1) ptx::cluster_arrive();
   ptx::launch_dependents();
-  extern __shared__ float4 row_values[];  // INT8: [i][thread] of the thread's i-th chunk
-  __shared__ Reduction<kThreads> shared;
-  const std::int64_t row = blockIdx.x;
+  extern __shared__ float4 kept[];  // INT8: [i][thread] of the thread's i-th chunk
+  __shared__ ClusterReduction<kThreads, kBlocks> shared;
+  const std::int64_t row = blockIdx.x / kBlocks;
+  const int rank = static_cast<int>(blockIdx.x % kBlocks);
   const AttentionRow<kWidth, kWhole> from(arguments, row);
-  const int first = static_cast<int>(threadIdx.x);
-  auto place = from.place_of(4 * first);
+  // Calls body(head, dimension of the head, place) for every chunk of this thread. Warps stay
+  // whole: what is behind the last head is behind that head's last dimension.
+  const auto for_chunks = [&](const auto& body) {
+    constexpr int kOfHead = kWidth / 4;
+    const int heads = arguments.kv_heads * arguments.group;
+    int place = static_cast<int>(threadIdx.x);
+#pragma unroll 1
+    for (int chunk = rank * kThreads + place; chunk / 32 * 32 < heads * kOfHead;
+         chunk += kThreads * kBlocks) {
+      const int head = chunk / kOfHead;
+      body(min(head, heads - 1), head < heads ? chunk % kOfHead * 4 : kWidth, place);
+      place += kThreads;
+    }
+  };
   ptx::wait_for_previous_kernel();
+  // Then the row is there already.
   if (kTarget == Target::kFloat && !from.is_split()) return;
 
   std::uint32_t largest = 0;
-  float4* kept = row_values + threadIdx.x;
-#pragma unroll 1
-  for (int chunk = first; chunk < arguments.chunks; chunk += kThreads) {
+  for_chunks([&](int head, int d, int place) {
     float values[4];
-    from.load(chunk, place, values);
-    place = from.place_of(4 * (chunk + kThreads));
+    from.load(head, d, values);
+    const int element = head * arguments.head_dim + d, left = arguments.head_dim - d;
     const float4 four = make_float4(values[0], values[1], values[2], values[3]);
     if constexpr (kTarget == Target::kInt8) {
 #pragma unroll
       for (const float value : values) largest = max(largest, magnitude_bits(value));
-      *kept = four;
-      kept += kThreads;
+      kept[place] = four;
     } else if constexpr (kTarget == Target::kHalf) {
-      const __half2 low = __floats2half2_rn(four.x, four.y);
-      const __half2 high = __floats2half2_rn(four.z, four.w);
-      __half* to = arguments.half + (row * arguments.chunks + chunk) * 4;
-      *reinterpret_cast<uint2*>(to) = make_uint2(*reinterpret_cast<const std::uint32_t*>(&low),
-                                                 *reinterpret_cast<const std::uint32_t*>(&high));
+      const std::int64_t width =
+          std::int64_t{arguments.kv_heads} * arguments.group * arguments.head_dim;
+      const __half2 halves[2] = {__floats2half2_rn(four.x, four.y),
+                                 __floats2half2_rn(four.z, four.w)};
+      store_chunk<kWhole>(arguments.half + row * width, element, left,
+                          reinterpret_cast<const uint2&>(halves));
     } else {
-      *reinterpret_cast<float4*>(arguments.x + row * arguments.ld_x + 4 * chunk) = four;
+      store_chunk<kWhole>(arguments.x + row * arguments.ld_x, element, left, four);
     }
-  }
+  });
   if constexpr (kTarget == Target::kInt8) {
-    const numerics::RowScale scale = row_scale_of(largest, shared);
+    if constexpr (kBlocks > 1) ptx::cluster_wait();
+    const numerics::RowScale scale = row_scale_of_bits(largest_of_cluster(largest, shared, rank));
     std::int32_t sum = 0;
-    kept = row_values + threadIdx.x;
-    auto* x8 = reinterpret_cast<std::uint32_t*>(arguments.to.x8 + row * arguments.to.ld_x8);
-#pragma unroll 1
-    for (int chunk = first; chunk < arguments.chunks; chunk += kThreads) {
-      const float4 four = *kept;
-      x8[chunk] = quantize_four({four.x, four.y, four.z, four.w}, scale.reciprocal, sum);
-      kept += kThreads;
-    }
-    write_scale_and_sum(sum, scale.scale, arguments.to.scale + row, arguments.to.sum + row, shared);
+    for_chunks([&](int head, int d, int place) {
+      const float4 four = kept[place];
+      const std::uint32_t word =
+          quantize_four({four.x, four.y, four.z, four.w}, scale.reciprocal, sum);
+      store_chunk<kWhole>(arguments.to.x8 + row * arguments.to.ld_x8, head * arguments.head_dim + d,
+                          arguments.head_dim - d, word);
+    });
+    write_scale_and_sum(sum, scale.scale, arguments.to.scale + row, arguments.to.sum + row, shared,
+                        rank);
   }
 }
 
-template <Target kTarget, int kWidth, bool kWhole, int kThreads>
+template <Target kTarget, int kWidth, bool kWhole, int kThreads, int kBlocks>
 Status launch_rows(const RowsKernelArguments& kernel, unsigned rows, CudaStream stream) {
-  constexpr auto kKernel = rows_kernel<kTarget, kWidth, kWhole, kThreads>;
-  constexpr int kMostBytes = kMostWidth * 4;
+  constexpr auto kKernel = rows_kernel<kTarget, kWidth, kWhole, kThreads, kBlocks>;
+  constexpr int kAtOnce = kThreads * kBlocks;
+  const auto bytes = [](int chunks) {
+    return kTarget == Target::kInt8 ? (chunks + kAtOnce - 1) / kAtOnce * kThreads * 16 : 0;
+  };
   // Once; remembers a failure too.
-  static const Status opted_in = cuda_status(
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes),
-      "cudaFuncSetAttribute(attention's rows)");
+  static const Status opted_in =
+      cuda_status(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       bytes(kMostWidth / 4)),
+                  "cudaFuncSetAttribute(attention's rows)");
   LIQUIDGEMM_RETURN_IF_ERROR(opted_in);
-  const int each = (kernel.chunks + kThreads - 1) / kThreads;
-  const std::size_t bytes = kTarget == Target::kInt8 ? each * kThreads * sizeof(float4) : 0;
-  launch_early(kKernel, rows, kThreads, bytes, stream, kernel);
+  const int chunks = kernel.kv_heads * kernel.group * (kWidth / 4);
+  launch_early_clusters(kKernel, rows * kBlocks, kThreads, kBlocks,
+                        static_cast<std::size_t>(bytes(chunks)), stream, kernel);
   return launch_status("attention's rows");
 }
 
 template <Target kTarget, int kWidth>
 Status launch_rows(const RowsKernelArguments& kernel, unsigned rows, CudaStream stream) {
-  // Where each row has a multiprocessor to itself, more threads have it sooner.
-  constexpr unsigned kFewRows = 128;
-  if (kernel.head_dim % 4 != 0)
-    return launch_rows<kTarget, kWidth, false, 512>(kernel, rows, stream);
-  if (rows > kFewRows) return launch_rows<kTarget, kWidth, true, 512>(kernel, rows, stream);
-  return launch_rows<kTarget, kWidth, true, 1024>(kernel, rows, stream);
+  if (kernel.head_dim % 4 != 0) {
+    return launch_rows<kTarget, kWidth, false, 512, 1>(kernel, rows, stream);
+  }
+  if constexpr (kTarget == Target::kInt8) {
+    // Where few rows leave multiprocessors without one, several share a row that is not short.
+    const bool is_long = kernel.kv_heads * kernel.group * kWidth > 2048;
+    if (is_long && rows <= 8) {
+      return launch_rows<kTarget, kWidth, true, 128, 8>(kernel, rows, stream);
+    }
+    if (is_long && rows <= 64) {
+      return launch_rows<kTarget, kWidth, true, 512, 2>(kernel, rows, stream);
+    }
+  }
+  return launch_rows<kTarget, kWidth, true, 512, 1>(kernel, rows, stream);
 }
 
 template <Target kTarget>
@@ -232,8 +261,7 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
               CudaStream stream) {
   const AttentionTensors& tensors = arguments.tensors;
   LIQUIDGEMM_RETURN_IF_ERROR(can_attend(tensors.shape, tensors.heads, tensors.head_dim));
-  const std::int64_t width = std::int64_t{tensors.heads} * tensors.head_dim;
-  LIQUIDGEMM_RETURN_IF_ERROR(can_finish_attention(width));
+  LIQUIDGEMM_RETURN_IF_ERROR(can_finish_attention(tensors.heads, tensors.head_dim));
   if (tensors.ld_out % 4 != 0 || to.ld_x8 % 4 != 0) {
     return invalid_argument("attention's rows on the GPU need strides that are multiples of 4");
   }
@@ -247,7 +275,6 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
   kernel.kv_heads = tensors.shape.kv_heads;
   kernel.group = tensors.heads / tensors.shape.kv_heads;
   kernel.head_dim = tensors.head_dim;
-  kernel.chunks = static_cast<int>(width / 4);
   kernel.to = to;
   kernel.half = static_cast<__half*>(half);
   const auto rows = static_cast<unsigned>(arguments.rows);
@@ -257,10 +284,14 @@ Status launch(const AttentionRows& arguments, const QuantizedAttention& to, void
 
 }  // namespace
 
-Status can_finish_attention(std::int64_t width) {
-  if (width >= 4 && width % 4 == 0 && width <= kMostWidth) return ok_status();
+Status can_finish_attention(int heads, int head_dim) {
+  const std::int64_t width = std::int64_t{heads} * head_dim;
+  if (width >= 4 && width % 4 == 0 && std::int64_t{heads} * kv_width(head_dim) <= kMostWidth) {
+    return ok_status();
+  }
   return unsupported("attention's rows on the GPU have a multiple of 4 elements, up to " +
-                     std::to_string(kMostWidth) + ", not " + std::to_string(width));
+                     std::to_string(kMostWidth) + " with every head padded to 64 or 128, not " +
+                     std::to_string(heads) + " heads of " + std::to_string(head_dim));
 }
 
 Status combine_attention(const AttentionRows& arguments, CudaStream stream) {

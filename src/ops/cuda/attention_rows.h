@@ -24,8 +24,8 @@ struct AttentionRows {
   const void* workspace = nullptr;    // decode attention's
 };
 
-// Ok, or why rows of this many elements, heads * head_dim, are refused.
-Status can_finish_attention(std::int64_t width);
+// Ok, or why rows of so many heads are refused.
+Status can_finish_attention(int heads, int head_dim);
 
 // Into `out`, where the rows of one split are already.
 Status combine_attention(const AttentionRows& arguments, CudaStream stream);
