@@ -1,7 +1,7 @@
 // A row by a cluster of thread blocks, more of them the fewer rows there are. A thread takes chunks
 // of four neighbouring dimensions of a head, padded to the width of the pages: chunk c of the row
 // belongs to thread c mod threads. So a warp has one whole head, or two. Its splits are combined
-// kAhead at a time: what each is worth is computed by as many neighbouring lanes, one for each, and
+// kLanes at a time: what each is worth is computed by as many neighbouring lanes, one for each, and
 // then used by all of the head's dimensions. What becomes INT8 is kept in shared memory until the
 // row's largest magnitude is known. All loops over chunks are short: the code of an unrolled one
 // takes longer to arrive than a row takes (docs/gpu.md).
@@ -23,7 +23,7 @@
 namespace liquidgemm::cuda {
 namespace {
 
-constexpr int kAhead = 8;             // splits whose results are read at once
+constexpr int kLanes = 8;             // splits that are looked at together
 constexpr int kMostWidth = 48 << 10;  // of a padded row
 
 enum class Target { kFloat, kInt8, kHalf };
@@ -42,7 +42,8 @@ struct RowsKernelArguments {
 };
 
 // A row's values. kWhole: no chunk crosses the end of a head.
-template <int kWidth, bool kWhole>
+// kAhead: splits whose results are read at once.
+template <int kWidth, bool kWhole, int kAhead>
 class AttentionRow {
  public:
   __device__ __forceinline__ AttentionRow(const RowsKernelArguments& arguments, std::int64_t row)
@@ -74,9 +75,20 @@ class AttentionRow {
   }
 
  private:
+  // Of splits begin, begin + 1, ... below `count`.
+  static __device__ __forceinline__ void load_outputs(const float* first, std::int64_t next,
+                                                      int begin, int count,
+                                                      float4 (&outputs)[kAhead]) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const float* from = first + min(begin + i, count - 1) * next;
+      outputs[i] = __ldcg(reinterpret_cast<const float4*>(from));
+    }
+  }
+
   __device__ __forceinline__ void combine(int head, int d, float (&values)[4]) const {
     const int kv_head = head / arguments_.group, of_group = head - kv_head * arguments_.group;
-    const int lane = static_cast<int>(threadIdx.x % kAhead);
+    const int lane = static_cast<int>(threadIdx.x % kLanes);
     const std::int64_t floats = std::int64_t{4} * decode_partial_size(kWidth, arguments_.group);
     const std::int64_t next = arguments_.kv_heads * floats;
     const float* partial = arguments_.partials + splits_.first_partial * next + kv_head * floats;
@@ -87,40 +99,40 @@ class AttentionRow {
 #pragma unroll
     for (int k = 0; k < 4; ++k) values[k] = -0.0f;
 #pragma unroll 1
-    for (int first = 0; first < splits_.splits; first += kAhead) {
-      const int count = min(splits_.splits - first, kAhead);
+    for (int first = 0; first < splits_.splits; first += kLanes) {
+      const int count = min(splits_.splits - first, kLanes);
       float4 outputs[kAhead];
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        const float* from = partial + min(i, count - 1) * next;
-        outputs[i] = __ldcg(reinterpret_cast<const float4*>(from + place));
-      }
+      load_outputs(partial + place, next, 0, count, outputs);
       const float2 own =
           __ldcg(reinterpret_cast<const float2*>(partial + min(lane, count - 1) * next + sums));
       // The largest up to this lane's split, and up to the one before.
       float largest = first > 0 ? fmaxf(m, own.x) : own.x;
 #pragma unroll
-      for (int apart = 1; apart < kAhead; apart *= 2) {
-        const float other = __shfl_up_sync(kWholeWarp, largest, apart, kAhead);
+      for (int apart = 1; apart < kLanes; apart *= 2) {
+        const float other = __shfl_up_sync(kWholeWarp, largest, apart, kLanes);
         if (lane >= apart) largest = fmaxf(largest, other);
       }
-      float before = __shfl_up_sync(kWholeWarp, largest, 1, kAhead);
+      float before = __shfl_up_sync(kWholeWarp, largest, 1, kLanes);
       if (lane == 0) before = m;
       const float y = exp_of_difference(own.x - largest);
       const float x = first + lane == 0 ? 0.0f : exp_of_difference(before - largest);
       const float weight = own.y * y;
+#pragma unroll 1
+      for (int begin = 0; begin < count; begin += kAhead) {
+        if (begin > 0) load_outputs(partial + place, next, begin, count, outputs);
 #pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (i >= count) break;
-        const float of_before = __shfl_sync(kWholeWarp, x, i, kAhead);
-        const float of_split = __shfl_sync(kWholeWarp, y, i, kAhead);
-        l = l * of_before + __shfl_sync(kWholeWarp, weight, i, kAhead);
-        const auto& o = reinterpret_cast<const float(&)[4]>(outputs[i]);
+        for (int i = 0; i < kAhead; ++i) {
+          if (begin + i >= count) break;
+          const float of_before = __shfl_sync(kWholeWarp, x, begin + i, kLanes);
+          const float of_split = __shfl_sync(kWholeWarp, y, begin + i, kLanes);
+          l = l * of_before + __shfl_sync(kWholeWarp, weight, begin + i, kLanes);
+          const auto& o = reinterpret_cast<const float(&)[4]>(outputs[i]);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) values[k] = values[k] * of_before + o[k] * of_split;
+          for (int k = 0; k < 4; ++k) values[k] = values[k] * of_before + o[k] * of_split;
+        }
       }
-      m = __shfl_sync(kWholeWarp, largest, count - 1, kAhead);
-      partial += kAhead * next;
+      m = __shfl_sync(kWholeWarp, largest, count - 1, kLanes);
+      partial += kLanes * next;
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -154,7 +166,7 @@ __device__ __forceinline__ void store_chunk(Element* row, int element, int count
 }
 
 template <Target kTarget, int kWidth, bool kWhole, int kThreads, int kBlocks>
-__global__ __launch_bounds__(kThreads) void rows_kernel(
+__global__ __launch_bounds__(kThreads, kBlocks == 1 ? 2 : 1) void rows_kernel(
     const __grid_constant__ RowsKernelArguments arguments) {
   // Other blocks' shared memory may be written once they have started.
   if constexpr (kBlocks > 1) ptx::cluster_arrive();
@@ -163,7 +175,9 @@ __global__ __launch_bounds__(kThreads) void rows_kernel(
   __shared__ ClusterReduction<kThreads, kBlocks> shared;
   const std::int64_t row = blockIdx.x / kBlocks;
   const int rank = static_cast<int>(blockIdx.x % kBlocks);
-  const AttentionRow<kWidth, kWhole> from(arguments, row);
+  // Two blocks fit into a multiprocessor where each row has one.
+  constexpr int kAhead = kBlocks == 1 ? 6 : kLanes;
+  const AttentionRow<kWidth, kWhole, kAhead> from(arguments, row);
   // Calls body(head, dimension of the head, place) for every chunk of this thread. Warps stay
   // whole: what is behind the last head is behind that head's last dimension.
   const auto for_chunks = [&](const auto& body) {
