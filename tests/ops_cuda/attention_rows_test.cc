@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "base/half.h"
 #include "fresh_seed.h"
@@ -15,11 +17,14 @@ namespace {
 
 class CudaAttentionRows : public liquidgemm::testing::CudaTest {
  protected:
-  void compare(const AttentionSizes& sizes) {
-    SCOPED_TRACE(name_of(sizes));
-    const RandomCache cache(sizes, {1, 256, 257, 600, 1800, 2900}, random_);
+  void compare(const AttentionSizes& sizes,
+               const std::vector<int>& lengths = {1, 256, 257, 600, 1800, 2900}) {
+    SCOPED_TRACE(name_of(sizes) + ", rows " + std::to_string(lengths.size()));
+    const RandomCache cache(sizes, lengths, random_);
     std::vector<Query> last;
-    for (int i = 0; i < 6; ++i) last.push_back({i, cache.length(i) - 1});
+    for (int i = 0; i < static_cast<int>(lengths.size()); ++i) {
+      last.push_back({i, cache.length(i) - 1});
+    }
     const Queries queries(cache, last, random_);
     Results rows;
     ShortRows short_rows;
@@ -57,6 +62,16 @@ TEST_F(CudaAttentionRows, AreTheFloatsByTheContractsRules) {
 
 // More than a thread keeps.
 TEST_F(CudaAttentionRows, MayBeWide) { compare({KvElement::kInt8, 70, 2, 128}); }
+
+// More rows have other clusters.
+TEST_F(CudaAttentionRows, MayBeMany) {
+  for (const int rows : {9, 64, 65}) {
+    std::vector<int> lengths;
+    for (int i = 0; i < rows; ++i) lengths.push_back(1 + static_cast<int>(random_() % 700));
+    lengths.back() = 2400;
+    compare({KvElement::kInt4, 5, 4, 128}, lengths);
+  }
+}
 
 }  // namespace
 }  // namespace liquidgemm::cuda::testing

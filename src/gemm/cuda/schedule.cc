@@ -107,8 +107,8 @@ Result<WorkDivision> divide_work(const Schedule& schedule, const CudaGemmDesc& d
   }
   if (s.split > columns) return refuse(s, "more splits than column blocks");
 
-  // Beside the ring: barriers, the scales of every warp group, and where the epilogue stages a
-  // chunk of units (w4a8_pipeline.cuh).
+  // Beside the ring: barriers (two a stage, one a row group, and the loader's), the scales of every
+  // warp group, and where the epilogue stages a chunk of units (w4a8_pipeline.cuh).
   const TileSizes sizes = tile_sizes(s, desc.group_size);
   const std::size_t stage = sizes.stage_bytes();
   const std::size_t fixed = (2 * kMostStages + s.groups + 1) * 8 + sizes.staging_bytes() +
