@@ -76,6 +76,21 @@ bool aligned(const void* pointer, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
 
+// Ahead of the kernel before, weights are asked for at three quarters of what memory can deliver,
+// but for as many bytes at once as it takes to keep it busy (measured, docs/gpu.md). A ring that
+// holds little does not keep it long, and mostly has no time to fill. `stage_bytes` of weights, by
+// each of `blocks`.
+void set_pace(const CudaDevice& device, int stage_bytes, int blocks, W4A8Parameters& p) {
+  constexpr int kBurstBytes = 24 << 10, kSmallRing = 64 << 10;
+  constexpr double kShareOfMemory = 0.75;
+  p.burst =
+      p.stages * stage_bytes <= kSmallRing ? p.stages : std::max(1, kBurstBytes / stage_bytes);
+  if (device.memory_bytes_per_second <= 0) return;
+  const double seconds =
+      static_cast<double>(stage_bytes) * blocks / (kShareOfMemory * device.memory_bytes_per_second);
+  p.pace = static_cast<int>(seconds * device.clock_hertz);
+}
+
 }  // namespace
 
 const KernelEntry* find_kernel(const Schedule& schedule, int group_size) {
@@ -126,19 +141,7 @@ Status make_plan(const CudaGemmDesc& desc, std::int64_t m, const CudaDevice& dev
   p.by_token_tiles = Divisor(p.token_tiles);
   p.by_column_blocks = Divisor(p.column_blocks);
   p.stages = plan.work.stages;
-  // Ahead of the kernel before, weights are asked for at three quarters of what memory can deliver,
-  // but for as many bytes at once as it takes to keep it busy (measured, docs/gpu.md). A ring that
-  // holds little does not keep it long, and mostly has no time to fill.
-  constexpr int kBurstBytes = 24 << 10, kSmallRing = 64 << 10;
-  constexpr double kShareOfMemory = 0.75;
-  const int weight_bytes = w_blocks * static_cast<int>(block_bytes(desc.group_size));
-  p.burst =
-      p.stages * weight_bytes <= kSmallRing ? p.stages : std::max(1, kBurstBytes / weight_bytes);
-  if (device.memory_bytes_per_second > 0) {
-    const double seconds = weight_bytes * static_cast<double>(plan.work.grid) /
-                           (kShareOfMemory * device.memory_bytes_per_second);
-    p.pace = static_cast<int>(seconds * device.clock_hertz);
-  }
+  set_pace(device, w_blocks * static_cast<int>(block_bytes(desc.group_size)), plan.work.grid, p);
   p.split = schedule.split;
   p.split_share = p.column_blocks / p.split;
   p.split_extra = p.column_blocks % p.split;

@@ -202,8 +202,12 @@ struct Producer {
     const auto begun = static_cast<unsigned>(clock());
     int stage = 1;
 #pragma unroll 1
+    for (; stage < min(most, p.burst); ++stage) {
+      load_weights(stage, row_block, column_block + stage);
+    }
+#pragma unroll 1
     for (; stage < most; ++stage) {
-      const unsigned due = max(stage + 1 - p.burst, 0) * p.pace;
+      const unsigned due = (stage + 1 - p.burst) * p.pace;
       bool ended, is_due;
       do {
         ended = __any_sync(kWholeWarp, ptx::mbarrier_has_completed(shared.previous_ended, 0));
