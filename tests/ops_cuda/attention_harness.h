@@ -478,14 +478,15 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   lists.kv_heads = cache.sizes().kv_heads;
   // Some of the sequences as one unit each, as many as there happen to be alike.
   const auto sequences = static_cast<int>(slots);
-  if (decode_teams(cache.shape(), cache.sizes().heads(), sequences, 1) > 0) {
+  if (decode_teams(cache.shape(), cache.sizes().heads(), sequences, 1, team) > 0) {
     lists.teams = static_cast<int>(random() % (slots * lists.kv_heads + 1));
   }
   for (const std::size_t slot : order) {
     lists.add(static_cast<int>(slot), row_of[slot], lengths[slot]);
   }
   const DeviceBuffer<std::int32_t> device_tables(tables), device_lengths(lengths),
-      device_rows(row_of), count(std::vector<std::int32_t>{lists.count});
+      device_rows(row_of), count(std::vector<std::int32_t>{lists.count}),
+      taken(std::vector<std::int32_t>{0});
   const DeviceBuffer<AttentionUnit> units(lists.units);
   const DeviceBuffer<RowSplits> splits(lists.splits);
   const auto max_units = static_cast<int>(lists.units.size()) + 1;
@@ -501,6 +502,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
   arguments.rows = device_rows.data();
   arguments.units = units.data();
   arguments.unit_count = count.data();
+  arguments.units_taken = taken.data();
   arguments.max_units = max_units;
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
@@ -517,6 +519,7 @@ inline void decode(const RandomCache& cache, const Queries& queries,
                                       queries.out_width(), stream, short_rows));
   call.take_results(results);
   EXPECT_TRUE(workspace.guards_intact());
+  EXPECT_EQ(taken.download(), std::vector<std::int32_t>{0});
 }
 
 // The largest distance from what row i should be, in units of its head's spread.

@@ -61,7 +61,7 @@ TEST_F(CudaAttention, DecodeIsWhatDoubleSays) {
 TEST_F(CudaAttention, DecodeOfManyIsDecodeOfEachAlone) {
   for (const KvElement element : kElements) {
     for (const int head_dim : {64, 128}) {
-      for (const int group : {1, 4, 12}) {
+      for (const int group : {1, 4, 7, 12}) {
         const AttentionSizes sizes{element, 3, group, head_dim};
         SCOPED_TRACE(name_of(sizes));
         const RandomCache cache(sizes, {1500, 700, 70}, random_);

@@ -62,8 +62,8 @@ struct PlainTensors {
   DeviceBuffer<float> out, v_scale;
 };
 
-// `tokens`: a multiple of a page.
-void time_decode(KvElement element, int kv_heads, int heads, int slots, int tokens,
+// `tokens`: a multiple of a page. `team` 0 is what is best.
+void time_decode(KvElement element, int kv_heads, int heads, int slots, int tokens, int team,
                  int multiprocessors) {
   KvPageShape shape{element, kHeadDim, kv_heads, 1};
   const double layer_bytes = static_cast<double>(slots) * (tokens / kKvPageTokens) *
@@ -72,7 +72,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
   const PlainTensors plain(shape, heads, slots, tokens, slots);
   DecodeLists lists;
   lists.kv_heads = kv_heads;
-  lists.teams = decode_teams(shape, heads, slots, multiprocessors);
+  lists.teams = decode_teams(shape, heads, slots, multiprocessors, team);
   std::vector<std::int32_t> row_of;
   for (int slot = 0; slot < slots; ++slot) {
     row_of.push_back(slot);
@@ -83,7 +83,7 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
   const DeviceBuffer<RowSplits> splits(lists.splits);
   const DeviceBuffer<std::int32_t> rows(row_of),
       lengths(std::vector<std::int32_t>(row_of.size(), tokens)),
-      count(std::vector<std::int32_t>{unit_count});
+      count(std::vector<std::int32_t>{unit_count}), taken(std::vector<std::int32_t>{0});
   const DeviceBuffer<std::uint8_t> workspace(
       decode_attention_workspace_bytes(shape, heads, unit_count));
   DecodeAttention arguments;
@@ -94,9 +94,11 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
   arguments.rows = rows.data();
   arguments.units = units.data();
   arguments.unit_count = count.data();
+  arguments.units_taken = taken.data();
   arguments.max_units = unit_count;
   arguments.workspace = workspace.data();
   arguments.multiprocessors = multiprocessors;
+  arguments.team = team;
   const DeviceBuffer<std::int8_t> x8(plain.q.count());
   const DeviceBuffer<float> scale(row_of.size());
   const DeviceBuffer<std::int32_t> sum(row_of.size());
@@ -119,18 +121,14 @@ void time_decode(KvElement element, int kv_heads, int heads, int slots, int toke
     };
     return best_replay(stream, launch) / shape.layers;
   };
-  // What is best here, and others to judge that by.
-  for (const int team : {0, 1, 2, 4}) {
-    arguments.team = team;
-    const double alone = milliseconds(false);
-    std::printf(
-        "decode %s, heads %d/%d, batch %3d, %d tokens, %s: %8.2f us a layer, %6.0f GB/s, "
-        "with its rows to INT8 %8.2f us\n",
-        element_name(element), heads, kv_heads, slots, tokens,
-        team == 0 ? "default   " : ("teams of " + std::to_string(team)).c_str(), alone * 1e3,
-        layer_bytes / alone * 1e-6, milliseconds(true) * 1e3);
-    std::fflush(stdout);
-  }
+  const double alone = milliseconds(false);
+  std::printf(
+      "decode %s, heads %d/%d, batch %3d, %d tokens, %s: %8.2f us a layer, %6.0f GB/s, "
+      "with its rows to INT8 %8.2f us\n",
+      element_name(element), heads, kv_heads, slots, tokens,
+      team == 0 ? "default   " : ("teams of " + std::to_string(team)).c_str(), alone * 1e3,
+      layer_bytes / alone * 1e-6, milliseconds(true) * 1e3);
+  std::fflush(stdout);
 }
 
 void time_prefill(KvElement element, int kv_heads, int heads, int slots, int prompt) {
@@ -173,10 +171,14 @@ TEST_F(CudaAttentionTiming, DISABLED_Prefill) {
 
 TEST_F(CudaAttentionTiming, DISABLED_Decode) {
   for (const KvElement element : kElements) {
-    for (const int kv_heads : {8, 32}) {
+    for (const auto& [heads, kv_heads] : {std::pair(32, 8), std::pair(32, 32), std::pair(64, 8)}) {
       for (const int slots : {1, 16, 64, 256}) {
-        time_decode(element, kv_heads, 32, slots, 1280, device_.multiprocessors);
-        time_decode(element, kv_heads, 32, slots, 1344, device_.multiprocessors);
+        for (const int tokens : {1280, 1344}) {
+          // What is best here, and others to judge that by.
+          for (const int team : {0, 1, 2, 4}) {
+            time_decode(element, kv_heads, heads, slots, tokens, team, device_.multiprocessors);
+          }
+        }
       }
     }
   }

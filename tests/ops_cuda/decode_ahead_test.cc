@@ -55,6 +55,7 @@ class GrowingCache {
         row_pages_(kSequences),
         rows_(kSequences),
         count_(1),
+        taken_(std::vector<std::int32_t>{0}),
         units_(kUnits),
         splits_(kSequences) {
     pages_.fill(0xFF);
@@ -123,6 +124,7 @@ class GrowingCache {
     attention.rows = rows_.data();
     attention.units = units_.data();
     attention.unit_count = count_.data();
+    attention.units_taken = taken_.data();
     attention.max_units = kUnits;
     attention.workspace = workspace_.data();
     attention.multiprocessors = multiprocessors;
@@ -147,7 +149,7 @@ class GrowingCache {
   DeviceBuffer<std::uint16_t> q_;
   DeviceBuffer<float> out_;
   DeviceBuffer<std::uint8_t> workspace_;
-  DeviceBuffer<std::int32_t> tables_, positions_, lengths_, row_pages_, rows_, count_;
+  DeviceBuffer<std::int32_t> tables_, positions_, lengths_, row_pages_, rows_, count_, taken_;
   DeviceBuffer<AttentionUnit> units_;
   DeviceBuffer<RowSplits> splits_;
 };

@@ -225,6 +225,7 @@ void CudaBackend::attention(std::size_t layer, RowBuffer) {
                                      .rows = device_fields().slot_rows,
                                      .units = device_fields().units,
                                      .unit_count = device_fields().unit_count,
+                                     .units_taken = device_fields().units_taken,
                                      .max_units = static_cast<int>(step_.sizes().units),
                                      .workspace = attention_workspace_.bytes(),
                                      .multiprocessors = device_.multiprocessors,

@@ -18,6 +18,7 @@ StepBuffers::Fields StepBuffers::lay_out(const Sizes& sizes, void* base, std::si
   pieces.take(fields.lengths, sizes.slots);
   pieces.take(fields.slot_rows, sizes.slots);
   pieces.take(fields.unit_count, 1);
+  pieces.take(fields.units_taken, 1);
   pieces.take(fields.units, sizes.units);
   pieces.take(fields.tiles, sizes.tiles);
   pieces.take(fields.block_tables, sizes.slots * sizes.table_pages);

@@ -23,6 +23,7 @@ class StepBuffers {
     std::int32_t* lengths = nullptr;        // [slots]
     std::int32_t* slot_rows = nullptr;      // [slots], the row of a sequence that decodes
     std::int32_t* unit_count = nullptr;     // one number
+    std::int32_t* units_taken = nullptr;    // one number, 0 between launches
     cuda::AttentionUnit* units = nullptr;
     cuda::AttentionTile* tiles = nullptr;
     std::int32_t* block_tables = nullptr;  // [slots][table_pages]

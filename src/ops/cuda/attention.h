@@ -94,6 +94,7 @@ struct DecodeAttention {
   const std::int32_t* rows = nullptr;     // [slots], the row of q and out
   const AttentionUnit* units = nullptr;   // every split of every sequence, as list_units has them
   const std::int32_t* unit_count = nullptr;  // one number
+  std::int32_t* units_taken = nullptr;       // one number: 0 before the launch, and 0 after it
   int max_units = 0;                         // what the workspace was made for
   // decode_attention_workspace_bytes; 16-byte aligned. Receives the result of each split of a
   // sequence that has several, for attention_rows.h to put into its row. Launches of different
@@ -106,9 +107,10 @@ struct DecodeAttention {
   int team = 0;
 };
 
-// Teams that compute at once, on all multiprocessors, for so many sequences; 0 where the kernel
-// takes no sequence as one unit.
-int decode_teams(const KvPageShape& shape, int heads, int sequences, int multiprocessors);
+// Teams that compute at once, on all multiprocessors, in a launch with these `sequences` and `team`
+// (DecodeAttention); 0 where it can take no sequence as one unit.
+int decode_teams(const KvPageShape& shape, int heads, int sequences, int multiprocessors,
+                 int team = 0);
 
 std::size_t decode_attention_workspace_bytes(const KvPageShape& shape, int heads, int max_units);
 

@@ -24,19 +24,26 @@ Result<DecodeLaunch> decode_launch(KvElement element, int width, int group, int 
 }
 
 // Few units are computed sooner by more warps each. Many keep all warps busy anyway, and then what
-// a team spends on its exchange is lost; but of int8, whose pages leave each warp alone no place to
-// load ahead into, a team of two hides the loads better.
+// a team spends on its exchange is lost; but of int8, of which a warp alone is busiest with
+// waiting, it is less than what large teams gain where there are just sequences enough to take some
+// as one unit each.
 int best_team(const KvPageShape& shape, int sequences) {
   const auto rows = std::int64_t{sequences} * shape.kv_heads;
   if (rows < 64) return 4;
-  return rows < 256 || kv_is_int8(shape.element) ? 2 : 1;
+  if (kv_is_int8(shape.element)) return rows < 384 ? 2 : rows < 1024 ? 4 : 1;
+  return rows < 256 ? 2 : 1;
+}
+
+Result<DecodeLaunch> decode_launch(const KvPageShape& shape, int heads, int sequences, int team) {
+  return decode_launch(shape.element, shape.width, heads / shape.kv_heads,
+                       team != 0 ? team : best_team(shape, sequences));
 }
 
 }  // namespace
 
-int decode_teams(const KvPageShape& shape, int heads, int sequences, int multiprocessors) {
-  const Result<DecodeLaunch> launch = decode_launch(
-      shape.element, shape.width, heads / shape.kv_heads, best_team(shape, sequences));
+int decode_teams(const KvPageShape& shape, int heads, int sequences, int multiprocessors,
+                 int team) {
+  const Result<DecodeLaunch> launch = decode_launch(shape, heads, sequences, team);
   return launch.ok() && launch->keeps ? launch->teams * multiprocessors : 0;
 }
 
@@ -52,16 +59,16 @@ Status decode_attention(const DecodeAttention& arguments, CudaStream stream) {
   const KvPageShape& shape = tensors.shape;
   LIQUIDGEMM_RETURN_IF_ERROR(check_tensors(tensors));
   if (arguments.max_units == 0) return ok_status();
-  const int group = tensors.heads / shape.kv_heads;
-  const int team = arguments.team != 0 ? arguments.team : best_team(shape, arguments.sequences);
-  LIQUIDGEMM_ASSIGN_OR_RETURN(const DecodeLaunch launch,
-                              decode_launch(shape.element, shape.width, group, team));
+  LIQUIDGEMM_ASSIGN_OR_RETURN(
+      const DecodeLaunch launch,
+      decode_launch(shape, tensors.heads, arguments.sequences, arguments.team));
   DecodeKernelArguments kernel{};
   set_tensors(tensors, kernel);
   kernel.lengths = arguments.lengths;
   kernel.rows = arguments.rows;
   kernel.units = arguments.units;
   kernel.unit_count = arguments.unit_count;
+  kernel.units_taken = arguments.units_taken;
   kernel.partials = static_cast<float4*>(arguments.workspace);
   kernel.max_units = arguments.max_units;
   kernel.places = launch.places;

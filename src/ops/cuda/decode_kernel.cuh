@@ -2,18 +2,19 @@
 //
 // A team of kTeam warps computes one unit after the other: one split of one sequence, or all of
 // them in turn, and one KV head, whose query heads are the rows. A round is kTeam pages of a split,
-// one for each warp
-// (decode_rows.cuh); with fewer units on the GPU a larger team has its result sooner. Teams share
-// nothing but the block's shared memory, cut into places of one round each, which are dealt out to
-// the teams that have work:
+// one for each warp (decode_rows.cuh); with fewer units on the GPU a larger team has its result
+// sooner. Teams share nothing but the block's shared memory, cut into places of one round each,
+// which are dealt out to the teams that have work:
 //
-//   records of each team | places | barriers of each place | exchange of each team
+//   records of each team | queries of each team | places | barriers of each place | barriers of the
+//   queries of each team | exchange of each team
 //
 // One more warp does nothing but load, each of its lanes for one of the others (decode_loader.cuh);
 // the three that complete its warp group end at once. A team's places are a ring. As soon as a K
 // half has been read its place takes in the K half of the round `depth` rounds on, of the team's
 // next split if need be, and so for V: loads wait neither for arithmetic nor for the end of a
-// split. What tells where to load from is itself read one and two splits ahead.
+// split. Int4, whose halves are small, is loaded page by page. What tells where to load from is
+// read while there is nothing to load.
 //
 // A sequence that is one unit is finished by its team. Otherwise each split leaves (m, l, o) in the
 // workspace, and the kernel behind this one combines them (attention_rows.cu): to find out which
@@ -38,21 +39,27 @@
 namespace liquidgemm::cuda {
 
 inline constexpr int kDecodeSharedBytes = 232448;  // what a block may have on this architecture
-inline constexpr int kMaxDecodeDepth = 4;          // pages that a warp loads ahead
 inline constexpr int kWholeBlock = 15;             // named barrier; teams have those below
 
 template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
 struct DecodeShape {
   using Place = DecodePlace<kElement, kWidth, kTeam>;
+  using Queries = DecodeQueries<kWidth, kTeam>;
   using Exchange = DecodeExchange<kElement, kTiles, kColumns, kTeam>;
 
   static constexpr int kMaxGroup = kColumns == 1 ? 4 : 8 * kTiles;
-  static constexpr int kTeamBytes =
-      static_cast<int>(sizeof(Exchange) + kDecodeRecords * sizeof(DecodeRecord));
+  static constexpr int kRecordBytes = kDecodeRecords * static_cast<int>(sizeof(DecodeRecord));
 
-  static constexpr int places(int group, int teams) {
-    return (kDecodeSharedBytes - teams * kTeamBytes) / (Place::bytes(group) + Place::kBarrierBytes);
+  static constexpr int team_bytes(int group) {
+    return kRecordBytes + Exchange::kSharedBytes +
+           Queries::kSlots * (Queries::bytes(group) + Queries::kBarrierBytes);
   }
+  static constexpr int places(int group, int teams) {
+    return (kDecodeSharedBytes - teams * team_bytes(group)) /
+           (Place::kBytes + Place::kBarrierBytes);
+  }
+  // Places that a team has at most: of a warp alone four pages, of more two rounds.
+  static constexpr int kMaxDepth = kTeam == 1 ? 4 : 2;
   // Warp groups that compute, and one whose first warp loads and which leaves them its registers.
   static constexpr int kGroups = kTiles == 2 || kv_row_bytes(kElement, kWidth) == 256 ? 2 : 3;
   static constexpr int kThreads = (kGroups + 1) * 128;
@@ -61,40 +68,50 @@ struct DecodeShape {
   // As many teams as there are warps for, and shared memory allows.
   static constexpr int teams() {
     int most = 4 * kGroups / kTeam;
-    while (most > 1 && places(kMaxGroup, most) < most) --most;
+    constexpr int kLeast = Place::kWholePages ? 2 : 1;
+    while (most > 1 && places(kMaxGroup, most) < kLeast * most) --most;
     return most;
   }
   static constexpr int kTeams = teams();
-  static_assert(places(kMaxGroup, kTeams) >= 1);
+  static_assert(places(kMaxGroup, kTeams) >= kTeams);
 };
 
 // What the warps of a block derive from the arguments, the loading one and the others alike.
-template <class Shape, int kTeam>
+template <class Shape>
 struct DecodeBlock {
-  int blocks, total, teams, depth, stride;
-  std::uint8_t *places, *barriers, *exchanges;
-  int place_size;
+  using Place = typename Shape::Place;
+  using Queries = typename Shape::Queries;
+
+  int blocks, total, teams, depth, stride, query_bytes;  // of a team
+  std::uint8_t *queries, *places, *barriers, *query_barriers, *exchanges;
 
   __device__ __forceinline__ DecodeBlock(const DecodeKernelArguments& arguments,
                                          std::uint8_t* shared) {
-    using Place = typename Shape::Place;
     blocks = static_cast<int>(gridDim.x);
     total = *arguments.unit_count * arguments.kv_heads;
     // Few units are spread over all multiprocessors, and their teams share all of the places.
     teams = min(Shape::kTeams, (total + blocks - 1) / blocks);
-    depth = min(arguments.places / max(teams, 1), max(kMaxDecodeDepth / kTeam, 2));
+    depth = min(arguments.places / max(teams, 1), Shape::kMaxDepth);
     stride = teams * blocks;
-    place_size = Place::bytes(arguments.group);
-    places = shared + Shape::kTeams * kDecodeRecords * sizeof(DecodeRecord);
-    barriers = places + arguments.places * place_size;
-    exchanges = barriers + arguments.places * Place::kBarrierBytes;
+    query_bytes = Queries::kSlots * Queries::bytes(arguments.group);
+    queries = shared + Shape::kTeams * Shape::kRecordBytes;
+    places = queries + Shape::kTeams * query_bytes;
+    barriers = places + arguments.places * Place::kBytes;
+    query_barriers = barriers + arguments.places * Place::kBarrierBytes;
+    exchanges = query_barriers + Shape::kTeams * Queries::kSlots * Queries::kBarrierBytes;
   }
 
   __device__ __forceinline__ std::uint8_t* places_of(int team) const {
-    return places + team * depth * place_size;
+    return places + team * depth * Place::kBytes;
   }
   __device__ __forceinline__ std::uint32_t barriers_of(int team) const {
-    return ptx::shared_address(barriers + team * depth * Shape::Place::kBarrierBytes);
+    return ptx::shared_address(barriers + team * depth * Place::kBarrierBytes);
+  }
+  __device__ __forceinline__ std::uint8_t* queries_of(int team) const {
+    return queries + team * query_bytes;
+  }
+  __device__ __forceinline__ std::uint32_t query_barriers_of(int team) const {
+    return ptx::shared_address(query_barriers + team * Queries::kSlots * Queries::kBarrierBytes);
   }
   static __device__ __forceinline__ DecodeRecord* records_of(std::uint8_t* shared, int team) {
     return reinterpret_cast<DecodeRecord*>(shared) + team * kDecodeRecords;
@@ -113,13 +130,15 @@ __device__ __forceinline__ void load_pages(const DecodeKernelArguments& argument
   if (first < arguments.max_units * arguments.kv_heads) {
     first_unit = arguments.units[first / arguments.kv_heads];
   }
-  const DecodeBlock<Shape, kTeam> block(arguments, shared);
+  const DecodeBlock<Shape> block(arguments, shared);
   ptx::named_barrier(kWholeBlock, Shape::kThreads);
   // Lanes without a warp to load for have nothing to do from the start.
   DecodeLoader<kElement, kWidth, kTeam> loader(
       arguments, first, first_unit, block.stride, team < block.teams ? block.total : 0, member,
-      ptx::shared_address(block.places_of(team)), block.barriers_of(team), block.depth,
-      ptx::shared_address(block.records_of(shared, team)));
+      block.depth,
+      {ptx::shared_address(block.places_of(team)), block.barriers_of(team),
+       ptx::shared_address(block.queries_of(team)), block.query_barriers_of(team),
+       ptx::shared_address(block.records_of(shared, team))});
   while (__any_sync(kWholeWarp, !loader.done() && loader.template load<true>())) {
   }
   ptx::wait_for_previous_kernel();
@@ -135,53 +154,64 @@ template <KvElement kElement, int kWidth, int kTiles, int kColumns, class Shape,
 __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
                                         std::uint8_t* shared, int warp) {
   using Place = typename Shape::Place;
-  using Exchange = typename Shape::Exchange;
+  using Slots = typename Shape::Queries;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int team = warp / kTeam, member = warp % kTeam;
-  const DecodeBlock<Shape, kTeam> block(arguments, shared);
+  const DecodeBlock<Shape> block(arguments, shared);
   const std::uint32_t barriers = block.barriers_of(team);
+  const std::uint32_t query_barriers = block.query_barriers_of(team);
   if (team < block.teams) {
     for (int i = member; i < block.depth * Place::kBarriers; i += kTeam) {
-      ptx::mbarrier_init(barriers + static_cast<std::uint32_t>(8 * i),
-                         Place::arrivals(i % Place::kBarriers));
+      ptx::mbarrier_init(barriers + static_cast<std::uint32_t>(8 * i), 1);
+    }
+    for (int i = member; i < Slots::kSlots; i += kTeam) {
+      const std::uint32_t of_slot =
+          query_barriers + static_cast<std::uint32_t>(i * Slots::kBarrierBytes);
+      ptx::mbarrier_init(of_slot + Slots::kFull, 1);
+      ptx::mbarrier_init(of_slot + Slots::kEmpty, kTeam);
     }
     ptx::mbarrier_init_fence();
   }
   ptx::named_barrier(kWholeBlock, Shape::kThreads);
-  if (team >= block.teams) return;
+  if (team >= block.teams || team * block.blocks + static_cast<int>(blockIdx.x) >= block.total) {
+    return;
+  }
 
-  Exchange& exchange = reinterpret_cast<Exchange*>(block.exchanges)[team];
-  DecodeRows<kElement, kWidth, kTiles, kColumns, kTeam> rows(arguments, exchange, team, member,
-                                                             lane);
+  DecodeRows<kElement, kWidth, kTiles, kColumns, kTeam> rows(arguments, block.exchanges, team,
+                                                             member, lane);
   const std::uint8_t* ring = block.places_of(team);
+  const std::uint8_t* queries = block.queries_of(team);
   const DecodeRecord* records = block.records_of(shared, team);
-  int place = 0;
-  std::uint32_t parity = 0;
+  DecodeTurn place{0}, slot{0};
   unsigned split_number = 0;
-  int unit = team * block.blocks + static_cast<int>(blockIdx.x);
 #pragma unroll 1
-  while (unit < block.total) {
-    ptx::mbarrier_wait(
-        barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes + Place::kQueriesFull),
-        parity);
-    rows.start(ring + place * block.place_size + Place::kQueries);
+  while (true) {
+    const std::uint32_t query_barrier =
+        query_barriers + static_cast<std::uint32_t>(slot.at * Slots::kBarrierBytes);
+    ptx::mbarrier_wait(query_barrier + Slots::kFull, slot.parity);
     const DecodeRecord& record = records[split_number++ % kDecodeRecords];
     const int tokens = record.tokens;
+    if (tokens == 0) return;
+    rows.start(queries + slot.at * Slots::bytes(arguments.group));
+    __syncwarp();
+    ptx::mbarrier_arrive(query_barrier + Slots::kEmpty, lane == 0);
+    slot.advance(Slots::kSlots);
 #pragma unroll 1
     for (int begin = 0; begin < tokens; begin += kTeam * kKvPageTokens) {
-      const std::uint8_t* here = ring + place * block.place_size;
+      const std::uint8_t* here = ring + place.at * Place::kBytes;
       const std::uint32_t barrier =
-          barriers + static_cast<std::uint32_t>(place * Place::kBarrierBytes);
+          barriers + static_cast<std::uint32_t>(place.at * Place::kBarrierBytes);
       const int left = tokens - begin;
       const int visible = max(min(left - member * kKvPageTokens, kKvPageTokens), 0);
       // Even where there is nothing to read: who would run ahead of the loads could let an empty
       // barrier go through two phases before the loading warp has seen the first.
-      ptx::mbarrier_wait(barrier + Place::keys_full(member), parity);
+      ptx::mbarrier_wait(barrier + Place::keys_full(member), place.parity);
       if (visible > 0) rows.score(here + Place::keys(member), visible);
       __syncwarp();
-      ptx::mbarrier_arrive(barrier + Place::keys_empty(member), lane == 0);
-      if (kTeam > 1) ptx::mbarrier_arrive(barrier + Place::kQueriesEmpty, lane == 0);
-      ptx::mbarrier_wait(barrier + Place::values_full(member), parity);
+      if constexpr (!Place::kWholePages) {
+        ptx::mbarrier_arrive(barrier + Place::keys_empty(member), lane == 0);
+      }
+      ptx::mbarrier_wait(barrier + Place::values_full(member), place.parity);
       rows.publish(here + Place::values(member), visible);
       rows.barrier();
       rows.weigh(visible);
@@ -190,18 +220,15 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
       rows.add_sums(pages);
 #pragma unroll 1
       for (int j = 0; j < pages; ++j) {
-        ptx::mbarrier_wait(barrier + Place::values_full(j), parity);
+        if (j != member) ptx::mbarrier_wait(barrier + Place::values_full(j), place.parity);
         rows.add(here + Place::values(j), j, min(left - j * kKvPageTokens, kKvPageTokens));
       }
+      __syncwarp();
       rows.barrier();
       ptx::mbarrier_arrive(barrier + Place::values_empty(member), lane == 0);
-      if (++place == block.depth) {
-        place = 0;
-        parity ^= 1;
-      }
+      place.advance(block.depth);
     }
     rows.finish(record);
-    if ((record.end & DecodeRecord::kGoesOn) == 0) unit += block.stride;
   }
 }
 
@@ -250,7 +277,7 @@ Result<DecodeLaunch> decode_launch(int group) {
   launch.threads = Shape::kThreads;
   launch.places = Shape::places(group, Shape::kTeams);
   launch.teams = Shape::kTeams;
-  launch.keeps = decode_keeps(kTiles);
+  launch.keeps = decode_keeps(kTiles, kColumns, kTeam);
   return launch;
 }
 
@@ -268,6 +295,9 @@ Result<DecodeLaunch> decode_launch(int width, int group, int team) {
     if (team == 4) return decode_launch<kElement, 128, 4>(group);
   }
   if (team == 1 && group <= 4) return decode_launch<kElement, 128, 1, 1, 1>(group);
+  if constexpr (kElement == KvElement::kInt4) {
+    if (team == 1 && group <= 8) return decode_launch<kElement, 128, 1, 2, 1>(group);
+  }
   return decode_launch<kElement, 128, 2>(group);
 }
 

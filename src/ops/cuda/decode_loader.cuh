@@ -22,6 +22,7 @@ struct DecodeKernelArguments {
   const std::int32_t* rows;
   const AttentionUnit* units;
   const std::int32_t* unit_count;
+  std::int32_t* units_taken;
   float4* partials;
   int max_units;
   int kv_heads;
@@ -39,8 +40,8 @@ struct alignas(16) DecodeRecord {
 
   std::int32_t to;  // the row, or the place of the partial result
   std::int32_t head;
-  std::int32_t tokens;
-  std::int32_t end;  // of these
+  std::int32_t tokens;  // 0: there is no split left
+  std::int32_t end;     // of these
 };
 // Splits between loading and computing, and one; a power of two. They begin at a multiple of what
 // they take.
@@ -48,69 +49,108 @@ inline constexpr int kDecodeRecords = 8;
 
 // A team's place in shared memory:
 //
-//   K, V of the first warp's page | K, V of the second's | ... | q of the split that begins here
+//   K, V of the first warp's page | K, V of the second's | ...
 //
-// and its barriers: full and empty of K and V of each warp's page, then of q. A full one completes
-// a phase whenever the place is filled, be there anything to load or not; an empty one when what
-// lies there has been read.
+// and its barriers: full and empty of K and V of each warp's page, or of the page as a whole. A
+// full one completes a phase whenever the place is filled, be there anything to load or not; an
+// empty one when what lies there has been read.
 template <KvElement kElement, int kWidth, int kTeam>
 struct DecodePlace {
+  // The halves of an int4 page are small for the memory, which is read faster in larger pieces.
+  static constexpr bool kWholePages = kElement == KvElement::kInt4 && kTeam == 1;
   static constexpr int kHalfBytes = kv_half_bytes(kElement, kWidth);
   static constexpr int kPageBytes = 2 * kHalfBytes;
-  static constexpr int kQueries = kTeam * kPageBytes;
-  static constexpr int kBarriers = 4 * kTeam + 2;
+  static constexpr int kBytes = kTeam * kPageBytes;
+  static constexpr int kBarriersOfPage = kWholePages ? 2 : 4;
+  static constexpr int kBarriers = kBarriersOfPage * kTeam;
   static constexpr int kBarrierBytes = 8 * kBarriers;  // a multiple of 16
 
-  static __host__ __device__ constexpr int bytes(int group) {
-    return kQueries + group * kWidth * 2;
-  }
   static __host__ __device__ constexpr int keys(int member) { return member * kPageBytes; }
   static __host__ __device__ constexpr int values(int member) { return keys(member) + kHalfBytes; }
-  static __host__ __device__ constexpr int keys_full(int member) { return 32 * member; }
-  static __host__ __device__ constexpr int keys_empty(int member) { return 32 * member + 8; }
-  static __host__ __device__ constexpr int values_full(int member) { return 32 * member + 16; }
-  static __host__ __device__ constexpr int values_empty(int member) { return 32 * member + 24; }
-  static constexpr int kQueriesFull = 32 * kTeam;
-  // Unused by a team of one, which has read its queries before the keys behind them.
-  static constexpr int kQueriesEmpty = 32 * kTeam + 8;
-  // Of barrier i.
-  static __host__ __device__ constexpr int arrivals(int i) {
-    return 8 * i == kQueriesEmpty ? kTeam : 1;
+  static __host__ __device__ constexpr int keys_full(int member) {
+    return 8 * kBarriersOfPage * member;
+  }
+  static __host__ __device__ constexpr int keys_empty(int member) { return keys_full(member) + 8; }
+  // Of a whole page, the same.
+  static __host__ __device__ constexpr int values_full(int member) {
+    return keys_full(member) + (kWholePages ? 0 : 16);
+  }
+  static __host__ __device__ constexpr int values_empty(int member) {
+    return values_full(member) + 8;
+  }
+};
+
+// Where the queries of a team's splits go, by turns: q of a KV head's group, and two barriers, full
+// and empty. One alone leaves teams of one warp room for another place; they read their queries
+// when a split begins, and the next ones are needed four pages later.
+template <int kWidth, int kTeam>
+struct DecodeQueries {
+  static constexpr int kSlots = kTeam == 1 ? 1 : 2;
+  static constexpr int kBarrierBytes = 16;  // of a slot
+  static constexpr int kFull = 0, kEmpty = 8;
+
+  static __host__ __device__ constexpr int bytes(int group) { return group * kWidth * 2; }
+};
+
+// Walks through the slots or places of a ring.
+struct DecodeTurn {
+  int at = 0;
+  std::uint32_t parity;
+
+  __device__ __forceinline__ explicit DecodeTurn(std::uint32_t first_parity)
+      : parity(first_parity) {}
+  __device__ __forceinline__ void advance(int size) {
+    if (++at == size) {
+      at = 0;
+      parity ^= 1;
+    }
   }
 };
 
 // One lane of the loading warp: loads the pages of one warp of a team, of each round of kTeam pages
 // of its units one page, into the team's ring of places. It goes split by split, those of a unit
 // one after another.
+//
+// A team's units are every so-many-th. But where warps alone have more than two each, each takes
+// another when it is about to end the last: not all get their pages equally fast, and those that
+// end first do what is left. (With two, that would leave more of it to some multiprocessors.)
 template <KvElement kElement, int kWidth, int kTeam>
 class DecodeLoader {
  public:
   using Place = DecodePlace<kElement, kWidth, kTeam>;
+  using Slots = DecodeQueries<kWidth, kTeam>;
 
-  // `first_unit` is the team's first, `first`.
+  // Addresses in shared memory, of a team.
+  struct Memory {
+    std::uint32_t places, barriers, queries, query_barriers, records;
+  };
+
+  // `first_unit` is the team's first, `first`; there is none where that is not less than `total`.
   __device__ __forceinline__ DecodeLoader(const DecodeKernelArguments& arguments, int first,
                                           AttentionUnit first_unit, int stride, int total,
-                                          int member, std::uint32_t ring, std::uint32_t barriers,
-                                          int depth, std::uint32_t records)
+                                          int member, int depth, const Memory& memory)
       : arguments_(arguments),
         stride_(stride),
         total_(total),
         member_(member),
-        ring_(ring),
-        barriers_(barriers),
         depth_(depth),
-        record_(records),
-        next_{first, first_unit},
-        after_next_(following(next_)) {
-    read_work();
+        memory_(memory),
+        record_(memory.records),
+        number_(first),
+        unit_(first_unit),
+        takes_(kTeam == 1 && total > 2 * stride),
+        done_(first >= total) {
+    if (done_) return;
+    read_next();
     advance();
     is_first_ = true;
     first_queries_ = queries_;
   }
 
-  __device__ __forceinline__ bool done() const { return unit_ >= total_; }
+  __device__ __forceinline__ bool done() const { return done_; }
 
-  // Loads the next half page, and the queries with the first keys of a split, if there is room.
+  // Loads the next half page, or page, and the queries with the first keys of a split, if there is
+  // room. Or reads something about the next split. Whether there was anything to do.
   //
   // kAhead: while the kernel in front may still write queries and the page of the last token. Of
   // the first split alone, the pages before that one; load_first_queries() follows when it has
@@ -118,38 +158,38 @@ class DecodeLoader {
   template <bool kAhead>
   __device__ __forceinline__ bool load() {
     if (kAhead && (!is_first_ || page_ + member_ >= old_pages_)) return false;
+    const bool has_looked = !kAhead && look_ahead();
+    if (page_ >= pages_) {
+      if (next_ != Next::kRead) return has_looked;
+      if (number_ >= total_) return end() || has_looked;
+      advance();
+    }
     if (!values_next_) {
-      if (!ptx::mbarrier_has_completed(barrier_of(place_, Place::keys_empty(member_)), parity_)) {
-        return false;
-      }
-      if (member_ == 0) {
-        if (kTeam > 1 &&
-            !ptx::mbarrier_has_completed(barrier_of(place_, Place::kQueriesEmpty), parity_)) {
-          return false;
-        }
-        if (kAhead && page_ == 0) {
+      if (!has_completed(Place::keys_empty(member_))) return has_looked;
+      if (member_ == 0 && page_ == 0) {
+        if (!slot_is_empty()) return has_looked;
+        if (kAhead) {
           queries_left_ = true;
         } else {
-          load_queries();
+          load_queries(slot_.at, queries_);
         }
+        slot_.advance(Slots::kSlots);
       }
-      load_half(Place::keys(member_), Place::keys_full(member_), 0);
-      values_next_ = true;
-      return true;
+      load_part(Place::keys(member_), Place::keys_full(member_),
+                Place::kWholePages ? Place::kPageBytes : Place::kHalfBytes);
+      if constexpr (!Place::kWholePages) {
+        values_next_ = true;
+        return true;
+      }
+    } else {
+      if (!has_completed(Place::values_empty(member_))) return has_looked;
+      load_part(Place::values(member_), Place::values_full(member_), Place::kHalfBytes);
+      values_next_ = false;
     }
-    if (!ptx::mbarrier_has_completed(barrier_of(place_, Place::values_empty(member_)), parity_)) {
-      return false;
-    }
-    load_half(Place::values(member_), Place::values_full(member_), Place::kHalfBytes);
-    values_next_ = false;
-    if (++place_ == depth_) {
-      place_ = 0;
-      parity_ ^= 1;
-    }
+    place_.advance(depth_);
     page_ += kTeam;
 #pragma unroll
     for (int i = 0; i + 1 < kPages; ++i) ids_[i] = ids_[i + 1];
-    if (page_ >= pages_) advance();
     return true;
   }
 
@@ -160,116 +200,145 @@ class DecodeLoader {
  private:
   static constexpr int kPages = kSplitPages / kTeam;  // of one warp in a split
 
-  __device__ __forceinline__ std::uint32_t address_of(int place, int offset) const {
-    return ring_ + static_cast<std::uint32_t>(place * Place::bytes(arguments_.group) + offset);
+  // What is known of the split behind the one that is loaded: nothing, the number of its unit, the
+  // unit, or where everything lies. Each step waits for what the one before has read, so they are
+  // some time apart.
+  enum class Next { kUnknown, kNumbered, kKnown, kRead };
+
+  __device__ __forceinline__ std::uint32_t barrier_of_place(int offset) const {
+    return memory_.barriers + static_cast<std::uint32_t>(place_.at * Place::kBarrierBytes + offset);
   }
-  __device__ __forceinline__ std::uint32_t barrier_of(int place, int offset) const {
-    return barriers_ + static_cast<std::uint32_t>(place * Place::kBarrierBytes + offset);
+  __device__ __forceinline__ bool has_completed(int offset) const {
+    return ptx::mbarrier_has_completed(barrier_of_place(offset), place_.parity);
+  }
+  __device__ __forceinline__ bool slot_is_empty() const {
+    return ptx::mbarrier_has_completed(query_barrier(slot_.at) + Slots::kEmpty, slot_.parity);
+  }
+  __device__ __forceinline__ std::uint32_t query_barrier(int slot) const {
+    return memory_.query_barriers + static_cast<std::uint32_t>(slot * Slots::kBarrierBytes);
   }
 
-  __device__ __forceinline__ void load_half(int to, int full, int from) const {
-    const std::uint32_t barrier = barrier_of(place_, full);
+  // So many bytes of the warp's page to where they lie in its place, `to`.
+  __device__ __forceinline__ void load_part(int to, int full, int bytes) const {
+    const std::uint32_t barrier = barrier_of_place(full);
     if (page_ + member_ >= pages_) {
       ptx::lane_expect_bytes(barrier, 0);
       return;
     }
     const std::uint8_t* head_page = arguments_.pages + ids_[0] * arguments_.page_bytes +
                                     head_ * std::int64_t{Place::kPageBytes};
-    ptx::lane_expect_bytes(barrier, Place::kHalfBytes);
-    ptx::lane_copy_bulk(address_of(place_, to), head_page + from, Place::kHalfBytes, barrier,
-                        ptx::kEvictFirst);
+    ptx::lane_expect_bytes(barrier, static_cast<std::uint32_t>(bytes));
+    ptx::lane_copy_bulk(memory_.places + static_cast<std::uint32_t>(place_.at * Place::kBytes + to),
+                        head_page + (to - Place::keys(member_)), bytes, barrier, ptx::kEvictFirst);
   }
 
-  __device__ __forceinline__ void load_queries() const {
-    if (page_ != 0) {
-      ptx::lane_expect_bytes(barrier_of(place_, Place::kQueriesFull), 0);
-    } else {
-      load_queries(place_, queries_);
-    }
-  }
-  __device__ __forceinline__ void load_queries(int place, int queries) const {
+  __device__ __forceinline__ void load_queries(int slot, int queries) const {
     // It publishes the unit's record too.
-    const std::uint32_t barrier = barrier_of(place, Place::kQueriesFull);
-    const int bytes = arguments_.group * kWidth * 2;
+    const std::uint32_t barrier = query_barrier(slot) + Slots::kFull;
+    const int bytes = Slots::bytes(arguments_.group);
     ptx::lane_expect_bytes(barrier, static_cast<std::uint32_t>(bytes));
-    ptx::lane_copy_bulk(address_of(place, Place::kQueries),
+    ptx::lane_copy_bulk(memory_.queries + static_cast<std::uint32_t>(slot * bytes),
                         arguments_.q + std::int64_t{queries} * bytes, bytes, barrier,
                         ptx::kEvictNormal);
   }
 
-  // A split, the first of what is left of its unit.
-  struct Work {
-    int number;
-    AttentionUnit unit;
-  };
-  __device__ __forceinline__ Work following(const Work& work) const {
-    if (work.unit.splits > 1) {
-      return {work.number,
-              {work.unit.slot, work.unit.split + 1, work.unit.splits - 1, work.unit.partial}};
+  // One step; whether there was one to make.
+  __device__ __forceinline__ bool look_ahead() {
+    switch (next_) {
+      case Next::kUnknown:
+        if (unit_.splits > 1) {
+          ++unit_.split;
+          --unit_.splits;
+          next_ = Next::kKnown;
+          return true;
+        }
+        if (takes_) {
+          if (page_ + 1 < pages_) return false;
+          number_ = atomicAdd(arguments_.units_taken, 1);
+        }
+        next_ = Next::kNumbered;
+        return true;
+      case Next::kNumbered:
+        // Each team asks once in vain. Whoever does so last leaves the number as it was.
+        if (takes_ && number_ == total_ - 1) *arguments_.units_taken = 0;
+        number_ += stride_;
+        if (number_ < total_) unit_ = arguments_.units[number_ / arguments_.kv_heads];
+        next_ = number_ < total_ ? Next::kKnown : Next::kRead;
+        return true;
+      case Next::kKnown: read_next(); return true;
+      case Next::kRead: break;
     }
-    const int number = work.number + stride_;
-    return {number,
-            number < total_ ? arguments_.units[number / arguments_.kv_heads] : AttentionUnit{}};
+    return false;
   }
-
-  // About next_.
-  __device__ __forceinline__ void read_work() {
-    if (next_.number >= total_) return;
-    const AttentionUnit& unit = next_.unit;
-    next_length_ = arguments_.lengths[unit.slot];
-    next_row_ = arguments_.rows[unit.slot];
-    const std::int32_t* table = arguments_.block_tables + unit.slot * arguments_.ld_block_table;
+  __device__ __forceinline__ void read_next() {
+    next_length_ = arguments_.lengths[unit_.slot];
+    next_row_ = arguments_.rows[unit_.slot];
+    const std::int32_t* table = arguments_.block_tables + unit_.slot * arguments_.ld_block_table;
 #pragma unroll
     for (int i = 0; i < kPages; ++i) {
-      const std::int64_t page = std::int64_t{unit.split} * kSplitPages + i * kTeam + member_;
+      const std::int64_t page = std::int64_t{unit_.split} * kSplitPages + i * kTeam + member_;
       next_ids_[i] = page < arguments_.ld_block_table ? table[page] : 0;
     }
+    next_ = Next::kRead;
   }
 
-  // The next split becomes the one that is loaded; starts reading about those behind it.
+  // The next split becomes the one that is loaded.
   __device__ __forceinline__ void advance() {
+    next_ = Next::kUnknown;
     is_first_ = false;
-    unit_ = next_.number;
     page_ = 0;
-    if (unit_ >= total_) return;
-    const AttentionUnit& unit = next_.unit;
-    head_ = unit_ % arguments_.kv_heads;
+    head_ = number_ % arguments_.kv_heads;
     queries_ = next_row_ * arguments_.kv_heads + head_;
-    const int tokens = next_length_ - unit.split * numerics::kAttentionSplit;
-    if (member_ == 0) {
-      const bool leaves = unit.partial >= 0;
-      const int end = (!leaves && unit.split > 0 ? DecodeRecord::kContinues : 0) |
-                      (unit.splits > 1 ? DecodeRecord::kGoesOn : 0) |
-                      (leaves ? DecodeRecord::kLeaves : 0);
-      const int record[4] = {leaves ? unit.partial : next_row_, head_,
-                             min(tokens, numerics::kAttentionSplit), end};
-      ptx::store_shared(record_, record);
-      record_ ^= (record_ ^ (record_ + sizeof(DecodeRecord))) &
-                 (kDecodeRecords * sizeof(DecodeRecord) - 1);
-    }
+    const int tokens = next_length_ - unit_.split * numerics::kAttentionSplit;
+    const bool leaves = unit_.partial >= 0;
+    const int end = (!leaves && unit_.split > 0 ? DecodeRecord::kContinues : 0) |
+                    (unit_.splits > 1 ? DecodeRecord::kGoesOn : 0) |
+                    (leaves ? DecodeRecord::kLeaves : 0);
+    leave_record(
+        {leaves ? unit_.partial : next_row_, head_, min(tokens, numerics::kAttentionSplit), end});
     pages_ = min((tokens + kKvPageTokens - 1) / kKvPageTokens, kSplitPages);
     old_pages_ = min((tokens - 1) / kKvPageTokens, kSplitPages);
 #pragma unroll
     for (int i = 0; i < kPages; ++i) ids_[i] = next_ids_[i];
-    next_ = after_next_;
-    read_work();
-    after_next_ = following(next_);
+  }
+  // Nothing is left: tells the team so, if there is room.
+  __device__ __forceinline__ bool end() {
+    if (member_ == 0) {
+      if (!slot_is_empty()) return false;
+      leave_record({0, 0, 0, 0});
+      ptx::lane_expect_bytes(query_barrier(slot_.at) + Slots::kFull, 0);
+    }
+    done_ = true;
+    return true;
+  }
+  // What is loaded into the next slot publishes it.
+  __device__ __forceinline__ void leave_record(const int (&record)[4]) {
+    if (member_ != 0) return;
+    ptx::store_shared(record_, record);
+    record_ ^=
+        (record_ ^ (record_ + sizeof(DecodeRecord))) & (kDecodeRecords * sizeof(DecodeRecord) - 1);
   }
 
   const DecodeKernelArguments& arguments_;
   const int stride_, total_, member_;
-  const std::uint32_t ring_, barriers_;
   const int depth_;
-  std::uint32_t record_;      // the next split's
-  std::uint32_t parity_ = 1;  // the ring starts empty
+  const Memory memory_;
+  std::uint32_t record_;           // the next split's
+  DecodeTurn place_{1}, slot_{1};  // which start empty
+  // The split that is loaded.
   bool values_next_ = false;
-  bool is_first_ = false;      // the first split is loaded,
+  bool is_first_ = false;      // the first one,
   bool queries_left_ = false;  // whose queries were not written yet
-  int unit_ = 0, head_ = 0, page_ = 0, pages_ = 0, place_ = 0;
+  int head_ = 0, page_ = 0, pages_ = 0;
   int old_pages_ = 0;                    // those before the last token's
   int queries_ = 0, first_queries_ = 0;  // row and KV head, of this split and of the first
   std::int32_t ids_[kPages] = {};
-  Work next_, after_next_;
+  // The one behind it, once that is known: a split and what follows of its unit.
+  Next next_ = Next::kUnknown;
+  int number_;
+  AttentionUnit unit_;
+  const bool takes_;
+  bool done_;
   std::int32_t next_length_ = 0, next_row_ = 0, next_ids_[kPages] = {};
 };
 

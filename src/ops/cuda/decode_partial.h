@@ -5,8 +5,11 @@
 
 namespace liquidgemm::cuda {
 
-// Whether a warp with so many tiles of rows can keep the result of a sequence's splits so far.
-LIQUIDGEMM_KV_PAGE bool decode_keeps(int tiles) { return tiles == 1; }
+// Whether a team can keep the result of a sequence's splits so far: not where its warps' rows take
+// all registers, two tiles of them or, for a warp alone, two columns.
+LIQUIDGEMM_KV_PAGE bool decode_keeps(int tiles, int columns, int team) {
+  return tiles == 1 && (columns == 1 || team > 1);
+}
 
 // Where four dimensions, 4 chunk .. 4 chunk + 3, lie among the float4s of a head's o: the first
 // four of each eighth of the dimensions, then the second, ... A lane has dimensions of one eighth;

@@ -6,55 +6,40 @@
 
 #include <cstdint>
 
-#include "gemm/cuda/ptx/barrier.h"
-#include "gemm/cuda/ptx/thread.h"
 #include "ops/cuda/attention_tile.cuh"
+#include "ops/cuda/decode_exchange.cuh"
 #include "ops/cuda/decode_loader.cuh"
 #include "ops/cuda/decode_partial.h"
 
 namespace liquidgemm::cuda {
 
-// What the warps of a team tell each other in shared memory. kColumns = 1: rows are the query heads
-// at even places of a tile only, one a lane, where there are at most four.
-template <KvElement kElement, int kTiles, int kColumns, int kTeam>
-struct alignas(16) DecodeExchange {
-  static constexpr bool kZeros = !kv_is_float(kElement);
-
-  uint4 probabilities[kTeam][2 * kTiles][32];                   // k steps 2 v, 2 v + 1 of a lane
-  float sums[kTeam][kTiles * kColumns * (kZeros ? 2 : 1)][32];  // what it adds to l, then to z
-  float largest[kTeam][kTiles * kColumns][4];                   // score of each row
-  std::uint32_t classes[kTeam];                                 // of the values' scales
-};
-
 template <KvElement kElement, int kWidth, int kTiles, int kColumns, int kTeam>
 class DecodeRows {
  public:
+  static constexpr bool kZeros = !kv_is_float(kElement);
   using Exchange = DecodeExchange<kElement, kTiles, kColumns, kTeam>;
   using Values = ValueChunk<kElement, kWidth, kTeam>;
   static constexpr int kOutputTiles = kWidth / 16 / kTeam;  // of this warp
   static constexpr int kDimensions = 2 * kOutputTiles;      // of a lane, next to each other
   static_assert(kDimensions % 4 == 0);
-  // Whether a sequence can be one unit: two tiles leave no registers for what that keeps.
-  static constexpr bool kKeeps = decode_keeps(kTiles);
+  // Whether a sequence can be one unit.
+  static constexpr bool kKeeps = decode_keeps(kTiles, kColumns, kTeam);
+  // Whether that lies in the outputs of the odd columns: where they have no row, their
+  // probabilities are zero, and products with numbers that are finite leave them as they are.
+  static constexpr bool kParks = kKeeps && kColumns == 1 && !kv_is_float(kElement);
 
-  __device__ __forceinline__ DecodeRows(const DecodeKernelArguments& arguments, Exchange& exchange,
-                                        int team, int member, int lane)
+  __device__ __forceinline__ DecodeRows(const DecodeKernelArguments& arguments,
+                                        std::uint8_t* exchanges, int team, int member, int lane)
       : arguments_(arguments),
-        exchange_(exchange),
-        team_(team),
+        exchange_(exchanges, team, member, lane),
         member_(member),
-        lane_(lane),
         g_(lane / 4),
         t_(lane % 4),
-        part_(Values::part_of(lane / 4, member)) {}
+        part_(Values::part_of(lane / 4, member)),
+        o_{} {}
 
-  __device__ __forceinline__ void barrier() const {
-    if constexpr (kTeam == 1) {
-      __syncwarp();
-    } else {
-      ptx::named_barrier(1 + team_, 32 * kTeam);
-    }
-  }
+  // What each has told is there for all.
+  __device__ __forceinline__ void barrier() const { exchange_.barrier(); }
 
   // A split begins. The queries, in shared memory; rows past the group repeat its last.
   __device__ __forceinline__ void start(const std::uint8_t* queries) {
@@ -64,7 +49,7 @@ class DecodeRows {
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
-        for (int r = 0; r < 4; ++r) o_[j][n][r] = 0.0f;
+        for (int r = 0; r < 4; r += kParks ? 2 : 1) o_[j][n][r] = 0.0f;
       }
     }
 #pragma unroll
@@ -73,7 +58,7 @@ class DecodeRows {
       const std::uint8_t* row = queries + min(head, arguments_.group - 1) * (kWidth * 2);
       load_query<kElement, kWidth>(row, t_, [&](int s) { return q_[s][n]; });
     }
-    if constexpr (Exchange::kZeros) sum_queries<kElement, kWidth, kTiles>(q_, q_sum_);
+    if constexpr (kZeros) sum_queries<kElement, kWidth, kTiles>(q_, q_sum_);
   }
 
   // Scores of the warp's page, whose K half is at `keys`; the first `visible` tokens count.
@@ -108,16 +93,7 @@ class DecodeRows {
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) largest[n][0] = largest[n][1] = -__int_as_float(0x7F800000);
     }
-    if (g_ == 0) {
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-        for (int c = 0; c < kColumns; ++c) {
-          exchange_.largest[member_][n * kColumns + c][t_] = largest[n][c];
-        }
-      }
-    }
-    if (lane_ == 0) exchange_.classes[member_] = exponent_class(bits);
+    exchange_.tell_largest(largest, bits);
   }
 
   // After all have published: moves m and E through the pages of the round, and gives the team the
@@ -131,7 +107,7 @@ class DecodeRows {
       std::uint32_t e = state_.exponent[0];
 #pragma unroll
       for (int j = 0; j < kTeam; ++j) {
-        const std::uint32_t next = max(e, exchange_.classes[j]);
+        const std::uint32_t next = max(e, exchange_.class_of(j));
         if (j == page_of_lane) power = power_between(e, next);
         if (j == member_) exponent_of_page = next;
         e = next;
@@ -146,7 +122,7 @@ class DecodeRows {
         float apart = 0.0f;
 #pragma unroll
         for (int j = 0; j < kTeam; ++j) {
-          const float next = fmaxf(m, exchange_.largest[j][n * kColumns + c][t_]);
+          const float next = fmaxf(m, exchange_.largest(j, n, c));
           if (j == page_of_lane) apart = m - next;
           if (j == member_) m_of_page[n][c] = next;
           m = next;
@@ -174,10 +150,9 @@ class DecodeRows {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
           const float a = of_page(factor_[n][c], j);
-          const int i = n * kColumns + c;
-          state_.l[n][c] = state_.l[n][c] * a + exchange_.sums[j][i][lane_];
-          if constexpr (Exchange::kZeros) {
-            state_.z[n][c] = state_.z[n][c] * a + exchange_.sums[j][kTiles * kColumns + i][lane_];
+          state_.l[n][c] = state_.l[n][c] * a + exchange_.p_sum(j, n, c);
+          if constexpr (kZeros) {
+            state_.z[n][c] = state_.z[n][c] * a + exchange_.z_sum(j, n, c);
           }
         }
       }
@@ -199,17 +174,7 @@ class DecodeRows {
       }
     }
     PageProbabilities<kTiles> probabilities;
-#pragma unroll
-    for (int v = 0; v < 2 * kTiles; ++v) {
-      const uint4 four = exchange_.probabilities[j][v][lane_];
-      constexpr int kSteps = kPageTiles / 2;
-      std::uint32_t(&even)[2] = probabilities[v % kSteps * 2][v / kSteps];
-      std::uint32_t(&odd)[2] = probabilities[v % kSteps * 2 + 1][v / kSteps];
-      even[0] = four.x;
-      even[1] = four.y;
-      odd[0] = four.z;
-      odd[1] = four.w;
-    }
+    exchange_.read_probabilities(j, probabilities);
     if (kv_is_float(kElement) && visible < kKvPageTokens) {
       add_values<true>(values, visible, probabilities);
     } else {
@@ -265,24 +230,7 @@ class DecodeRows {
     PerRow<kTiles> p_sum, z_sum;
     weigh_tokens<kElement, kTiles, kMasked, kColumns>(scores_, parameters_, g_, rows, m, exponents,
                                                       p_sum, z_sum, probabilities);
-#pragma unroll
-    for (int v = 0; v < 2 * kTiles; ++v) {
-      constexpr int kSteps = kPageTiles / 2;
-      const std::uint32_t(&even)[2] = probabilities[v % kSteps * 2][v / kSteps];
-      const std::uint32_t(&odd)[2] = probabilities[v % kSteps * 2 + 1][v / kSteps];
-      exchange_.probabilities[member_][v][lane_] = make_uint4(even[0], even[1], odd[0], odd[1]);
-    }
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        const int i = n * kColumns + c;
-        exchange_.sums[member_][i][lane_] = p_sum[n][c];
-        if constexpr (Exchange::kZeros) {
-          exchange_.sums[member_][kTiles * kColumns + i][lane_] = z_sum[n][c];
-        }
-      }
-    }
+    exchange_.tell_weights(probabilities, p_sum, z_sum);
   }
 
   template <bool kMasked>
@@ -332,6 +280,11 @@ class DecodeRows {
     }
   }
 
+  // Where output r of a tile is kept, of the splits before.
+  __device__ __forceinline__ float& kept_output(int tile, int r) {
+    if constexpr (kParks) return o_[tile][0][r + 1];
+    return kept_o_[tile][r];
+  }
   __device__ __forceinline__ void keep() {
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
@@ -339,8 +292,8 @@ class DecodeRows {
       kept_l_[c] = state_.l[0][c];
 #pragma unroll
       for (int tile = 0; tile < kOutputTiles; ++tile) {
-        kept_o_[tile][c] = o_[tile][0][c];
-        kept_o_[tile][kColumns + c] = o_[tile][0][2 + c];
+        kept_output(tile, c) = o_[tile][0][c];
+        kept_output(tile, 2 + c) = o_[tile][0][2 + c];
       }
     }
   }
@@ -358,8 +311,8 @@ class DecodeRows {
 #pragma unroll
       for (int tile = 0; tile < kOutputTiles; ++tile) {
         float(&o)[4] = o_[tile][0];
-        o[c] = kept_o_[tile][c] * x + o[c] * y;
-        o[2 + c] = kept_o_[tile][kColumns + c] * x + o[2 + c] * y;
+        o[c] = kept_output(tile, c) * x + o[c] * y;
+        o[2 + c] = kept_output(tile, 2 + c) * x + o[2 + c] * y;
       }
     }
   }
@@ -412,8 +365,8 @@ class DecodeRows {
   }
 
   const DecodeKernelArguments& arguments_;
-  Exchange& exchange_;
-  const int team_, member_, lane_, g_, t_, part_;
+  Exchange exchange_;
+  const int member_, g_, t_, part_;
   Queries<kWidth, kTiles> q_;
   PerRow<kTiles> q_sum_;
   SplitState<kTiles, true> state_;
@@ -424,8 +377,8 @@ class DecodeRows {
   PerRow<kTiles> factor_, factor_of_o_;
   float o_[kOutputTiles][kTiles][4];
   // Of the splits before, of a sequence that is one unit.
-  static constexpr int kKept = kKeeps ? kColumns : 1;
-  float kept_m_[kKept], kept_l_[kKept], kept_o_[kKeeps ? kOutputTiles : 1][2 * kKept];
+  float kept_m_[kKeeps ? kColumns : 1], kept_l_[kKeeps ? kColumns : 1];
+  float kept_o_[kKeeps && !kParks ? kOutputTiles : 1][4];
 };
 
 }  // namespace liquidgemm::cuda
