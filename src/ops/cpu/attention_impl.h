@@ -25,6 +25,15 @@ LIQUIDGEMM_INLINE Vec load16(const std::uint16_t* p) { return load_f16(p); }
 LIQUIDGEMM_INLINE Vec load16(const Bf16* p) { return load_bf16(p); }
 LIQUIDGEMM_INLINE Vec load16(const std::int8_t* p) { return load_int8(p); }
 
+// Asks for `count` elements that will be read soon: the next page, while this one is computed. The
+// processor's own prefetching ends with a page of one head.
+template <typename T>
+LIQUIDGEMM_INLINE void read_ahead(const T* from, std::int64_t count) {
+  if (from == nullptr) return;
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+}
+
 // The queries of one call; see ops.h, attention_rows.
 struct Queries {
   const float* q;
@@ -50,10 +59,11 @@ struct Cursor {
 };
 
 // scores[i][0 .. 16 * kVectors) (+)= the products of `dims` dimensions, ascending. `keys` and q are
-// at the first of them; `first` starts the sums at 0.
+// at the first of them; `first` starts the sums at 0. `next`, if any: a page of keys or values that
+// follows.
 template <int kQueries, int kVectors, typename T>
-LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, std::int64_t dims,
-                                    bool first, float* scores) {
+LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, const T* next,
+                                    std::int64_t dims, bool first, float* scores) {
   Vec sum[kQueries][kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kQueries; ++i) {
@@ -63,6 +73,7 @@ LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, std::i
     }
   }
   for (std::int64_t d = 0; d < dims; ++d) {
+    read_ahead(next == nullptr ? next : next + d * kPageTokens, kPageTokens);
     Vec key[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) key[v] = load16(keys + d * kPageTokens + v * 16);
@@ -83,24 +94,24 @@ LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, std::i
 // Scores of `tokens` tokens, rounded up to what the registers take: a page has slots for them all,
 // and lanes of tokens that a query does not see are dropped by softmax_part.
 template <int kQueries, typename T>
-void score_tokens(const float* const* q, const T* keys, std::int64_t dims, bool first,
-                  std::int64_t tokens, float* scores) {
+void score_tokens(const float* const* q, const T* keys, const T* next, std::int64_t dims,
+                  bool first, std::int64_t tokens, float* scores) {
   constexpr int kWide = score_vectors(kQueries);
   std::int64_t t = 0;
   if constexpr (kWide > 2) {
     for (; tokens - t > 32; t += 16 * kWide) {
-      add_products<kQueries, kWide>(q, keys + t, dims, first, scores + t);
+      add_products<kQueries, kWide>(q, keys + t, t == 0 ? next : nullptr, dims, first, scores + t);
     }
   }
   constexpr int kNarrow = kWide > 2 ? 2 : kWide;
   for (; t < tokens; t += 16 * kNarrow) {
-    add_products<kQueries, kNarrow>(q, keys + t, dims, first, scores + t);
+    add_products<kQueries, kNarrow>(q, keys + t, t == 0 ? next : nullptr, dims, first, scores + t);
   }
 }
 
 // Every query against the page at token t0, dimensions d0 .. d0 + dims - 1 of it.
 template <typename T>
-void score_page(const Queries& all, std::int64_t t0, const T* keys, std::int64_t d0,
+void score_page(const Queries& all, std::int64_t t0, const T* keys, const T* next, std::int64_t d0,
                 std::int64_t dims, float* scratch) {
   std::int64_t count = 0;
   Cursor at;
@@ -114,35 +125,38 @@ void score_page(const Queries& all, std::int64_t t0, const T* keys, std::int64_t
     }
     if (tokens == 0) continue;
     float* scores = scratch + i * kScoreStride + t0;
+    const T* ahead = i == 0 ? next : nullptr;
     switch (count) {
-      case 1: score_tokens<1>(q, keys, dims, d0 == 0, tokens, scores); break;
-      case 2: score_tokens<2>(q, keys, dims, d0 == 0, tokens, scores); break;
-      case 3: score_tokens<3>(q, keys, dims, d0 == 0, tokens, scores); break;
-      default: score_tokens<4>(q, keys, dims, d0 == 0, tokens, scores); break;
+      case 1: score_tokens<1>(q, keys, ahead, dims, d0 == 0, tokens, scores); break;
+      case 2: score_tokens<2>(q, keys, ahead, dims, d0 == 0, tokens, scores); break;
+      case 3: score_tokens<3>(q, keys, ahead, dims, d0 == 0, tokens, scores); break;
+      default: score_tokens<4>(q, keys, ahead, dims, d0 == 0, tokens, scores); break;
     }
   }
 }
 
 template <typename T>
-void score_keys(const Queries& all, std::int64_t t0, const T* keys, float* tile, float* scratch) {
+void score_keys(const Queries& all, std::int64_t t0, const T* keys, const T* next, float* tile,
+                float* scratch) {
   if (all.count <= kDirectQueries) {
-    score_page(all, t0, keys, 0, all.head_dim, scratch);
+    score_page(all, t0, keys, next, 0, all.head_dim, scratch);
     return;
   }
   for (std::int64_t d0 = 0; d0 < all.head_dim; d0 += kTileDims) {
     const std::int64_t dims = all.head_dim - d0 < kTileDims ? all.head_dim - d0 : kTileDims;
     const T* from = keys + d0 * kPageTokens;
     for (std::int64_t i = 0; i < dims * kPageTokens; i += 16) store(tile + i, load16(from + i));
-    score_page(all, t0, tile, d0, dims, scratch);
+    score_page<float>(all, t0, tile, nullptr, d0, dims, scratch);
   }
 }
 
 // out[query][d .. d + 16 * kVectors) += weight * value for tokens first .. last-1 of the page, in
 // ascending order. The sums stay in registers: kQueries share each value that is loaded.
 template <int kQueries, int kVectors, typename T>
-LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, std::int64_t stride,
-                                  std::int64_t first, std::int64_t last, const AttentionPart* parts,
-                                  std::int64_t d, std::int64_t lanes_left) {
+LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, const T* next,
+                                  std::int64_t stride, std::int64_t first, std::int64_t last,
+                                  const AttentionPart* parts, std::int64_t d,
+                                  std::int64_t lanes_left) {
   Vec sum[kQueries][kVectors];
   const bool partial = lanes_left < 16 * kVectors;  // only with one vector
 #pragma GCC unroll 8
@@ -154,6 +168,7 @@ LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, std::in
     }
   }
   for (std::int64_t t = first; t < last; ++t) {
+    read_ahead(next == nullptr ? next : next + t * stride, 16 * kVectors);
     Vec value[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) value[v] = load16(values + t * stride + v * 16);
@@ -180,29 +195,34 @@ LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, std::in
 
 // Dimensions d0 .. d0 + dims - 1; `values` is at d0 of the page's first token.
 template <int kQueries, typename T>
-void add_tokens(const float* weights, const T* values, std::int64_t stride, std::int64_t first,
-                std::int64_t last, const AttentionPart* parts, std::int64_t d0, std::int64_t dims) {
+void add_tokens(const float* weights, const T* values, const T* next, std::int64_t stride,
+                std::int64_t first, std::int64_t last, const AttentionPart* parts, std::int64_t d0,
+                std::int64_t dims) {
+  const auto after = [next](std::int64_t d) { return next == nullptr ? next : next + d; };
   constexpr int kWide = value_vectors(kQueries);
   if (first >= last) return;
   std::int64_t d = 0;
   for (; d + 16 * kWide <= dims; d += 16 * kWide) {
-    add_values<kQueries, kWide>(weights, values + d, stride, first, last, parts, d0 + d,
+    add_values<kQueries, kWide>(weights, values + d, after(d), stride, first, last, parts, d0 + d,
                                 16 * kWide);
   }
   if constexpr (kWide > 4) {
     for (; d + 64 <= dims; d += 64) {
-      add_values<kQueries, 4>(weights, values + d, stride, first, last, parts, d0 + d, 64);
+      add_values<kQueries, 4>(weights, values + d, after(d), stride, first, last, parts, d0 + d,
+                              64);
     }
   }
   for (; d < dims; d += 16) {
     const std::int64_t left = dims - d < 16 ? dims - d : 16;
-    add_values<kQueries, 1>(weights, values + d, stride, first, last, parts, d0 + d, left);
+    add_values<kQueries, 1>(weights, values + d, after(d), stride, first, last, parts, d0 + d,
+                            left);
   }
 }
 
 template <typename T>
-void add_page(const Queries& all, std::int64_t t0, const T* values, std::int64_t stride,
-              std::int64_t d0, std::int64_t dims, const float* scratch, AttentionPart* parts) {
+void add_page(const Queries& all, std::int64_t t0, const T* values, const T* next,
+              std::int64_t stride, std::int64_t d0, std::int64_t dims, const float* scratch,
+              AttentionPart* parts) {
   std::int64_t count = 0;
   Cursor at;
   for (std::int64_t i = 0; i < all.count; i += count) {
@@ -211,28 +231,29 @@ void add_page(const Queries& all, std::int64_t t0, const T* values, std::int64_t
     // The tokens that the first of these queries sees, all see; a token that a query does not
     // see may hold a NaN, so it is left out rather than weighted with 0.
     const std::int64_t common = all.seen_of_page(at.row, t0);
+    const T* ahead = i == 0 ? next : nullptr;
     switch (count) {
-      case 1: add_tokens<1>(weights, values, stride, 0, common, parts + i, d0, dims); break;
-      case 2: add_tokens<2>(weights, values, stride, 0, common, parts + i, d0, dims); break;
-      case 3: add_tokens<3>(weights, values, stride, 0, common, parts + i, d0, dims); break;
-      default: add_tokens<4>(weights, values, stride, 0, common, parts + i, d0, dims); break;
+      case 1: add_tokens<1>(weights, values, ahead, stride, 0, common, parts + i, d0, dims); break;
+      case 2: add_tokens<2>(weights, values, ahead, stride, 0, common, parts + i, d0, dims); break;
+      case 3: add_tokens<3>(weights, values, ahead, stride, 0, common, parts + i, d0, dims); break;
+      default: add_tokens<4>(weights, values, ahead, stride, 0, common, parts + i, d0, dims); break;
     }
     for (std::int64_t j = 0; j < count; ++j, at.advance(all)) {
       const std::int64_t end = all.seen_of_page(at.row, t0);
-      add_tokens<1>(weights + j * kScoreStride, values, stride, common, end, parts + i + j, d0,
-                    dims);
+      add_tokens<1, T>(weights + j * kScoreStride, values, nullptr, stride, common, end,
+                       parts + i + j, d0, dims);
     }
   }
 }
 
 template <typename T>
-void weigh_values(const Queries& all, std::int64_t t0, const T* values, float* tile,
+void weigh_values(const Queries& all, std::int64_t t0, const T* values, const T* next, float* tile,
                   const float* scratch, AttentionPart* parts) {
   const std::int64_t head_dim = all.head_dim;
   std::int64_t d0 = 0;
   if (all.count <= kDirectQueries) {
     d0 = head_dim / 16 * 16;  // a vector past the end of a row could reach past the page
-    add_page(all, t0, values, head_dim, 0, d0, scratch, parts);
+    add_page(all, t0, values, next, head_dim, 0, d0, scratch, parts);
   }
   const std::int64_t tokens = all.tokens - t0 < kPageTokens ? all.tokens - t0 : kPageTokens;
   for (; d0 < head_dim; d0 += kTileDims) {
@@ -248,7 +269,7 @@ void weigh_values(const Queries& all, std::int64_t t0, const T* values, float* t
         store(row + whole, load16(last));
       }
     }
-    add_page(all, t0, tile, kTileDims, d0, dims, scratch, parts);
+    add_page<float>(all, t0, tile, nullptr, kTileDims, d0, dims, scratch, parts);
   }
 }
 
@@ -335,14 +356,17 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
   const Queries all = {q, row_stride, group, head_dim, visible, tokens, rows * group};
   for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
     const KvPageView& page = pages[t0 / kPageTokens];
+    // Behind the last keys come the first values.
+    const bool is_last = t0 + kPageTokens >= tokens;
+    const KvPageView& next = is_last ? pages[0] : (&page)[1];
     if (page.k_f32 != nullptr) {
-      score_page(all, t0, page.k_f32, 0, head_dim, scratch);
+      score_page(all, t0, page.k_f32, is_last ? next.v_f32 : next.k_f32, 0, head_dim, scratch);
     } else if (page.k_f16 != nullptr) {
-      score_keys(all, t0, page.k_f16, tile, scratch);
+      score_keys(all, t0, page.k_f16, is_last ? next.v_f16 : next.k_f16, tile, scratch);
     } else if (page.k_bf16 != nullptr) {
-      score_keys(all, t0, page.k_bf16, tile, scratch);
+      score_keys(all, t0, page.k_bf16, is_last ? next.v_bf16 : next.k_bf16, tile, scratch);
     } else {
-      score_keys(all, t0, page.k_int8, tile, scratch);
+      score_keys(all, t0, page.k_int8, is_last ? next.v_int8 : next.k_int8, tile, scratch);
     }
   }
   Cursor at;
@@ -353,17 +377,19 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
   }
   for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
     const KvPageView& page = pages[t0 / kPageTokens];
+    const KvPageView next = t0 + kPageTokens < tokens ? (&page)[1] : KvPageView{};
     if (page.v_f32 != nullptr) {
-      weigh_values(all, t0, page.v_f32, tile, scratch, parts);
+      weigh_values(all, t0, page.v_f32, next.v_f32, tile, scratch, parts);
     } else if (page.v_f16 != nullptr) {
-      weigh_values(all, t0, page.v_f16, tile, scratch, parts);
+      weigh_values(all, t0, page.v_f16, next.v_f16, tile, scratch, parts);
     } else if (page.v_bf16 != nullptr) {
-      weigh_values(all, t0, page.v_bf16, tile, scratch, parts);
+      weigh_values(all, t0, page.v_bf16, next.v_bf16, tile, scratch, parts);
     } else {
-      weigh_values(all, t0, page.v_int8, tile, scratch, parts);
+      weigh_values(all, t0, page.v_int8, next.v_int8, tile, scratch, parts);
     }
   }
 }
+
 void attention_split(const float* q, std::int64_t queries, const KvPageView* pages,
                      std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
                      AttentionPart* parts, float* scratch) {
