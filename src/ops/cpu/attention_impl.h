@@ -25,13 +25,13 @@ LIQUIDGEMM_INLINE Vec load16(const std::uint16_t* p) { return load_f16(p); }
 LIQUIDGEMM_INLINE Vec load16(const Bf16* p) { return load_bf16(p); }
 LIQUIDGEMM_INLINE Vec load16(const std::int8_t* p) { return load_int8(p); }
 
-// Asks for `count` elements that will be read soon: the next page, while this one is computed. The
-// processor's own prefetching ends with a page of one head.
+// Asks for `count` elements of the page that will be read next, if there is one, while this one is
+// computed. The processor's own prefetching ends with a page of one head.
 template <typename T>
-LIQUIDGEMM_INLINE void read_ahead(const T* from, std::int64_t count) {
-  if (from == nullptr) return;
+LIQUIDGEMM_INLINE void read_ahead(const T* next, std::int64_t first, std::int64_t count) {
+  if (next == nullptr) return;
   constexpr std::int64_t kLine = 64 / sizeof(T);
-  for (std::int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+  for (std::int64_t i = 0; i < count; i += kLine) __builtin_prefetch(next + first + i);
 }
 
 // The queries of one call; see ops.h, attention_rows.
@@ -59,8 +59,8 @@ struct Cursor {
 };
 
 // scores[i][0 .. 16 * kVectors) (+)= the products of `dims` dimensions, ascending. `keys` and q are
-// at the first of them; `first` starts the sums at 0. `next`, if any: a page of keys or values that
-// follows.
+// at the first of them; `first` starts the sums at 0. `next`: the page of keys or values that
+// follows, or null.
 template <int kQueries, int kVectors, typename T>
 LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, const T* next,
                                     std::int64_t dims, bool first, float* scores) {
@@ -73,7 +73,7 @@ LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, const 
     }
   }
   for (std::int64_t d = 0; d < dims; ++d) {
-    read_ahead(next == nullptr ? next : next + d * kPageTokens, kPageTokens);
+    read_ahead(next, d * kPageTokens, kPageTokens);
     Vec key[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) key[v] = load16(keys + d * kPageTokens + v * 16);
@@ -151,7 +151,8 @@ void score_keys(const Queries& all, std::int64_t t0, const T* keys, const T* nex
 }
 
 // out[query][d .. d + 16 * kVectors) += weight * value for tokens first .. last-1 of the page, in
-// ascending order. The sums stay in registers: kQueries share each value that is loaded.
+// ascending order. The sums stay in registers: kQueries share each value that is loaded. `values`
+// is at dimension d of the page's first token, `next` at the first dimension of its own, or null.
 template <int kQueries, int kVectors, typename T>
 LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, const T* next,
                                   std::int64_t stride, std::int64_t first, std::int64_t last,
@@ -168,7 +169,7 @@ LIQUIDGEMM_INLINE void add_values(const float* weights, const T* values, const T
     }
   }
   for (std::int64_t t = first; t < last; ++t) {
-    read_ahead(next == nullptr ? next : next + t * stride, 16 * kVectors);
+    read_ahead(next, t * stride + d, 16 * kVectors);
     Vec value[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) value[v] = load16(values + t * stride + v * 16);
@@ -198,24 +199,21 @@ template <int kQueries, typename T>
 void add_tokens(const float* weights, const T* values, const T* next, std::int64_t stride,
                 std::int64_t first, std::int64_t last, const AttentionPart* parts, std::int64_t d0,
                 std::int64_t dims) {
-  const auto after = [next](std::int64_t d) { return next == nullptr ? next : next + d; };
   constexpr int kWide = value_vectors(kQueries);
   if (first >= last) return;
   std::int64_t d = 0;
   for (; d + 16 * kWide <= dims; d += 16 * kWide) {
-    add_values<kQueries, kWide>(weights, values + d, after(d), stride, first, last, parts, d0 + d,
+    add_values<kQueries, kWide>(weights, values + d, next, stride, first, last, parts, d0 + d,
                                 16 * kWide);
   }
   if constexpr (kWide > 4) {
     for (; d + 64 <= dims; d += 64) {
-      add_values<kQueries, 4>(weights, values + d, after(d), stride, first, last, parts, d0 + d,
-                              64);
+      add_values<kQueries, 4>(weights, values + d, next, stride, first, last, parts, d0 + d, 64);
     }
   }
   for (; d < dims; d += 16) {
     const std::int64_t left = dims - d < 16 ? dims - d : 16;
-    add_values<kQueries, 1>(weights, values + d, after(d), stride, first, last, parts, d0 + d,
-                            left);
+    add_values<kQueries, 1>(weights, values + d, next, stride, first, last, parts, d0 + d, left);
   }
 }
 
@@ -358,7 +356,7 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
     const KvPageView& page = pages[t0 / kPageTokens];
     // Behind the last keys come the first values.
     const bool is_last = t0 + kPageTokens >= tokens;
-    const KvPageView& next = is_last ? pages[0] : (&page)[1];
+    const KvPageView& next = pages[is_last ? 0 : t0 / kPageTokens + 1];
     if (page.k_f32 != nullptr) {
       score_page(all, t0, page.k_f32, is_last ? next.v_f32 : next.k_f32, 0, head_dim, scratch);
     } else if (page.k_f16 != nullptr) {
@@ -375,9 +373,10 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
     softmax_part(scratch + i * kScoreStride, seen, pages, softmax_scale, &parts[i]);
     for (std::int64_t d = 0; d < head_dim; ++d) parts[i].out[d] = 0.0f;
   }
+  const KvPageView none;
   for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
     const KvPageView& page = pages[t0 / kPageTokens];
-    const KvPageView next = t0 + kPageTokens < tokens ? (&page)[1] : KvPageView{};
+    const KvPageView& next = t0 + kPageTokens < tokens ? pages[t0 / kPageTokens + 1] : none;
     if (page.v_f32 != nullptr) {
       weigh_values(all, t0, page.v_f32, next.v_f32, tile, scratch, parts);
     } else if (page.v_f16 != nullptr) {
