@@ -93,6 +93,16 @@ std::size_t packed_weight_bytes(const CudaGemmDesc& desc);
 Status pack_weights(const CudaGemmDesc& desc, const CudaWeightSource& source, void* packed,
                     CudaStream stream);
 
+// Each row's largest magnitude ("amax"), gathered by the product that makes the rows, so that
+// quantising them needs no look at all of a row first: the bits of floats, ordered like the floats
+// themselves, NaN above all. A row has kCudaAmaxParts of them, and the largest counts; products
+// raise whichever they like, which keeps them out of each other's way.
+inline constexpr int kCudaAmaxParts = 8;
+struct CudaRowAmax {
+  std::uint32_t* parts = nullptr;  // [kCudaAmaxParts][stride]; null: nobody asks
+  std::int64_t stride = 0;         // at least m; best a multiple of 32
+};
+
 struct CudaGemmArguments {
   const void* weights = nullptr;        // what pack_weights wrote
   const std::int8_t* x8 = nullptr;      // [m, k], row stride ld_x bytes; 16-byte aligned
@@ -103,6 +113,7 @@ struct CudaGemmArguments {
   void* y = nullptr;                    // [m, n] (gated: [m, n/2]); 16-byte aligned
   std::int64_t ld_y = 0;                // row stride in elements, a multiple of 8
   void* workspace = nullptr;            // workspace_bytes() of the plan, zero before the first use
+  CudaRowAmax y_amax;                   // raised to what y has; gated kFloat32 alone
   // Lets the weights load before the previous kernel of the stream has ended. The previous kernel
   // must not write the weights, the bias or the workspace.
   bool programmatic_launch = false;
@@ -151,6 +162,9 @@ struct CudaQuantizeArguments {
   std::int64_t ld_x8 = 0;
   float* scale = nullptr;       // [m]
   std::int32_t* sum = nullptr;  // [m]
+  // Of x, float32, where it is known (quantize_rows alone). Many blocks then share a row, and
+  // `sum`, zero before, is added to.
+  CudaRowAmax amax;
 };
 Status quantize_rows(const CudaQuantizeArguments& arguments, CudaStream stream);
 
@@ -163,6 +177,9 @@ struct CudaAddNormQuantizeArguments {
   CudaFloat residual_type = CudaFloat::kFloat16;
   const float* norm_weight = nullptr;  // [k]
   float epsilon = 1e-5f;
+  // Set to zero on the way: what the kernels behind this one gather in.
+  std::uint32_t* cleared = nullptr;
+  std::int64_t cleared_words = 0;
 };
 Status add_norm_quantize_rows(const CudaAddNormQuantizeArguments& arguments, CudaStream stream);
 

@@ -214,6 +214,48 @@ class Workspace {
   DeviceBuffer<std::uint8_t> bytes_;
 };
 
+// Where gated floats leave their rows' largest magnitudes.
+class DeviceAmax {
+ public:
+  DeviceAmax(const CudaGemmDesc& desc, std::int64_t m, std::int64_t gap)
+      : asked_(desc.gated && desc.output == CudaOutput::kFloat32),
+        m_(m),
+        stride_(m + gap),
+        words_(static_cast<std::size_t>(kCudaAmaxParts * stride_)) {}
+
+  void set(CudaGemmArguments& arguments) const {
+    if (asked_) arguments.y_amax = {words_.data(), stride_};
+  }
+  void clear() const { words_.fill(0); }
+
+  // `expected` [m, columns] as the bits of floats.
+  ::testing::AssertionResult equals(const std::vector<std::uint32_t>& expected) const {
+    if (!asked_) return ::testing::AssertionSuccess();
+    const std::vector<std::uint32_t> words = words_.download();
+    const std::size_t columns = expected.size() / static_cast<std::size_t>(m_);
+    constexpr std::uint32_t kInfinity = 0x7F800000;
+    for (std::int64_t row = 0; row < stride_; ++row) {
+      std::uint32_t got = 0, want = 0;
+      for (int part = 0; part < kCudaAmaxParts; ++part) {
+        got = std::max(got, words[part * stride_ + row]);
+      }
+      for (std::size_t i = 0; row < m_ && i < columns; ++i) {
+        want = std::max(want, expected[row * columns + i] & 0x7FFFFFFF);
+      }
+      if (got == want || (got > kInfinity && want > kInfinity)) continue;
+      return ::testing::AssertionFailure()
+             << "amax of row " << row << " of " << m_ << ": " << std::bit_cast<float>(got)
+             << ", expected " << std::bit_cast<float>(want);
+    }
+    return words_.guards_intact();
+  }
+
+ private:
+  bool asked_;
+  std::int64_t m_, stride_;
+  DeviceBuffer<std::uint32_t> words_;
+};
+
 inline std::string describe_case(const CudaGemmDesc& desc, std::int64_t m) {
   return "M " + std::to_string(m) + ", N " + std::to_string(desc.n) + ", K " +
          std::to_string(desc.k) + ", group " + std::to_string(desc.group_size) + ", " +
@@ -228,13 +270,17 @@ inline ::testing::AssertionResult run_equals(const CudaGemmPlan& plan, const Cud
                                              std::int64_t gap, cudaStream_t stream) {
   const DeviceOutput output(desc, m, gap);
   const Workspace workspace(plan);
+  const DeviceAmax amax(desc, m, gap);
   output.set(arguments);
   workspace.set(arguments);
+  amax.set(arguments);
   for (int launch = 0; launch < 2; ++launch) {
     output.poison();
+    amax.clear();
     const Status status = plan.launch(arguments, stream);
     if (!status.ok()) return ::testing::AssertionFailure() << status.to_string();
-    const ::testing::AssertionResult equal = output.equals(expected);
+    ::testing::AssertionResult equal = output.equals(expected);
+    if (equal) equal = amax.equals(expected);
     if (!equal) {
       return ::testing::AssertionFailure()
              << equal.message() << "\nlaunch " << launch << " of " << plan.describe() << "\n"

@@ -427,6 +427,8 @@ TEST_F(CudaGemmUsage, RefusesArgumentsItCannotUse) {
   refused([](CudaGemmArguments& a) { a.y = static_cast<std::uint8_t*>(a.y) + 2; });
   refused([](CudaGemmArguments& a) { a.ld_y = 64; });
   refused([](CudaGemmArguments& a) { a.ld_y += 4; });
+  const DeviceBuffer<std::uint32_t> amax(kCudaAmaxParts * 4);
+  refused([&](CudaGemmArguments& a) { a.y_amax = {amax.data(), 4}; });  // of f16
   if (plan.workspace_bytes() > 0) refused([](CudaGemmArguments& a) { a.workspace = nullptr; });
   EXPECT_EQ(output.download(), untouched);
   EXPECT_FALSE(CudaGemmPlan().launch(good, stream).ok()) << "a plan that make() did not make";

@@ -48,4 +48,27 @@ inline double best_replay(cudaStream_t stream, const std::function<Status()>& la
   return static_cast<double>(best);
 }
 
+// The same when replays have gone on for a while, and the chip has found the clock at which it can
+// take them: milliseconds of one, over half a second.
+inline double lasting_replay(cudaStream_t stream, const std::function<Status()>& launch) {
+  const Graph graph(stream, launch);
+  cudaEvent_t begin = nullptr, end = nullptr;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  int count = 1;
+  float milliseconds = 0.0f;
+  while (true) {
+    CHECK_CUDA(cudaEventRecord(begin, stream));
+    for (int i = 0; i < count; ++i) graph.replay(stream);
+    CHECK_CUDA(cudaEventRecord(end, stream));
+    CHECK_CUDA(cudaEventSynchronize(end));
+    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
+    if (milliseconds > 500.0f) break;
+    count *= 2;
+  }
+  CHECK_CUDA(cudaEventDestroy(begin));
+  CHECK_CUDA(cudaEventDestroy(end));
+  return static_cast<double>(milliseconds) / count;
+}
+
 }  // namespace liquidgemm::testing

@@ -106,6 +106,8 @@ class Outputs {
     arguments.sum = sum_.data();
   }
 
+  void clear_sums() const { sum_.upload(std::vector<std::int32_t>(sum_.download().size(), 0)); }
+
   // `rows` [m, k] are what is quantised.
   ::testing::AssertionResult equal_reference(const std::vector<float>& rows) const {
     const std::vector<std::int8_t> x8 = x8_.download();
@@ -242,6 +244,45 @@ TEST_F(Quantize, RowsAreThoseOfTheOracle) {
   }
 }
 
+// Shared by as many blocks as there is work for, and the sum added to what is there.
+TEST_F(Quantize, RowsOfKnownAmaxAreThoseOfTheOracle) {
+  Random random(fresh_seed());
+  const Stream stream;
+  for (const std::int64_t k : widths(random, 66304)) {
+    const std::int64_t m = k > 4096 && random() % 2 ? pick(random, 33, 36) : pick(random, 1, 20);
+    SCOPED_TRACE(describe_case(CudaFloat::kFloat32, m, k));
+    const std::vector<float> rows = random_rows(random, CudaFloat::kFloat32, m, k);
+    const Matrix x(CudaFloat::kFloat32, m, k, k + 8 * pick(random, 0, 3));
+    x.upload(rows);
+    const Outputs outputs(m, k, k + 8 * pick(random, 0, 3));
+    // Every part may be the largest; the others hold less.
+    const std::int64_t stride = m + pick(random, 0, 3);
+    std::vector<std::uint32_t> parts(kCudaAmaxParts * stride, 0xFFFFFFFF);
+    for (std::int64_t row = 0; row < m; ++row) {
+      std::uint32_t largest = 0;
+      for (std::int64_t i = 0; i < k; ++i) {
+        const auto bits = std::bit_cast<std::uint32_t>(rows[row * k + i]) & 0x7FFFFFFF;
+        largest = std::max(largest, bits);
+      }
+      const auto holds = random() % kCudaAmaxParts;
+      for (std::size_t part = 0; part < kCudaAmaxParts; ++part) {
+        parts[part * stride + row] = part == holds ? largest : largest - largest / 3;
+      }
+    }
+    const DeviceBuffer<std::uint32_t> amax(parts);
+    CudaQuantizeArguments arguments;
+    arguments.x = x.data();
+    arguments.ld_x = x.ld();
+    arguments.type = CudaFloat::kFloat32;
+    arguments.amax = {amax.data(), stride};
+    outputs.set(arguments);
+    outputs.clear_sums();
+    ASSERT_TRUE(is_ok(quantize_rows(arguments, stream)));
+    ASSERT_TRUE(outputs.equal_reference(rows));
+    ASSERT_TRUE(x.equals(rows));
+  }
+}
+
 // Every bit pattern that a 16-bit type has, a row of 1024 neighbours at a time.
 TEST_F(Quantize, EveryHalfAndEveryBfloat16) {
   const Stream stream;
@@ -300,7 +341,16 @@ TEST_F(Quantize, NormsAreThoseOfTheCpu) {
         arguments.residual_type = residual_type;
         arguments.norm_weight = device_weight.data();
         arguments.epsilon = random() % 4 == 0 ? 0.0f : 1e-5f;
+        // Few words or many for each row, or none.
+        const std::size_t count = 1 + random() % (m * 3000);
+        const DeviceBuffer<std::uint32_t> cleared(count);
+        arguments.cleared = turn % 3 != 0 ? cleared.data() : nullptr;
+        arguments.cleared_words = static_cast<std::int64_t>(count);
         ASSERT_TRUE(is_ok(add_norm_quantize_rows(arguments, stream)));
+        const std::vector<std::uint32_t> words = cleared.download();
+        const auto want = turn % 3 != 0 ? 0 : poison_value<std::uint32_t>();
+        ASSERT_EQ(std::count(words.begin(), words.end(), want), count);
+        ASSERT_TRUE(cleared.guards_intact());
 
         std::vector<float> normed(stored.size());
         for (std::int64_t row = 0; row < m; ++row) {
@@ -362,6 +412,12 @@ TEST_F(Quantize, RefusesWhatItCannotDo) {
   refused(false, [](Arguments& a) { a.norm_weight = nullptr; });
   refused(false, [](Arguments& a) { a.epsilon = -1.0f; });
   refused(false, [](Arguments& a) { a.epsilon = std::numeric_limits<float>::quiet_NaN(); });
+  const DeviceBuffer<std::uint32_t> amax(kCudaAmaxParts * m);
+  refused(true, [&](Arguments& a) { a.rows.amax = {amax.data(), m}; });  // of f16 rows, or a norm
+  refused(true, [&](Arguments& a) {
+    a.rows.type = CudaFloat::kFloat32;
+    a.rows.amax = {amax.data(), m - 1};
+  });
   CudaQuantizeArguments no_x = good.rows;
   no_x.x = nullptr;
   EXPECT_EQ(quantize_rows(no_x, stream).code(), StatusCode::kInvalidArgument);

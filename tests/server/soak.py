@@ -213,7 +213,7 @@ async def answers_begun(soak: Soak) -> float:
     return now["num_requests_running"] + now["num_requests_waiting"] + ended
 
 
-async def drain(soak: Soak, server: Server) -> None:
+async def drain(soak: Soak, server: Server, longest: int) -> None:
     """SIGTERM among streams: those that began end as they should, and nothing new begins."""
     case = Case("/v1/completions", {"prompt": "Once", "max_tokens": LAST_TOKENS, "n": 2,
                                     "temperature": 0, "ignore_eos": True})  # fmt: skip
@@ -224,7 +224,13 @@ async def drain(soak: Soak, server: Server) -> None:
     streams = [Connection(server.port) for _ in range(8)]
     for connection in streams:
         await connection.send(case.bytes(stream=True))
-    while await answers_begun(soak) < begun + 16:
+    # Thousands of steps behind those: however fast it is, the server is there to be asked.
+    keepers = [Connection(server.port) for _ in range(2)]
+    for connection in keepers:
+        await connection.send(request("/v1/completions", {
+            "prompt": [5], "max_tokens": longest - 1, "n": 8, "ignore_eos": True, "stream": True
+        }))  # fmt: skip
+    while await answers_begun(soak) < begun + 32:
         await asyncio.sleep(0.001)
     server.process.send_signal(signal.SIGTERM)
 
@@ -245,6 +251,8 @@ async def drain(soak: Soak, server: Server) -> None:
             soak.counts["refused_503_in_drain"] += 1
             if reply.status != 503 or "retry-after" not in reply.fields:
                 soak.fail(f"{reply.status} while draining: {reply.body[:300]!r}")
+    for connection in keepers:
+        connection.close(reset=True)
     work = [follow(connection) for connection in streams]
     for outcome in await asyncio.gather(*work, return_exceptions=True):
         if outcome is not None:
@@ -294,7 +302,7 @@ async def run(server: Server, options) -> dict:
     if (await get(server.port, "/ready")).status != 200:
         soak.fail("not ready at the end")
     memory = memory_report(soak, samples, strict=options.slower == 1)
-    await drain(soak, server)
+    await drain(soak, server, options.max_model_len)
     return {
         "seed": options.seed,
         "seconds": options.seconds,

@@ -199,6 +199,12 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
                             std::to_string(desc.k) + " or more and a multiple of 8 of " +
                             std::to_string(width) + " or more");
   }
+  if (a.y_amax.parts != nullptr &&
+      (!desc.gated || desc.output != CudaOutput::kFloat32 || a.y_amax.stride < parameters.m)) {
+    return invalid_argument("w4a8 gemm: y_amax is for gated f32 outputs alone, its stride (" +
+                            std::to_string(a.y_amax.stride) + ") at least m, " +
+                            std::to_string(parameters.m));
+  }
   W4A8Parameters p = parameters;
   const TileSizes sizes = tile_sizes(schedule, desc.group_size);
   const std::int64_t lines = block_bytes(desc.group_size) / kLineBytes;
@@ -237,6 +243,8 @@ Status KernelPlan::launch(const CudaGemmArguments& arguments, CudaStream stream)
   p.bias = desc.bias ? a.bias : nullptr;
   p.y = a.y;
   p.ld_y = a.ld_y;
+  p.amax = a.y_amax.parts;
+  p.amax_stride = a.y_amax.stride;
   if (a.workspace != nullptr) {
     p.flags = static_cast<unsigned*>(a.workspace);
     p.partials = reinterpret_cast<int4*>(static_cast<char*>(a.workspace) + work.flag_bytes);

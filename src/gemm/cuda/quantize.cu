@@ -10,6 +10,7 @@
 #include <string>
 
 #include "gemm/cuda/cuda_status.h"
+#include "gemm/cuda/divisor.h"
 #include "gemm/cuda/launch.h"
 #include "gemm/cuda/norm_lanes.cuh"
 #include "gemm/cuda/ptx/barrier.h"
@@ -102,6 +103,51 @@ __global__ __launch_bounds__(kThreads) void quantize_kernel(QuantizeKernelArgume
   write_scale_and_sum(sum, scale.scale, arguments.scale + row, arguments.sum + row, shared, rank);
 }
 
+// A row whose largest magnitude is known belongs to as many blocks as take kChunks chunks a thread.
+struct KnownKernelArguments {
+  QuantizeKernelArguments rows;
+  CudaRowAmax amax;
+  int blocks = 1;  // of a row
+  Divisor by_blocks{1};
+};
+
+template <int kThreads, int kChunks>
+__global__ __launch_bounds__(kThreads) void quantize_known_kernel(KnownKernelArguments arguments) {
+  using Four = Chunk<CudaFloat::kFloat32, 4>;
+  begin_early_launch();
+  __shared__ Reduction<kThreads> shared;
+  const QuantizeKernelArguments& rows = arguments.rows;
+  const int block = static_cast<int>(blockIdx.x);
+  const int row_of_block = arguments.by_blocks.divide(block);
+  const int rank = block - row_of_block * arguments.blocks;
+  const std::int64_t row = row_of_block;
+  const void* x = rows.x + row * rows.x_row_bytes;
+  auto* const x8 = reinterpret_cast<std::uint32_t*>(rows.x8 + row * rows.ld_x8);
+  const int chunks = static_cast<int>(rows.k / 4);
+  const int first = rank * kChunks * kThreads + static_cast<int>(threadIdx.x);
+  Four fours[kChunks];
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    if (first + i * kThreads < chunks) fours[i].load(x, first + i * kThreads);
+  }
+  static_assert(32 % kCudaAmaxParts == 0);
+  const std::int64_t part = threadIdx.x % kCudaAmaxParts;
+  const std::uint32_t largest =
+      __reduce_max_sync(0xFFFFFFFFu, arguments.amax.parts[part * arguments.amax.stride + row]);
+  const numerics::RowScale scale = row_scale_of_bits(largest);
+  std::int32_t sum = 0;
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    if (first + i * kThreads >= chunks) break;
+    const float values[4] = {fours[i].get(0), fours[i].get(1), fours[i].get(2), fours[i].get(3)};
+    x8[first + i * kThreads] = quantize_four(values, scale.reciprocal, sum);
+  }
+  sum = sum_of_block(sum, shared);
+  if (threadIdx.x != 0) return;
+  atomicAdd(rows.sum + row, sum);
+  if (rank == 0) rows.scale[row] = scale.scale;
+}
+
 // ---- add_norm_quantize_rows --------------------------------------------------------------------
 
 // A block a row, kept in registers where it fits; what does not fit is read again in the next pass,
@@ -113,6 +159,8 @@ struct NormKernelArguments {
   std::int64_t residual_row_bytes;
   const float* weight;
   float epsilon;
+  std::uint32_t* cleared;
+  std::int64_t cleared_words;
 };
 
 template <CudaFloat kX, CudaFloat kResidual, int kNormKept>
@@ -175,6 +223,11 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_quantize_kernel(
         accumulate(kept[i]);
       }
     }
+  }
+  // Word w by row w mod m.
+  for (std::int64_t word = row + std::int64_t{thread} * gridDim.x; word < arguments.cleared_words;
+       word += std::int64_t{kNormThreads} * gridDim.x) {
+    arguments.cleared[word] = 0;
   }
   for (int chunk = thread + kNormKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
     ResidualChunk four;
@@ -286,6 +339,25 @@ Status quantize_typed_rows(const QuantizeKernelArguments& arguments, std::int64_
   return launch_quantize<kType, 512, 2, kLongest>(arguments, m, chunks, stream);
 }
 
+template <int kThreads, int kChunks>
+Status launch_quantize_known(KnownKernelArguments arguments, std::int64_t m, cudaStream_t stream) {
+  constexpr std::int64_t kOfBlock = 4 * kThreads * kChunks;
+  arguments.blocks = static_cast<int>((arguments.rows.k + kOfBlock - 1) / kOfBlock);
+  arguments.by_blocks = Divisor(arguments.blocks);
+  if (m * arguments.blocks > std::numeric_limits<std::int32_t>::max()) {
+    return invalid_argument("quantize_rows: too many rows of known amax for one launch");
+  }
+  launch_early(quantize_known_kernel<kThreads, kChunks>,
+               static_cast<unsigned>(m * arguments.blocks), kThreads, 0, stream, arguments);
+  return launch_status("quantize_rows");
+}
+
+Status quantize_known_rows(const KnownKernelArguments& arguments, std::int64_t m,
+                           cudaStream_t stream) {
+  if (m <= 32) return launch_quantize_known<256, 1>(arguments, m, stream);
+  return launch_quantize_known<256, 2>(arguments, m, stream);
+}
+
 template <CudaFloat kX, CudaFloat kResidual>
 void launch_add_norm(const NormKernelArguments& arguments, std::int64_t m, cudaStream_t stream) {
   const auto grid = static_cast<unsigned>(m);
@@ -388,6 +460,14 @@ Status quantize_rows(const CudaQuantizeArguments& arguments, CudaStream stream) 
   LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_outputs(kCall, arguments, numerics::kMaxK));
   LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_x(kCall, arguments));
   const cuda::QuantizeKernelArguments kernel = cuda::kernel_arguments(arguments);
+  if (arguments.amax.parts != nullptr) {
+    if (arguments.type != CudaFloat::kFloat32 || arguments.amax.stride < arguments.m) {
+      return invalid_argument(std::string(kCall) + ": amax is of f32 rows alone, its stride (" +
+                              std::to_string(arguments.amax.stride) + ") at least M, " +
+                              std::to_string(arguments.m));
+    }
+    return cuda::quantize_known_rows({.rows = kernel, .amax = arguments.amax}, arguments.m, stream);
+  }
   return cuda::with_type(arguments.type, [&](auto type) {
     return cuda::quantize_typed_rows<type.value>(kernel, arguments.m, stream);
   });
@@ -399,6 +479,9 @@ Status add_norm_quantize_rows(const CudaAddNormQuantizeArguments& arguments, Cud
   LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_outputs(kCall, arguments.rows, kMaxNormK));
   if (arguments.rows.x != nullptr) {
     LIQUIDGEMM_RETURN_IF_ERROR(cuda::check_x(kCall, arguments.rows));
+  }
+  if (arguments.rows.amax.parts != nullptr) {
+    return invalid_argument(std::string(kCall) + ": amax is not known before the norm");
   }
   if (!cuda::known(arguments.residual_type)) {
     return invalid_argument(std::string(kCall) + ": the residual has an unknown type");
@@ -419,6 +502,8 @@ Status add_norm_quantize_rows(const CudaAddNormQuantizeArguments& arguments, Cud
   kernel.residual_row_bytes = arguments.ld_residual * cuda::element_bytes(arguments.residual_type);
   kernel.weight = arguments.norm_weight;
   kernel.epsilon = arguments.epsilon;
+  kernel.cleared = arguments.cleared;
+  kernel.cleared_words = arguments.cleared != nullptr ? arguments.cleared_words : 0;
   // Without x its type does not matter: the residual's saves a kernel.
   const CudaFloat x_type = kernel.rows.x != nullptr ? arguments.rows.type : arguments.residual_type;
   return cuda::with_type(x_type, [&](auto x) {

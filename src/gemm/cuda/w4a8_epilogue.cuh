@@ -13,6 +13,7 @@
 #include "gemm/cuda/ptx/copy.h"
 #include "gemm/cuda/ptx/thread.h"
 #include "gemm/cuda/silu_multiply.cuh"
+#include "gemm/cuda/w4a8_amax.cuh"
 #include "gemm/cuda/w4a8_parameters.h"
 #include "gemm/numerics.h"
 
@@ -210,9 +211,6 @@ struct Staging {
     return unit * kUnitStaged + token * (kGated ? 64 : 128) + swizzled * 16;
   }
 };
-
-// 8 tokens x 32 channels.
-inline constexpr int kFloatUnitStaged = 8 * 128;
 
 template <bool kGated>
 __device__ __forceinline__ int unit_staged_bytes(const W4A8Parameters& p) {

@@ -130,6 +130,13 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
   consumer.group_barrier();
   const int channel = (origin.row_block + row_block) * (kGated ? 32 : 64);
   ptx::store_tensor(&p.y_map, channel, origin.token + token, staged, origin.thread < 32);
+  if constexpr (kGated) {
+    if (p.amax != nullptr) {
+      raise_amax<kChunk>(
+          p, staged, origin.thread, [&](int) { return origin.row_block + row_block; },
+          [&](int u) { return origin.token + token + u * 8; });
+    }
+  }
 }
 
 // A chunk of ungated float outputs: as write_chunk, in two boxes.
@@ -345,6 +352,12 @@ __device__ __forceinline__ void write_units(const W4A8Parameters& p, const Outpu
   for (int u = 0; u < kUnits; ++u) {
     ptx::store_tensor(&p.y_map, (origin.row_block + row_block(u)) * channels,
                       origin.token + token(u), staged + u * unit_bytes, wanted(u) && thread < 32);
+  }
+  if (p.gated && p.amax != nullptr) {
+    raise_amax<kUnits>(
+        p, staged, thread,
+        [&](int u) { return wanted(u) ? origin.row_block + row_block(u) : p.row_blocks; },
+        [&](int u) { return origin.token + token(u); });
   }
 }
 

@@ -6,36 +6,13 @@
 
 #include <cstdint>
 
+#include "gemm/cuda/divisor.h"
 #include "gemm/cuda/layout.h"
 
 namespace liquidgemm::cuda {
 
 // What the epilogue writes.
 enum class OutputType : int { kFloat16, kBFloat16, kFloat32, kInt32 };
-
-// Division of a number by a constant of the launch, both non-negative 32-bit: a multiplication
-// instead of some thirty dependent instructions. With p = 32 + l bits of 1 / d, rounded up, and
-// d <= 2^l the error stays below 1 / d (Granlund and Montgomery, 1994).
-struct Divisor {
-  std::uint32_t factor = 0;  // 2^(32 + shift) / d, rounded up, without its leading 2^32
-  int shift = 0;
-
-  Divisor() = default;
-  explicit Divisor(int d) {
-    while ((std::int64_t{1} << shift) < d) ++shift;
-    const std::uint64_t rest = (std::uint64_t{1} << shift) - static_cast<std::uint64_t>(d);
-    factor = static_cast<std::uint32_t>((rest << 32) / static_cast<std::uint64_t>(d) + 1);
-  }
-  // n < 2^31: the sum fits 32 bits.
-  LIQUIDGEMM_LAYOUT int divide(int n) const {
-#if defined(__CUDA_ARCH__)
-    const std::uint32_t high = __umulhi(static_cast<unsigned>(n), factor);
-#else
-    const auto high = static_cast<std::uint32_t>(static_cast<std::uint64_t>(n) * factor >> 32);
-#endif
-    return static_cast<int>((high + n) >> shift);
-  }
-};
 
 struct W4A8Parameters {
   // What the loader needs for its first copies comes first: a launch finds its parameters in no
@@ -75,6 +52,9 @@ struct W4A8Parameters {
   std::int64_t ld_y = 0;
   int4* partials = nullptr;   // unfinished tiles of stream-K, by worker
   unsigned* flags = nullptr;  // 1: the partial is there
+  // [kCudaAmaxParts][amax_stride], raised to the magnitudes of gated floats; or null.
+  std::uint32_t* amax = nullptr;
+  std::int64_t amax_stride = 0;
   int n = 0;
   int m = 0;
   // The exchange of sums among contributors (w4a8_exchange.cuh).

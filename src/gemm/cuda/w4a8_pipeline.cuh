@@ -18,6 +18,7 @@
 #include "gemm/cuda/ptx/copy.h"
 #include "gemm/cuda/ptx/thread.h"
 #include "gemm/cuda/ptx/wgmma.h"
+#include "gemm/cuda/ring_slot.cuh"
 #include "gemm/cuda/segments.cuh"
 #include "gemm/cuda/tile_sizes.h"
 #include "gemm/cuda/unpack.h"
@@ -133,19 +134,6 @@ struct Start {
     } else {
       ptx::named_barrier(kBarriersSetBarrier, kThreads);
       ptx::named_barrier_arrive(kStartBarrier, kThreads);
-    }
-  }
-};
-
-// Position in the ring.
-struct RingSlot {
-  int slot = 0;
-  std::uint32_t parity = 0;
-  __device__ void advance(int by, int stages) {
-    slot += by;
-    if (slot >= stages) {
-      slot -= stages;
-      parity ^= 1;
     }
   }
 };

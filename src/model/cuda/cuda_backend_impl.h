@@ -79,6 +79,9 @@ class CudaBackend final : public Backend {
     std::int8_t* x8 = nullptr;
     float* scale = nullptr;
     std::int32_t* sum = nullptr;
+    // Of the rows that gate_up makes: [kCudaAmaxParts][stride] largest magnitudes, [stride] sums
+    // (gathered_rows).
+    std::uint32_t* gathered = nullptr;
     void* half = nullptr;            // with an FP16 head: its rows, in tiles
     float* last_residual = nullptr;  // [logits rows][hidden]
     void* last_delta = nullptr;
@@ -112,9 +115,22 @@ class CudaBackend final : public Backend {
   CudaRows device_rows(const LinearInput& input) const;
   // What was quantised into x8, scale and sum.
   LinearInput quantized_input(std::int64_t rows, std::int64_t k) const;
+  // What is gathered of the gated rows while they are made and quantised, where they are few: of
+  // more, the product takes longer for it than quantising saves (docs/gpu.md). The norm in front of
+  // them clears it.
+  static constexpr std::int64_t kMostGathered = 128;
+  struct Gathered {
+    CudaRowAmax amax;
+    std::int32_t* sum = nullptr;
+    std::int64_t words = 0;  // of all of it, from amax.parts on
+  };
+  Gathered gathered_rows() const;
+  // Parts that do not share what memory exchanges at a time.
+  static std::int64_t gathered_stride(std::int64_t rows) { return (rows + 31) / 32 * 32; }
   // All of a step's rows, x [rows, k] without gaps, as linear layers read them.
-  LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows);
-  void run_linear(CudaLinear& linear, const LinearInput& input, void* out);
+  LinearInput add_norm(const void* delta, float* residual, const float* norm, std::int64_t rows,
+                       bool clears);
+  void run_linear(CudaLinear& linear, const LinearInput& input, const CudaOutputRows& out);
 
   // ---- step (cuda_backend.cc)
   void launched(const Status& status);  // remembers the first failure

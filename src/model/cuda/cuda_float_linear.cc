@@ -111,11 +111,12 @@ Result<std::size_t> CudaFloatLinear::workspace_bytes(std::int64_t m) {
   return std::size_t{0};
 }
 
-Status CudaFloatLinear::run(const CudaRows& x, void* y, void*, cudaStream_t stream) {
+Status CudaFloatLinear::run(const CudaRows& x, const CudaOutputRows& out, void*,
+                            cudaStream_t stream) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const FloatProduct::Choice* choice, product_->choice(x.m));
-  return choice->product->launch(choice->candidate,
-                                 {.w = weights_.bytes(), .x = x.f16, .y = y, .bias = bias_.bytes()},
-                                 stream);
+  return choice->product->launch(
+      choice->candidate, {.w = weights_.bytes(), .x = x.f16, .y = out.y, .bias = bias_.bytes()},
+      stream);
 }
 
 Result<std::unique_ptr<CudaFloatLinears>> CudaFloatLinears::open() {

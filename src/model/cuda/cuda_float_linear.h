@@ -36,7 +36,8 @@ class CudaFloatLinear final : public CudaLinear {
               cudaStream_t stream) override;
   // None beside cuBLASLt's own.
   Result<std::size_t> workspace_bytes(std::int64_t m) override;
-  Status run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) override;
+  Status run(const CudaRows& x, const CudaOutputRows& out, void* workspace,
+             cudaStream_t stream) override;
 
  private:
   std::shared_ptr<FloatProduct> product_;

@@ -73,13 +73,13 @@ Result<std::unique_ptr<CudaLinear>> CudaFp16Head::make(const WeightView& weight,
   return std::unique_ptr<CudaLinear>(std::move(head));
 }
 
-Status CudaFp16Head::run(const CudaRows& x, void* y, void*, cudaStream_t stream) {
+Status CudaFp16Head::run(const CudaRows& x, const CudaOutputRows& out, void*, cudaStream_t stream) {
   return cuda::fp16_linear({.packed = packed_.bytes(),
                             .n = width_,
                             .k = k_,
                             .x = x.f16,
                             .m = x.m,
-                            .y = static_cast<float*>(y),
+                            .y = static_cast<float*>(out.y),
                             .ld_y = width_},
                            stream);
 }

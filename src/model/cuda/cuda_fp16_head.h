@@ -22,7 +22,8 @@ class CudaFp16Head final : public CudaLinear {
   std::size_t bytes() const override { return packed_.size(); }
   std::string describe() const override { return "fp16, tensor cores sm90"; }
   Result<std::size_t> workspace_bytes(std::int64_t) override { return std::size_t{0}; }
-  Status run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) override;
+  Status run(const CudaRows& x, const CudaOutputRows& out, void* workspace,
+             cudaStream_t stream) override;
 
  private:
   std::int64_t k_ = 0;

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "liquidgemm/cuda_gemm.h"
 #include "liquidgemm/status.h"
 
 namespace liquidgemm {
@@ -20,6 +21,12 @@ struct CudaRows {
   float* scale = nullptr;
   std::int32_t* sum = nullptr;
   const void* f16 = nullptr;  // [m, K], without gaps; a CudaFp16Head's in tiles
+};
+
+// Where a layer's output goes: [m, width()], without gaps, of the type that the layer was made for.
+struct CudaOutputRows {
+  void* y = nullptr;
+  CudaRowAmax amax;  // for a quantised gated layer to raise, or nothing
 };
 
 class CudaLinear {
@@ -37,8 +44,8 @@ class CudaLinear {
   }
   // Bytes of workspace that a launch with m tokens needs; to be called before it.
   virtual Result<std::size_t> workspace_bytes(std::int64_t m) = 0;
-  // y [m, width()], without gaps, of the type that the layer was made for.
-  virtual Status run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) = 0;
+  virtual Status run(const CudaRows& x, const CudaOutputRows& out, void* workspace,
+                     cudaStream_t stream) = 0;
 
  protected:
   std::int64_t width_ = 0;

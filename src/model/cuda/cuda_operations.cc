@@ -67,8 +67,17 @@ LinearInput CudaBackend::quantized_input(std::int64_t rows, std::int64_t k) cons
                         .sum = buffers_.sum}};
 }
 
+CudaBackend::Gathered CudaBackend::gathered_rows() const {
+  if (rows_ > kMostGathered) return {.amax = {}, .sum = buffers_.sum};
+  const std::int64_t stride = gathered_stride(rows_);
+  const std::int64_t parts = kCudaAmaxParts * stride;
+  return {.amax = {.parts = buffers_.gathered, .stride = stride},
+          .sum = reinterpret_cast<std::int32_t*>(buffers_.gathered + parts),
+          .words = parts + stride};
+}
+
 LinearInput CudaBackend::add_norm(const void* delta, float* residual, const float* norm,
-                                  std::int64_t rows) {
+                                  std::int64_t rows, bool clears) {
   const std::int64_t hidden = owned_graph_.config.hidden_size;
   const auto epsilon = static_cast<float>(owned_graph_.config.rms_norm_eps);
   if (half()) {
@@ -98,6 +107,11 @@ LinearInput CudaBackend::add_norm(const void* delta, float* residual, const floa
   arguments.residual_type = CudaFloat::kFloat32;
   arguments.norm_weight = norm;
   arguments.epsilon = epsilon;
+  if (clears) {
+    const Gathered gathered = gathered_rows();
+    arguments.cleared = gathered.amax.parts;
+    arguments.cleared_words = gathered.words;
+  }
   launched(add_norm_quantize_rows(arguments, stream_.get()));
   return input;
 }
@@ -105,7 +119,8 @@ LinearInput CudaBackend::add_norm(const void* delta, float* residual, const floa
 LinearInput CudaBackend::add_norm_quantize(std::size_t layer, bool post_attention, bool first) {
   const LayerWeights& weights = layers_[layer];
   return add_norm(first ? nullptr : buffers_.delta, buffers_.residual,
-                  post_attention ? weights.post_attention_norm : weights.input_norm, rows_);
+                  post_attention ? weights.post_attention_norm : weights.input_norm, rows_,
+                  /*clears=*/post_attention);
 }
 
 LinearInput CudaBackend::quantize(RowBuffer) {
@@ -129,7 +144,8 @@ LinearInput CudaBackend::quantize(RowBuffer) {
 
 // ---- Linear layers ----------------------------------------------------------------------------
 
-void CudaBackend::run_linear(CudaLinear& linear, const LinearInput& input, void* out) {
+void CudaBackend::run_linear(CudaLinear& linear, const LinearInput& input,
+                             const CudaOutputRows& out) {
   void* workspace = workspaces_.empty() ? nullptr : workspaces_.back().bytes();
   launched(linear.run(device_rows(input), out, workspace, stream_.get()));
 }
@@ -141,21 +157,24 @@ void CudaBackend::linear(std::size_t layer, const LinearGroup& group, const Line
   CudaLinear& linear = &group == &names.qkv      ? *weights.qkv
                        : &group == &names.output ? *weights.output
                                                  : *weights.down;
-  run_linear(linear, input, buffer(out));
+  run_linear(linear, input, {buffer(out), {}});
 }
 
 LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   CudaLinear& gate_up = *layers_[layer].gate_up;
-  run_linear(gate_up, input, buffers_.gate_up);
   if (half()) {
+    run_linear(gate_up, input, {buffers_.gate_up, {}});
     const std::int64_t inner = gate_up.width() / 2;
     launched(cuda::silu_multiply_half_rows(
         {.gate_up = buffers_.gate_up, .m = rows_, .k = inner, .out = buffers_.half},
         stream_.get()));
     return {.rows = rows_, .quantized = {}};
   }
+  const Gathered gathered = gathered_rows();
+  run_linear(gate_up, input, {buffers_.gate_up, gathered.amax});
   const std::int64_t inner = gate_up.width();
-  const LinearInput quantized = quantized_input(rows_, inner);
+  LinearInput quantized = quantized_input(rows_, inner);
+  quantized.quantized.sum = gathered.sum;
   launched(quantize_rows({.x = buffers_.gate_up,
                           .ld_x = inner,
                           .type = CudaFloat::kFloat32,
@@ -164,7 +183,8 @@ LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearIn
                           .x8 = buffers_.x8,
                           .ld_x8 = quantized.quantized.ld,
                           .scale = buffers_.scale,
-                          .sum = buffers_.sum},
+                          .sum = gathered.sum,
+                          .amax = gathered.amax},
                          stream_.get()));
   return quantized;
 }
@@ -275,10 +295,13 @@ LinearInput CudaBackend::final_norm_quantize() {
                                   stream_.get()));
     return {.rows = logits_rows_, .quantized = {}};
   }
-  return add_norm(buffers_.last_delta, buffers_.last_residual, final_norm_, logits_rows_);
+  return add_norm(buffers_.last_delta, buffers_.last_residual, final_norm_, logits_rows_,
+                  /*clears=*/false);
 }
 
-void CudaBackend::lm_head(const LinearInput& input) { run_linear(*head_, input, buffers_.logits); }
+void CudaBackend::lm_head(const LinearInput& input) {
+  run_linear(*head_, input, {buffers_.logits, {}});
+}
 
 void CudaBackend::sample() {
   launched(samples_.sample(buffers_.logits, head_->width(), logits_rows_, stream_.get()));

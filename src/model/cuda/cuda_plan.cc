@@ -120,6 +120,8 @@ CudaBackend::Buffers CudaBackend::lay_out(void* base, std::size_t& used) const {
     pieces.take(buffers.x8, rows * widest);
     pieces.take(buffers.scale, rows);
     pieces.take(buffers.sum, rows);
+    pieces.take(buffers.gathered,
+                (kCudaAmaxParts + 1) * gathered_stride(std::min(rows, kMostGathered)));
   }
   if (fp16_head_) take_either(buffers.half, cuda::fp16_tiles_bytes(last, config.hidden_size), 1);
   pieces.take(buffers.last_residual, last * config.hidden_size);

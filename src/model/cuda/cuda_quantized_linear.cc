@@ -215,7 +215,8 @@ std::string CudaQuantizedLinear::describe() const {
   return "liquid4 g" + std::to_string(desc_.group_size) + ", w4a8 sm90";
 }
 
-Status CudaQuantizedLinear::run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) {
+Status CudaQuantizedLinear::run(const CudaRows& x, const CudaOutputRows& out, void* workspace,
+                                cudaStream_t stream) {
   LIQUIDGEMM_ASSIGN_OR_RETURN(const CudaGemmPlan* made, plan(x.m));
   CudaGemmArguments arguments;
   arguments.weights = packed_.bytes();
@@ -224,7 +225,8 @@ Status CudaQuantizedLinear::run(const CudaRows& x, void* y, void* workspace, cud
   arguments.x_scale = x.scale;
   arguments.x_sum = x.sum;
   arguments.bias = desc_.bias ? bias_.as<float>() : nullptr;
-  arguments.y = y;
+  arguments.y = out.y;
+  arguments.y_amax = out.amax;
   arguments.ld_y = width_;
   arguments.workspace = workspace;
   // No kernel of a step writes weights or workspace but the linear layers, and never two of them

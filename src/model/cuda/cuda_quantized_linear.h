@@ -32,7 +32,8 @@ class CudaQuantizedLinear final : public CudaLinear {
   std::string describe() const override;  // "liquid4 g64, w4a8 sm90", "int8, w8a8 sm90"
   Result<std::size_t> workspace_bytes(std::int64_t m) override;
   // y in float.
-  Status run(const CudaRows& x, void* y, void* workspace, cudaStream_t stream) override;
+  Status run(const CudaRows& x, const CudaOutputRows& out, void* workspace,
+             cudaStream_t stream) override;
 
  private:
   Result<const CudaGemmPlan*> plan(std::int64_t m);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "gemm/cuda/ptx/arithmetic.h"
 #include "gemm/cuda/ptx/mma.h"
 #include "gemm/numerics.h"
 #include "ops/cuda/attention.h"

@@ -182,25 +182,25 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
   const std::uint8_t* ring = block.places_of(team);
   const std::uint8_t* queries = block.queries_of(team);
   const DecodeRecord* records = block.records_of(shared, team);
-  DecodeTurn place{0}, slot{0};
+  RingSlot place, query_slot;
   unsigned split_number = 0;
 #pragma unroll 1
   while (true) {
     const std::uint32_t query_barrier =
-        query_barriers + static_cast<std::uint32_t>(slot.at * Slots::kBarrierBytes);
-    ptx::mbarrier_wait(query_barrier + Slots::kFull, slot.parity);
+        query_barriers + static_cast<std::uint32_t>(query_slot.slot * Slots::kBarrierBytes);
+    ptx::mbarrier_wait(query_barrier + Slots::kFull, query_slot.parity);
     const DecodeRecord& record = records[split_number++ % kDecodeRecords];
     const int tokens = record.tokens;
     if (tokens == 0) return;
-    rows.start(queries + slot.at * Slots::bytes(arguments.group));
+    rows.start(queries + query_slot.slot * Slots::bytes(arguments.group));
     __syncwarp();
     ptx::mbarrier_arrive(query_barrier + Slots::kEmpty, lane == 0);
-    slot.advance(Slots::kSlots);
+    query_slot.advance(1, Slots::kSlots);
 #pragma unroll 1
     for (int begin = 0; begin < tokens; begin += kTeam * kKvPageTokens) {
-      const std::uint8_t* here = ring + place.at * Place::kBytes;
+      const std::uint8_t* here = ring + place.slot * Place::kBytes;
       const std::uint32_t barrier =
-          barriers + static_cast<std::uint32_t>(place.at * Place::kBarrierBytes);
+          barriers + static_cast<std::uint32_t>(place.slot * Place::kBarrierBytes);
       const int left = tokens - begin;
       const int visible = max(min(left - member * kKvPageTokens, kKvPageTokens), 0);
       // Even where there is nothing to read: who would run ahead of the loads could let an empty
@@ -226,7 +226,7 @@ __device__ __forceinline__ void compute(const DecodeKernelArguments& arguments,
       __syncwarp();
       rows.barrier();
       ptx::mbarrier_arrive(barrier + Place::values_empty(member), lane == 0);
-      place.advance(block.depth);
+      place.advance(1, block.depth);
     }
     rows.finish(record);
   }

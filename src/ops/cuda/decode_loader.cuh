@@ -5,6 +5,7 @@
 
 #include "gemm/cuda/ptx/barrier.h"
 #include "gemm/cuda/ptx/cache_policy.h"
+#include "gemm/cuda/ring_slot.cuh"
 #include "ops/cuda/attention_output.cuh"
 #include "ops/cuda/attention_tile.cuh"
 #include "ops/cuda/ptx/lane_barrier.h"
@@ -92,21 +93,6 @@ struct DecodeQueries {
   static __host__ __device__ constexpr int bytes(int group) { return group * kWidth * 2; }
 };
 
-// Walks through the slots or places of a ring.
-struct DecodeTurn {
-  int at = 0;
-  std::uint32_t parity;
-
-  __device__ __forceinline__ explicit DecodeTurn(std::uint32_t first_parity)
-      : parity(first_parity) {}
-  __device__ __forceinline__ void advance(int size) {
-    if (++at == size) {
-      at = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 // One lane of the loading warp: loads the pages of one warp of a team, of each round of kTeam pages
 // of its units one page, into the team's ring of places. It goes split by split, those of a unit
 // one after another.
@@ -143,8 +129,6 @@ class DecodeLoader {
     if (done_) return;
     read_next();
     advance();
-    is_first_ = true;
-    first_queries_ = queries_;
   }
 
   __device__ __forceinline__ bool done() const { return done_; }
@@ -157,7 +141,7 @@ class DecodeLoader {
   // ended.
   template <bool kAhead>
   __device__ __forceinline__ bool load() {
-    if (kAhead && (!is_first_ || page_ + member_ >= old_pages_)) return false;
+    if (kAhead && page_ + member_ >= old_pages_) return false;
     const bool has_looked = !kAhead && look_ahead();
     if (page_ >= pages_) {
       if (next_ != Next::kRead) return has_looked;
@@ -171,9 +155,9 @@ class DecodeLoader {
         if (kAhead) {
           queries_left_ = true;
         } else {
-          load_queries(slot_.at, queries_);
+          load_queries(query_slot_.slot, queries_);
         }
-        slot_.advance(Slots::kSlots);
+        query_slot_.advance(1, Slots::kSlots);
       }
       load_part(Place::keys(member_), Place::keys_full(member_),
                 Place::kWholePages ? Place::kPageBytes : Place::kHalfBytes);
@@ -186,7 +170,7 @@ class DecodeLoader {
       load_part(Place::values(member_), Place::values_full(member_), Place::kHalfBytes);
       values_next_ = false;
     }
-    place_.advance(depth_);
+    place_.advance(1, depth_);
     page_ += kTeam;
 #pragma unroll
     for (int i = 0; i + 1 < kPages; ++i) ids_[i] = ids_[i + 1];
@@ -194,7 +178,7 @@ class DecodeLoader {
   }
 
   __device__ __forceinline__ void load_first_queries() const {
-    if (queries_left_) load_queries(0, first_queries_);
+    if (queries_left_) load_queries(0, queries_);
   }
 
  private:
@@ -206,13 +190,15 @@ class DecodeLoader {
   enum class Next { kUnknown, kNumbered, kKnown, kRead };
 
   __device__ __forceinline__ std::uint32_t barrier_of_place(int offset) const {
-    return memory_.barriers + static_cast<std::uint32_t>(place_.at * Place::kBarrierBytes + offset);
+    return memory_.barriers +
+           static_cast<std::uint32_t>(place_.slot * Place::kBarrierBytes + offset);
   }
   __device__ __forceinline__ bool has_completed(int offset) const {
     return ptx::mbarrier_has_completed(barrier_of_place(offset), place_.parity);
   }
   __device__ __forceinline__ bool slot_is_empty() const {
-    return ptx::mbarrier_has_completed(query_barrier(slot_.at) + Slots::kEmpty, slot_.parity);
+    return ptx::mbarrier_has_completed(query_barrier(query_slot_.slot) + Slots::kEmpty,
+                                       query_slot_.parity);
   }
   __device__ __forceinline__ std::uint32_t query_barrier(int slot) const {
     return memory_.query_barriers + static_cast<std::uint32_t>(slot * Slots::kBarrierBytes);
@@ -228,8 +214,9 @@ class DecodeLoader {
     const std::uint8_t* head_page = arguments_.pages + ids_[0] * arguments_.page_bytes +
                                     head_ * std::int64_t{Place::kPageBytes};
     ptx::lane_expect_bytes(barrier, static_cast<std::uint32_t>(bytes));
-    ptx::lane_copy_bulk(memory_.places + static_cast<std::uint32_t>(place_.at * Place::kBytes + to),
-                        head_page + (to - Place::keys(member_)), bytes, barrier, ptx::kEvictFirst);
+    ptx::lane_copy_bulk(
+        memory_.places + static_cast<std::uint32_t>(place_.slot * Place::kBytes + to),
+        head_page + (to - Place::keys(member_)), bytes, barrier, ptx::kEvictFirst);
   }
 
   __device__ __forceinline__ void load_queries(int slot, int queries) const {
@@ -285,7 +272,6 @@ class DecodeLoader {
   // The next split becomes the one that is loaded.
   __device__ __forceinline__ void advance() {
     next_ = Next::kUnknown;
-    is_first_ = false;
     page_ = 0;
     head_ = number_ % arguments_.kv_heads;
     queries_ = next_row_ * arguments_.kv_heads + head_;
@@ -306,7 +292,7 @@ class DecodeLoader {
     if (member_ == 0) {
       if (!slot_is_empty()) return false;
       leave_record({0, 0, 0, 0});
-      ptx::lane_expect_bytes(query_barrier(slot_.at) + Slots::kFull, 0);
+      ptx::lane_expect_bytes(query_barrier(query_slot_.slot) + Slots::kFull, 0);
     }
     done_ = true;
     return true;
@@ -323,15 +309,14 @@ class DecodeLoader {
   const int stride_, total_, member_;
   const int depth_;
   const Memory memory_;
-  std::uint32_t record_;           // the next split's
-  DecodeTurn place_{1}, slot_{1};  // which start empty
+  std::uint32_t record_;                     // the next split's
+  RingSlot place_{0, 1}, query_slot_{0, 1};  // which start empty
   // The split that is loaded.
   bool values_next_ = false;
-  bool is_first_ = false;      // the first one,
-  bool queries_left_ = false;  // whose queries were not written yet
+  bool queries_left_ = false;  // they were not written yet
   int head_ = 0, page_ = 0, pages_ = 0;
-  int old_pages_ = 0;                    // those before the last token's
-  int queries_ = 0, first_queries_ = 0;  // row and KV head, of this split and of the first
+  int old_pages_ = 0;  // those before the last token's
+  int queries_ = 0;    // row and KV head
   std::int32_t ids_[kPages] = {};
   // The one behind it, once that is known: a split and what follows of its unit.
   Next next_ = Next::kUnknown;

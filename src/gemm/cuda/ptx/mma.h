@@ -1,4 +1,4 @@
-// Tensor core products of one warp (mma.sync), and a maximum that keeps NaN.
+// Tensor core products of one warp (mma.sync).
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,6 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const std::uint32_t (&a)[
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-__device__ __forceinline__ float max_or_nan(float a, float b) {
-  float largest;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(largest) : "f"(a), "f"(b));
-  return largest;
 }
 
 }  // namespace liquidgemm::cuda::ptx

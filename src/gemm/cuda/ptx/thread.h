@@ -73,6 +73,16 @@ __device__ __forceinline__ std::uint32_t permute_bytes(std::uint32_t a, std::uin
   return result;
 }
 
+// Raises a word to `value` where that is larger, without ever waiting for it: what the compiler
+// makes of atomicMax() may wait for the old value, which nobody asked for.
+__device__ __forceinline__ void raise_word(std::uint32_t* word, std::uint32_t value, bool wanted) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %2, 0;\n"
+      "@wanted red.relaxed.gpu.global.max.u32 [%0], %1;}" ::"l"(word),
+      "r"(value), "r"(static_cast<int>(wanted))
+      : "memory");
+}
+
 // Memory order across blocks: a flag published after, and read before, the data it guards.
 __device__ __forceinline__ void store_release(unsigned* flag, unsigned value, bool wanted) {
   asm volatile(
