@@ -113,7 +113,7 @@ struct CudaGemmArguments {
   void* y = nullptr;                    // [m, n] (gated: [m, n/2]); 16-byte aligned
   std::int64_t ld_y = 0;                // row stride in elements, a multiple of 8
   void* workspace = nullptr;            // workspace_bytes() of the plan, zero before the first use
-  CudaRowAmax y_amax;                   // raised to what y has; gated kFloat32 alone
+  CudaRowAmax y_amax = {};              // raised to what y has; gated kFloat32 alone
   // Lets the weights load before the previous kernel of the stream has ended. The previous kernel
   // must not write the weights, the bias or the workspace.
   bool programmatic_launch = false;
@@ -164,7 +164,7 @@ struct CudaQuantizeArguments {
   std::int32_t* sum = nullptr;  // [m]
   // Of x, float32, where it is known (quantize_rows alone). Many blocks then share a row, and
   // `sum`, zero before, is added to.
-  CudaRowAmax amax;
+  CudaRowAmax amax = {};
 };
 Status quantize_rows(const CudaQuantizeArguments& arguments, CudaStream stream);
 

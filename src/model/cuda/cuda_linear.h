@@ -26,7 +26,7 @@ struct CudaRows {
 // Where a layer's output goes: [m, width()], without gaps, of the type that the layer was made for.
 struct CudaOutputRows {
   void* y = nullptr;
-  CudaRowAmax amax;  // for a quantised gated layer to raise, or nothing
+  CudaRowAmax amax = {};  // for a quantised gated layer to raise, or nothing
 };
 
 class CudaLinear {
