@@ -27,24 +27,27 @@ class Graph {
   cuda::GraphExec graph_;
 };
 
-// Milliseconds of one replay of what `launch` puts on the stream: the best of several.
-inline double best_replay(cudaStream_t stream, const std::function<Status()>& launch) {
-  const Graph graph(stream, launch);
+// Milliseconds that `count` replays of `graph` take.
+inline float time_replays(cudaStream_t stream, const Graph& graph, int count) {
   cudaEvent_t begin = nullptr, end = nullptr;
   CHECK_CUDA(cudaEventCreate(&begin));
   CHECK_CUDA(cudaEventCreate(&end));
-  float best = std::numeric_limits<float>::infinity();
-  for (int i = 0; i < 12; ++i) {
-    CHECK_CUDA(cudaEventRecord(begin, stream));
-    graph.replay(stream);
-    CHECK_CUDA(cudaEventRecord(end, stream));
-    CHECK_CUDA(cudaEventSynchronize(end));
-    float milliseconds = 0.0f;
-    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
-    best = std::min(best, milliseconds);
-  }
+  CHECK_CUDA(cudaEventRecord(begin, stream));
+  for (int i = 0; i < count; ++i) graph.replay(stream);
+  CHECK_CUDA(cudaEventRecord(end, stream));
+  CHECK_CUDA(cudaEventSynchronize(end));
+  float milliseconds = 0.0f;
+  CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
   CHECK_CUDA(cudaEventDestroy(begin));
   CHECK_CUDA(cudaEventDestroy(end));
+  return milliseconds;
+}
+
+// Milliseconds of one replay of what `launch` puts on the stream: the best of several.
+inline double best_replay(cudaStream_t stream, const std::function<Status()>& launch) {
+  const Graph graph(stream, launch);
+  float best = std::numeric_limits<float>::infinity();
+  for (int i = 0; i < 12; ++i) best = std::min(best, time_replays(stream, graph, 1));
   return static_cast<double>(best);
 }
 
@@ -52,22 +55,12 @@ inline double best_replay(cudaStream_t stream, const std::function<Status()>& la
 // take them: milliseconds of one, over half a second.
 inline double lasting_replay(cudaStream_t stream, const std::function<Status()>& launch) {
   const Graph graph(stream, launch);
-  cudaEvent_t begin = nullptr, end = nullptr;
-  CHECK_CUDA(cudaEventCreate(&begin));
-  CHECK_CUDA(cudaEventCreate(&end));
   int count = 1;
-  float milliseconds = 0.0f;
-  while (true) {
-    CHECK_CUDA(cudaEventRecord(begin, stream));
-    for (int i = 0; i < count; ++i) graph.replay(stream);
-    CHECK_CUDA(cudaEventRecord(end, stream));
-    CHECK_CUDA(cudaEventSynchronize(end));
-    CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (milliseconds > 500.0f) break;
+  float milliseconds = time_replays(stream, graph, count);
+  while (milliseconds <= 500.0f) {
     count *= 2;
+    milliseconds = time_replays(stream, graph, count);
   }
-  CHECK_CUDA(cudaEventDestroy(begin));
-  CHECK_CUDA(cudaEventDestroy(end));
   return static_cast<double>(milliseconds) / count;
 }
 
