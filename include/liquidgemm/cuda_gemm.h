@@ -99,7 +99,7 @@ Status pack_weights(const CudaGemmDesc& desc, const CudaWeightSource& source, vo
 // raise whichever they like, which keeps them out of each other's way.
 inline constexpr int kCudaAmaxParts = 8;
 struct CudaRowAmax {
-  std::uint32_t* parts = nullptr;  // [kCudaAmaxParts][stride]; null: nobody asks
+  std::uint32_t* parts = nullptr;  // [kCudaAmaxParts][stride], zero before; or null
   std::int64_t stride = 0;         // at least m; best a multiple of 32
 };
 
