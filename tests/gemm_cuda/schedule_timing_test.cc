@@ -54,8 +54,22 @@ std::vector<std::uint8_t> random_blocks(int group_size, std::mt19937_64& random)
   return bytes;
 }
 
+// What launches take turns with: one may begin before the one in front has left its own.
+class TwoWorkspaces {
+ public:
+  explicit TwoWorkspaces(const CudaGemmPlan& plan)
+      : bytes_((plan.workspace_bytes() + 255) / 256 * 256 + 256), memory_(2 * bytes_) {
+    memory_.fill(0);
+  }
+  std::uint8_t* of(std::size_t launch) const { return memory_.data() + launch % 2 * bytes_; }
+
+ private:
+  std::size_t bytes_;
+  DeviceBuffer<std::uint8_t> memory_;
+};
+
 // One layer's product as the engine asks for it, with other weights for every launch, more than the
-// L2 holds, and buffers that launches take turns with.
+// L2 holds.
 class TimedLayer {
  public:
   TimedLayer(const CudaGemmDesc& desc, std::int64_t m)
@@ -94,9 +108,8 @@ class TimedLayer {
   std::int64_t width() const { return width_; }
   const float* y() const { return y_.data(); }
 
-  // The i-th launch; `workspace` has room for two.
-  CudaGemmArguments arguments(std::size_t i, std::uint8_t* workspace,
-                              std::size_t workspace_bytes) const {
+  // Of the i-th launch.
+  CudaGemmArguments arguments(std::size_t i, const TwoWorkspaces& workspaces) const {
     CudaGemmArguments arguments;
     arguments.weights = weights_.data() + i % copies_ * bytes_;
     arguments.x8 = rows_.data();
@@ -105,8 +118,7 @@ class TimedLayer {
     arguments.x_sum = sum_.data();
     arguments.y = y_.data();
     arguments.ld_y = width_;
-    // A launch may begin before the one in front has left its own.
-    arguments.workspace = workspace + i % 2 * workspace_bytes;
+    arguments.workspace = workspaces.of(i);
     arguments.programmatic_launch = true;
     return arguments;
   }
@@ -145,13 +157,10 @@ void time_layer(const CudaGemmDesc& desc, std::int64_t m, bool lasts, const Cuda
     const Result<CudaGemmPlan> plan = CudaGemmPlan::make(desc, m, device, schedule);
     if (!plan.ok()) return -1.0;
     name = schedule.empty() ? "chosen: " + plan->schedule() : schedule;
-    const std::size_t workspace_bytes = (plan->workspace_bytes() + 255) / 256 * 256 + 256;
-    const DeviceBuffer<std::uint8_t> workspace(2 * workspace_bytes);
-    workspace.fill(0);
+    const TwoWorkspaces workspaces(*plan);
     const auto launch = [&]() -> Status {
       for (std::size_t i = 0; i < 2 * copies; ++i) {
-        const Status status =
-            plan->launch(layer.arguments(i, workspace.data(), workspace_bytes), stream);
+        const Status status = plan->launch(layer.arguments(i, workspaces), stream);
         if (!status.ok()) return status;
       }
       return ok_status();
@@ -233,9 +242,7 @@ TEST_F(CudaScheduleTiming, DISABLED_GateAndQuantise) {
     const TimedLayer layer(desc, m);
     const Result<CudaGemmPlan> plan = CudaGemmPlan::make(desc, m, device_);
     ASSERT_TRUE(is_ok(plan.status()));
-    const std::size_t workspace_bytes = (plan->workspace_bytes() + 255) / 256 * 256 + 256;
-    const DeviceBuffer<std::uint8_t> workspace(2 * workspace_bytes);
-    workspace.fill(0);
+    const TwoWorkspaces workspaces(*plan);
     const std::int64_t stride = (m + 31) / 32 * 32;
     const DeviceBuffer<std::uint32_t> amax(static_cast<std::size_t>(kCudaAmaxParts * stride));
     amax.fill(0);
@@ -247,7 +254,7 @@ TEST_F(CudaScheduleTiming, DISABLED_GateAndQuantise) {
       const CudaRowAmax of_rows{told ? amax.data() : nullptr, stride};
       const auto launch = [&]() -> Status {
         for (std::size_t i = 0; i < 2 * layer.copies(); ++i) {
-          CudaGemmArguments arguments = layer.arguments(i, workspace.data(), workspace_bytes);
+          CudaGemmArguments arguments = layer.arguments(i, workspaces);
           arguments.y_amax = of_rows;
           Status status = plan->launch(arguments, stream);
           if (status.ok() && quantises) {

@@ -114,7 +114,7 @@ class LinearLayers : public CudaTest, public ::testing::WithParamInterface<std::
       const DeviceBuffer<float> y(static_cast<std::size_t>(m * linear.width()));
       ASSERT_TRUE(is_ok(linear.run(
           {.m = m, .x8 = x8.data(), .ld = rows.ld, .scale = scale.data(), .sum = sum.data()},
-          {y.data(), {}}, workspace_->data(), *stream_)));
+          {y.data()}, workspace_->data(), *stream_)));
       stream_->wait();
       const std::vector<float> got = y.download();
       for (std::int64_t row = 0; row < m; ++row) {

@@ -1,4 +1,5 @@
-// Division by a number that is known when a kernel is launched.
+// Division by a constant of the launch, both non-negative 32-bit: a multiplication instead of some
+// thirty dependent instructions.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +8,8 @@
 
 namespace liquidgemm::cuda {
 
-// Division of a number by a constant of the launch, both non-negative 32-bit: a multiplication
-// instead of some thirty dependent instructions. With p = 32 + l bits of 1 / d, rounded up, and
-// d <= 2^l the error stays below 1 / d (Granlund and Montgomery, 1994).
+// With p = 32 + l bits of 1 / d, rounded up, and d <= 2^l the error stays below 1 / d (Granlund and
+// Montgomery, 1994).
 struct Divisor {
   std::uint32_t factor = 0;  // 2^(32 + shift) / d, rounded up, without its leading 2^32
   int shift = 0;

@@ -157,13 +157,13 @@ void CudaBackend::linear(std::size_t layer, const LinearGroup& group, const Line
   CudaLinear& linear = &group == &names.qkv      ? *weights.qkv
                        : &group == &names.output ? *weights.output
                                                  : *weights.down;
-  run_linear(linear, input, {buffer(out), {}});
+  run_linear(linear, input, {buffer(out)});
 }
 
 LinearInput CudaBackend::linear_gated_quantize(std::size_t layer, const LinearInput& input) {
   CudaLinear& gate_up = *layers_[layer].gate_up;
   if (half()) {
-    run_linear(gate_up, input, {buffers_.gate_up, {}});
+    run_linear(gate_up, input, {buffers_.gate_up});
     const std::int64_t inner = gate_up.width() / 2;
     launched(cuda::silu_multiply_half_rows(
         {.gate_up = buffers_.gate_up, .m = rows_, .k = inner, .out = buffers_.half},
@@ -300,7 +300,7 @@ LinearInput CudaBackend::final_norm_quantize() {
 }
 
 void CudaBackend::lm_head(const LinearInput& input) {
-  run_linear(*head_, input, {buffers_.logits, {}});
+  run_linear(*head_, input, {buffers_.logits});
 }
 
 void CudaBackend::sample() {
