@@ -240,20 +240,22 @@ TEST(ApiCompletions, EchoedPromptsCarryTheirLogprobs) {
 TEST(ApiCompletions, KnownPrefixesAreCounted) {
   std::mt19937 random(static_cast<unsigned>(testing::fresh_seed()));
   Api api;
-  const std::string body =
-      "{\"prompt\":" + list_of(random_prompt(random, 200)) + ",\"max_tokens\":4,\"n\":2";
+  const std::string prompt = "{\"prompt\":" + list_of(random_prompt(random, 200)) + ",\"n\":2";
+  const std::string body = prompt + ",\"max_tokens\":4";
   const auto cached = [](const json::Object& answer) {
     return answer.at("usage").at("prompt_tokens_details").at("cached_tokens").as_int64();
   };
   EXPECT_EQ(cached(api.answer("/v1/completions", body + "}")), 0);
   EXPECT_EQ(cached(api.answer("/v1/completions", body + "}")), 192);
   EXPECT_EQ(cached(api.answer("/v1/completions", body + ",\"cache_salt\":\"mine\"}")), 0);
-  // An answer that a stop string ends counts the same.
+  // An answer that a stop string ends counts the same. It would be long enough for the engine not
+  // to come to its end before the server has seen the string.
   const auto token = api.model.tokenizer->find("a");
   ASSERT_TRUE(token);
-  const json::Object stopped =
-      api.answer("/v1/completions", body + ",\"temperature\":0,\"stop\":\"aa\",\"logit_bias\":{\"" +
-                                        std::to_string(*token) + "\":100}}");
+  const json::Object stopped = api.answer(
+      "/v1/completions",
+      prompt + ",\"max_tokens\":400,\"temperature\":0,\"stop\":\"aa\",\"logit_bias\":{\"" +
+          std::to_string(*token) + "\":100}}");
   EXPECT_EQ(finish_at(stopped), "stop");
   EXPECT_EQ(text_at(stopped), "");
   EXPECT_EQ(usage_at(stopped, "completion_tokens"), 4);  // two for each answer
