@@ -14,13 +14,26 @@ LIQUIDGEMM_INLINE __m512i widen_rows(const std::uint8_t* bytes) {
   return _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
 }
 
-// Asks for the group head or the chunk that lies kPrefetchBytes ahead.
+// Asks for the group head or the chunk that lies kPrefetchBytes ahead, into L1.
 LIQUIDGEMM_INLINE void prefetch_head(const std::uint8_t* head) {
   _mm_prefetch(head + kPrefetchBytes, _MM_HINT_T0);
 }
 LIQUIDGEMM_INLINE void prefetch_chunk(const std::uint8_t* chunk) {
   _mm_prefetch(chunk + kPrefetchBytes, _MM_HINT_T0);
   _mm_prefetch(chunk + kPrefetchBytes + 64, _MM_HINT_T0);
+}
+
+// Where the memory and the multipliers are nearly equally busy, neither may wait for the other:
+// much more lies in L2, so that a slow answer of the memory is noticed late (docs/performance.md).
+// With one token the multipliers wait anyway, and the second request only costs.
+constexpr std::int64_t kFarBytes = 32768;
+
+LIQUIDGEMM_INLINE void prefetch_far_head(const std::uint8_t* head) {
+  _mm_prefetch(head + kFarBytes, _MM_HINT_T1);
+}
+LIQUIDGEMM_INLINE void prefetch_far_chunk(const std::uint8_t* chunk) {
+  _mm_prefetch(chunk + kFarBytes, _MM_HINT_T1);
+  _mm_prefetch(chunk + kFarBytes + 64, _MM_HINT_T1);
 }
 
 // ---- One token ---------------------------------------------------------------------------------
@@ -102,6 +115,7 @@ constexpr std::int64_t kChunkCodes = 2 * kCodesPerWord;
 LIQUIDGEMM_INLINE void decode_chunk(const std::uint8_t* packed, const GroupHead& head,
                                     std::uint8_t* codes) {
   const __m512i mask = _mm512_set1_epi8(0x0F);
+  prefetch_far_chunk(packed);
   prefetch_chunk(packed);
   LIQUIDGEMM_UNROLL
   for (int v = 0; v < kVectors; ++v) {
@@ -141,6 +155,7 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
       if (left_of_group == 0) {
         k += job.group_size;
         left_of_group = chunks_of_group(job, k);
+        prefetch_far_head(packed);
         prefetch_head(packed);
         head = load_head(packed);
         packed += 2 * kPanelRows;
