@@ -204,10 +204,17 @@ void CpuBackend::attention(std::size_t layer, RowBuffer out) {
     const AttentionScratch& scratch = scratch_[static_cast<std::size_t>(worker)];
     for (std::int64_t i = --left; i >= 0; i = --left) {
       const AttentionTask& task = tasks_[static_cast<std::size_t>(i)];
+      // What this worker takes next if all are equally fast.
+      const std::int64_t next = i - pool_->threads();
+      KvPageView then;
+      if (next >= 0) {
+        const AttentionTask& next_task = tasks_[static_cast<std::size_t>(next)];
+        then = first_page(next_task, next_task.split, layer);
+      }
       if (task.cut < 0) {
-        run_attention_task(task, layer, to, scratch);
+        run_attention_task(task, layer, then, to, scratch);
       } else {
-        run_cut_task(task, layer, to, scratch);
+        run_cut_task(task, layer, then, to, scratch);
       }
     }
   };
@@ -218,8 +225,16 @@ void CpuBackend::attention(std::size_t layer, RowBuffer out) {
   }
 }
 
+KvPageView CpuBackend::first_page(const AttentionTask& task, std::int64_t split,
+                                  std::size_t layer) const {
+  const SequenceRows& sequence = input_->sequences[static_cast<std::size_t>(task.sequence)];
+  const std::int32_t page = sequence.pages[static_cast<std::size_t>(split * kSplitPages)];
+  return page_view(head_page(page, layer, task.kv_head));
+}
+
 std::int64_t CpuBackend::run_split(const AttentionTask& task, std::int64_t split, std::size_t layer,
-                                   AttentionPart* parts, float* scores) const {
+                                   const KvPageView& then, AttentionPart* parts,
+                                   float* scores) const {
   const ModelConfig& config = owned_graph_.config;
   const std::int64_t group = config.heads / config.kv_heads;
   const std::int64_t row_stride = owned_graph_.q_width() + 2 * owned_graph_.kv_width();
@@ -240,7 +255,7 @@ std::int64_t CpuBackend::run_split(const AttentionTask& task, std::int64_t split
       qkv_ + (task.first_row + skipped) * row_stride + task.kv_head * group * config.head_dim;
   ops_.attention_rows(q, task.rows - skipped, row_stride, group,
                       first_position + skipped + 1 - start, pages.data(), visible, config.head_dim,
-                      softmax_scale_, parts + skipped * group, scores);
+                      softmax_scale_, then, parts + skipped * group, scores);
   return skipped;
 }
 
@@ -258,7 +273,8 @@ void CpuBackend::finish_row(std::int64_t row, std::int64_t kv_head, std::size_t 
   }
 }
 
-void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer, float* out,
+void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer,
+                                    const KvPageView& then, float* out,
                                     const AttentionScratch& scratch) const {
   const ModelConfig& config = owned_graph_.config;
   const std::int64_t head_dim = config.head_dim;
@@ -269,9 +285,14 @@ void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer
     scratch.total[query].out = scratch.totals + query * head_dim;
     scratch.part[query].out = scratch.parts + query * head_dim;
   }
-  run_split(task, 0, layer, scratch.total, scratch.scores);
-  for (std::int64_t split = 1; split * numerics::kAttentionSplit <= last_position; ++split) {
-    const std::int64_t skipped = run_split(task, split, layer, scratch.part, scratch.scores);
+  const std::int64_t splits = last_position / numerics::kAttentionSplit + 1;
+  const auto after = [&](std::int64_t split) {
+    return split + 1 < splits ? first_page(task, split + 1, layer) : then;
+  };
+  run_split(task, 0, layer, after(0), scratch.total, scratch.scores);
+  for (std::int64_t split = 1; split < splits; ++split) {
+    const std::int64_t skipped =
+        run_split(task, split, layer, after(split), scratch.part, scratch.scores);
     for (std::int64_t query = skipped * group; query < task.rows * group; ++query) {
       ops_.attention_combine(&scratch.total[query], &scratch.part[query], head_dim);
     }
@@ -281,11 +302,11 @@ void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer
   }
 }
 
-void CpuBackend::run_cut_task(const AttentionTask& task, std::size_t layer, float* out,
-                              const AttentionScratch& scratch) {
+void CpuBackend::run_cut_task(const AttentionTask& task, std::size_t layer, const KvPageView& then,
+                              float* out, const AttentionScratch& scratch) {
   CutAttention& cut = cuts_[static_cast<std::size_t>(task.cut)];
   const std::int64_t group = owned_graph_.config.heads / owned_graph_.config.kv_heads;
-  run_split(task, task.split, layer, cut.parts + task.split * group, scratch.scores);
+  run_split(task, task.split, layer, then, cut.parts + task.split * group, scratch.scores);
   if (cut.left.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   for (std::int64_t part = group; part < cut.splits * group; ++part) {
     ops_.attention_combine(&cut.parts[part % group], &cut.parts[part],

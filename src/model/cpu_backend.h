@@ -123,12 +123,15 @@ class CpuBackend final : public Backend {
   void cut_attention_tasks();
   // Rows row .. row + rows - 1 against one split of the context, of which the last of them sees at
   // least one token. Rows before the split are left out: returns how many.
+  // `then`: the page that is most likely read next.
   std::int64_t run_split(const AttentionTask& task, std::int64_t split, std::size_t layer,
-                         AttentionPart* parts, float* scores) const;
-  void run_attention_task(const AttentionTask& task, std::size_t layer, float* out,
-                          const AttentionScratch& scratch) const;
-  void run_cut_task(const AttentionTask& task, std::size_t layer, float* out,
-                    const AttentionScratch& scratch);
+                         const KvPageView& then, AttentionPart* parts, float* scores) const;
+  KvPageView first_page(const AttentionTask& task, std::int64_t split, std::size_t layer) const;
+  // `then` as in run_split, after all of the task.
+  void run_attention_task(const AttentionTask& task, std::size_t layer, const KvPageView& then,
+                          float* out, const AttentionScratch& scratch) const;
+  void run_cut_task(const AttentionTask& task, std::size_t layer, const KvPageView& then,
+                    float* out, const AttentionScratch& scratch);
   void finish_row(std::int64_t row, std::int64_t kv_head, std::size_t layer,
                   const AttentionPart* totals, float* out) const;
 

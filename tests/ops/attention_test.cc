@@ -322,7 +322,8 @@ TEST(Attention, RowsInOneCallEqualRowsAlone) {
       std::vector<float> scratch(static_cast<std::size_t>(attention_scratch_floats(rows * group)),
                                  kNan);
       ops.attention_rows(q.data(), rows, row_stride, group, visible, cache.pages.data(), tokens,
-                         head_dim, scale, together.part.data(), scratch.data());
+                         head_dim, scale, rng() % 2 ? cache.pages[0] : KvPageView{},
+                         together.part.data(), scratch.data());
       for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t seen = std::min(tokens, visible + r);
         for (std::int64_t g = 0; g < group; ++g) {

@@ -26,12 +26,13 @@ LIQUIDGEMM_INLINE Vec load16(const Bf16* p) { return load_bf16(p); }
 LIQUIDGEMM_INLINE Vec load16(const std::int8_t* p) { return load_int8(p); }
 
 // Asks for `count` elements of the page that will be read next, if there is one, while this one is
-// computed. The processor's own prefetching ends with a page of one head.
+// computed. The processor's own prefetching ends with a page of one head. Into L2: there are more
+// requests under way there than L1 can have, and the loads would wait behind those.
 template <typename T>
 LIQUIDGEMM_INLINE void read_ahead(const T* next, std::int64_t first, std::int64_t count) {
   if (next == nullptr) return;
   constexpr std::int64_t kLine = 64 / sizeof(T);
-  for (std::int64_t i = 0; i < count; i += kLine) __builtin_prefetch(next + first + i);
+  for (std::int64_t i = 0; i < count; i += kLine) __builtin_prefetch(next + first + i, 0, 2);
 }
 
 // The queries of one call; see ops.h, attention_rows.
@@ -348,8 +349,8 @@ void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, f
 
 void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, std::int64_t group,
                     std::int64_t visible, const KvPageView* pages, std::int64_t tokens,
-                    std::int64_t head_dim, float softmax_scale, AttentionPart* parts,
-                    float* scratch) {
+                    std::int64_t head_dim, float softmax_scale, const KvPageView& then,
+                    AttentionPart* parts, float* scratch) {
   alignas(64) float tile[kTileFloats];
   const Queries all = {q, row_stride, group, head_dim, visible, tokens, rows * group};
   for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
@@ -373,18 +374,18 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
     softmax_part(scratch + i * kScoreStride, seen, pages, softmax_scale, &parts[i]);
     for (std::int64_t d = 0; d < head_dim; ++d) parts[i].out[d] = 0.0f;
   }
-  const KvPageView none;
   for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
     const KvPageView& page = pages[t0 / kPageTokens];
-    const KvPageView& next = t0 + kPageTokens < tokens ? pages[t0 / kPageTokens + 1] : none;
+    const bool is_last = t0 + kPageTokens >= tokens;
+    const KvPageView& next = is_last ? then : pages[t0 / kPageTokens + 1];
     if (page.v_f32 != nullptr) {
-      weigh_values(all, t0, page.v_f32, next.v_f32, tile, scratch, parts);
+      weigh_values(all, t0, page.v_f32, is_last ? next.k_f32 : next.v_f32, tile, scratch, parts);
     } else if (page.v_f16 != nullptr) {
-      weigh_values(all, t0, page.v_f16, next.v_f16, tile, scratch, parts);
+      weigh_values(all, t0, page.v_f16, is_last ? next.k_f16 : next.v_f16, tile, scratch, parts);
     } else if (page.v_bf16 != nullptr) {
-      weigh_values(all, t0, page.v_bf16, next.v_bf16, tile, scratch, parts);
+      weigh_values(all, t0, page.v_bf16, is_last ? next.k_bf16 : next.v_bf16, tile, scratch, parts);
     } else {
-      weigh_values(all, t0, page.v_int8, next.v_int8, tile, scratch, parts);
+      weigh_values(all, t0, page.v_int8, is_last ? next.k_int8 : next.v_int8, tile, scratch, parts);
     }
   }
 }
@@ -392,7 +393,8 @@ void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, 
 void attention_split(const float* q, std::int64_t queries, const KvPageView* pages,
                      std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
                      AttentionPart* parts, float* scratch) {
-  attention_rows(q, 1, 0, queries, tokens, pages, tokens, head_dim, softmax_scale, parts, scratch);
+  attention_rows(q, 1, 0, queries, tokens, pages, tokens, head_dim, softmax_scale, KvPageView{},
+                 parts, scratch);
 }
 
 void attention_combine(AttentionPart* total, const AttentionPart* part, std::int64_t head_dim) {

@@ -97,11 +97,12 @@ struct CpuOps {
   //
   // Rows 0 .. of a chunk that starts at position p, against the split that starts at s <= p:
   // visible = p + 1 - s. A query's result does not depend on the others in the call, so the caller
-  // may cut the rows as it likes; 32 to 128 queries a call keep the scratch in the cache.
+  // may cut the rows as it likes; 32 to 128 queries a call keep the scratch in the cache. `then` is
+  // the page whose keys will most likely be read after these, if any: they are asked for early.
   void (*attention_rows)(const float* q, std::int64_t rows, std::int64_t row_stride,
                          std::int64_t group, std::int64_t visible, const KvPageView* pages,
                          std::int64_t tokens, std::int64_t head_dim, float softmax_scale,
-                         AttentionPart* parts, float* scratch);
+                         const KvPageView& then, AttentionPart* parts, float* scratch);
   // total (an earlier split's part or the running result) = total combined with part.
   void (*attention_combine)(AttentionPart* total, const AttentionPart* part, std::int64_t head_dim);
   // out[d] = total.out[d] / total.sum
