@@ -3,43 +3,80 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
+
 #include "gemm/numerics.h"
 
 namespace liquidgemm::cuda {
 
-// 256 threads of four consecutive elements are the 1024 lanes of the contract's tree: thread t has
-// the lanes 4t .. 4t + 3, and its chunks t, t + 256, ... visit them in ascending k.
-inline constexpr int kNormThreads = numerics::kNormLanes / 4;
-inline constexpr int kNormWarps = kNormThreads / 32;
+// Two neighbouring threads share four of the contract's 1024 lanes. Chunk c is elements
+// 4c .. 4c + 3 of the row, and belongs to the lanes 4 (c mod 256) .. 4 (c mod 256) + 3:
+//
+//   chunk                            q         q + 256   q + 512   q + 768   ...
+//   loaded, normed and stored by     2q        2q + 1    2q        2q + 1    thread
+//   first two squares summed in      2q        2q        2q        2q        thread
+//   last two squares summed in       2q + 1    2q + 1    2q + 1    2q + 1    thread
+inline constexpr int kNormThreads = numerics::kNormLanes / 2;
 
-// The lanes folded by halving, in every thread. An addition gives the same in either order.
-__device__ __forceinline__ float fold_lanes(float4 lanes, float4 (&shared)[kNormThreads]) {
-  shared[threadIdx.x] = lanes;
-  __syncthreads();
-  // Halves of 512, 256 and 128 lanes: warps 4, 2 and 1 apart. Every warp does the same.
-  float4 part[kNormWarps];
+__device__ __forceinline__ int first_norm_chunk(unsigned thread) {
+  return static_cast<int>(thread / 2 + thread % 2 * (kNormThreads / 2));
+}
+// The chunk after it of the same thread is kNormThreads further on.
+
+struct NormLanes {
+  float own[2] = {0.0f, 0.0f};
+
+  // The squares of a chunk of this thread and of the neighbour's: all threads of a warp together,
+  // zeros where the row has ended.
+  __device__ __forceinline__ void add(const float (&squares)[4]) {
+    const bool odd = threadIdx.x % 2 != 0;
 #pragma unroll
-  for (int warp = 0; warp < kNormWarps; ++warp) part[warp] = shared[warp * 32 + threadIdx.x % 32];
-#pragma unroll
-  for (int half = kNormWarps / 2; half > 0; half /= 2) {
-#pragma unroll
-    for (int warp = 0; warp < half; ++warp) {
-      part[warp].x = part[warp].x + part[warp + half].x;
-      part[warp].y = part[warp].y + part[warp + half].y;
-      part[warp].z = part[warp].z + part[warp + half].z;
-      part[warp].w = part[warp].w + part[warp + half].w;
+    for (int i = 0; i < 2; ++i) {
+      const float mine = odd ? squares[i + 2] : squares[i];
+      const float others = __shfl_xor_sync(0xFFFFFFFFu, odd ? squares[i] : squares[i + 2], 1);
+      // The even thread's chunk comes first in the row.
+      own[i] = (own[i] + (odd ? others : mine)) + (odd ? mine : others);
     }
   }
-  // Halves of 64 .. 4 lanes: threads 16 .. 1 apart.
-  float4 sum = part[0];
-#pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) {
-    sum.x = sum.x + __shfl_xor_sync(0xFFFFFFFFu, sum.x, apart);
-    sum.y = sum.y + __shfl_xor_sync(0xFFFFFFFFu, sum.y, apart);
-    sum.z = sum.z + __shfl_xor_sync(0xFFFFFFFFu, sum.z, apart);
-    sum.w = sum.w + __shfl_xor_sync(0xFFFFFFFFu, sum.w, apart);
+};
+
+struct NormShared {
+  float2 lanes[kNormThreads];
+  float reciprocal;
+};
+
+// Lane kFirst * 32 folded by halving with the lanes kApart * 32, 2 * kApart * 32, ... after it. An
+// addition gives the same in either order.
+template <int kFirst = 0, int kApart = 1>
+__device__ __forceinline__ float folded_lane(const float* lanes) {
+  if constexpr (kApart == numerics::kNormLanes / 32) {
+    return lanes[kFirst * 32];
+  } else {
+    const float sum = folded_lane<kFirst, 2 * kApart>(lanes);
+    return sum + folded_lane<kFirst + kApart, 2 * kApart>(lanes);
   }
-  return (sum.x + sum.z) + (sum.y + sum.w);
+}
+
+// numerics::rms_reciprocal of the row, in every thread. The first warp folds, once for all;
+// meanwhile the others call meanwhile(0 .. kNormThreads - 33).
+template <typename Meanwhile>
+__device__ __forceinline__ float rms_reciprocal_of_row(const NormLanes& lanes, int k, float epsilon,
+                                                       NormShared& shared,
+                                                       const Meanwhile& meanwhile) {
+  shared.lanes[threadIdx.x] = make_float2(lanes.own[0], lanes.own[1]);
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    float sum = folded_lane(reinterpret_cast<const float*>(shared.lanes) + threadIdx.x);
+#pragma unroll
+    for (int apart = 16; apart > 0; apart /= 2) {
+      sum = sum + __shfl_xor_sync(0xFFFFFFFFu, sum, apart);
+    }
+    shared.reciprocal = numerics::rms_reciprocal(sum, static_cast<float>(k), epsilon);
+  } else {
+    meanwhile(threadIdx.x - 32);
+  }
+  __syncthreads();
+  return shared.reciprocal;
 }
 
 }  // namespace liquidgemm::cuda

@@ -18,6 +18,7 @@ template <int kThreads>
 struct Reduction {
   std::uint32_t largest[kThreads / 32];
   std::int32_t sum[kThreads / 32];
+  float reciprocal;
 };
 
 __device__ __forceinline__ std::uint32_t magnitude_bits(float value) {
@@ -53,10 +54,23 @@ __device__ __forceinline__ std::int32_t sum_of_block(std::int32_t sum,
 __device__ __forceinline__ numerics::RowScale row_scale_of_bits(std::uint32_t largest) {
   return numerics::row_scale(__uint_as_float(largest), largest < kInfinityBits);
 }
+// The reciprocal in every thread, the scale in the first warp, which divides for all.
 template <int kThreads>
-__device__ __forceinline__ numerics::RowScale row_scale_of(std::uint32_t largest,
-                                                           Reduction<kThreads>& shared) {
-  return row_scale_of_bits(largest_of_block(largest, shared));
+__device__ __forceinline__ numerics::RowScale row_scale_by_first_warp(std::uint32_t largest,
+                                                                      Reduction<kThreads>& shared) {
+  static_assert(32 % (kThreads / 32) == 0);
+  largest = __reduce_max_sync(0xFFFFFFFFu, largest);
+  if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
+  __syncthreads();
+  numerics::RowScale scale{};
+  if (threadIdx.x < 32) {
+    const std::uint32_t of_warp = shared.largest[threadIdx.x % (kThreads / 32)];
+    scale = row_scale_of_bits(__reduce_max_sync(0xFFFFFFFFu, of_warp));
+    shared.reciprocal = scale.reciprocal;
+  }
+  __syncthreads();
+  scale.reciprocal = shared.reciprocal;
+  return scale;
 }
 
 template <int kThreads>

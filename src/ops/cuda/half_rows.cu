@@ -86,15 +86,15 @@ struct AddNormParameters {
 // What is added, and where the result goes.
 enum class Norm { kOfResidual, kOfHalfSum, kOfFloatSumInTiles };
 
-// One block a row; a thread keeps its first kKept chunks of four and reads others again, out of the
-// caches.
-template <Norm kNorm, int kKept>
-__global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormParameters arguments) {
+// One block a row; a thread keeps its first kKept chunks of four, and if there are more reads those
+// again, out of the caches.
+template <Norm kNorm, int kKept, bool kMore>
+__global__ __launch_bounds__(kNormThreads, 2) void add_norm_kernel(AddNormParameters arguments) {
   constexpr bool kAdds = kNorm != Norm::kOfResidual;
   constexpr bool kTiles = kNorm == Norm::kOfFloatSumInTiles;
   using AddedFour = std::conditional_t<kTiles, FloatFour, HalfFour>;
   begin_early_launch();
-  __shared__ float4 shared_lanes[kNormThreads];
+  __shared__ NormShared shared;
   const std::int64_t row = blockIdx.x;
   const auto* x = static_cast<const std::uint8_t*>(arguments.x) +
                   (kAdds ? row * arguments.k * (kTiles ? 4 : 2) : 0);
@@ -105,56 +105,46 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormParameter
     return row * (arguments.k / 4) + chunk;
   };
   const int chunks = static_cast<int>(arguments.k / 4);
-  const int thread = static_cast<int>(threadIdx.x);
+  const int first = first_norm_chunk(threadIdx.x);
 
-  const auto add = [&](FloatFour& four, const AddedFour& added, int chunk) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
-    four.store(residual, chunk);
+  NormLanes lanes;
+  const auto load = [&](FloatFour& four, AddedFour& added, int chunk) {
+    if (chunk >= chunks) return;
+    four.load(residual, chunk);
+    if constexpr (kAdds) added.load(x, chunk);
   };
-  float lanes[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-  const auto accumulate = [&](const FloatFour& four) {
+  const auto add = [&](FloatFour& four, const AddedFour& added, int chunk) {
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (chunk < chunks) {
+      if constexpr (kAdds) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float value = four.get(j);
-      lanes[j] = lanes[j] + value * value;
+        for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
+        four.store(residual, chunk);
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) squares[j] = four.get(j) * four.get(j);
     }
+    lanes.add(squares);
   };
   FloatFour kept[kKept];
   {
     AddedFour added[kKept];
 #pragma unroll
-    for (int i = 0; i < kKept; ++i) {
-      const int chunk = thread + i * kNormThreads;
-      if (chunk < chunks) {
-        kept[i].load(residual, chunk);
-        if constexpr (kAdds) added[i].load(x, chunk);
-      }
-    }
+    for (int i = 0; i < kKept; ++i) load(kept[i], added[i], first + i * kNormThreads);
 #pragma unroll
-    for (int i = 0; i < kKept; ++i) {
-      const int chunk = thread + i * kNormThreads;
-      if (chunk < chunks) {
-        if constexpr (kAdds) add(kept[i], added[i], chunk);
-        accumulate(kept[i]);
-      }
-    }
+    for (int i = 0; i < kKept; ++i) add(kept[i], added[i], first + i * kNormThreads);
   }
-  for (int chunk = thread + kKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
-    FloatFour four;
-    four.load(residual, chunk);
-    if constexpr (kAdds) {
+  if constexpr (kMore) {
+    // Threads of a warp go on together, for NormLanes.
+    for (int i = kKept; i * kNormThreads < chunks; ++i) {
+      FloatFour four;
       AddedFour added;
-      added.load(x, chunk);
-      add(four, added, chunk);
+      load(four, added, first + i * kNormThreads);
+      add(four, added, first + i * kNormThreads);
     }
-    accumulate(four);
   }
-
-  const float squares =
-      fold_lanes(make_float4(lanes[0], lanes[1], lanes[2], lanes[3]), shared_lanes);
-  const float reciprocal =
-      numerics::rms_reciprocal(squares, static_cast<float>(arguments.k), arguments.epsilon);
+  const float reciprocal = rms_reciprocal_of_row(lanes, static_cast<int>(arguments.k),
+                                                 arguments.epsilon, shared, [](unsigned) {});
 
   const auto normalize = [&](const FloatFour& four, int chunk) {
     FloatFour weight;
@@ -168,18 +158,20 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormParameter
   };
 #pragma unroll
   for (int i = 0; i < kKept; ++i) {
-    const int chunk = thread + i * kNormThreads;
+    const int chunk = first + i * kNormThreads;
     if (chunk < chunks) normalize(kept[i], chunk);
   }
-  // A thread reads back only what it has stored itself.
-  for (int chunk = thread + kKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
-    FloatFour four;
-    four.load(residual, chunk);
-    normalize(four, chunk);
+  if constexpr (kMore) {
+    // A thread reads back only what it has stored itself.
+    for (int chunk = first + kKept * kNormThreads; chunk < chunks; chunk += kNormThreads) {
+      FloatFour four;
+      four.load(residual, chunk);
+      normalize(four, chunk);
+    }
   }
   if constexpr (kTiles) {
     const int end = static_cast<int>(fp16_steps(arguments.k)) * (kFp16StepK / 4);
-    for (int chunk = chunks + thread; chunk < end; chunk += kNormThreads) {
+    for (int chunk = chunks + static_cast<int>(threadIdx.x); chunk < end; chunk += kNormThreads) {
       HalfFour{}.store(arguments.out, place(chunk));
     }
   }
@@ -187,11 +179,16 @@ __global__ __launch_bounds__(kNormThreads) void add_norm_kernel(AddNormParameter
 
 template <Norm kNorm>
 void launch_add_norm(const AddNormParameters& parameters, CudaStream stream) {
-  const dim3 grid(static_cast<unsigned>(parameters.m));
-  if (parameters.k <= 4 * numerics::kNormLanes) {
-    launch_early(add_norm_kernel<kNorm, 4>, grid, kNormThreads, 0, stream, parameters);
+  const auto launch = [&](auto kernel) {
+    launch_early(kernel, static_cast<unsigned>(parameters.m), kNormThreads, 0, stream, parameters);
+  };
+  constexpr int kOnce = 4 * kNormThreads;
+  if (parameters.k <= 2 * kOnce) {
+    launch(add_norm_kernel<kNorm, 2, false>);
+  } else if (parameters.k <= 4 * kOnce) {
+    launch(add_norm_kernel<kNorm, 4, false>);
   } else {
-    launch_early(add_norm_kernel<kNorm, 8>, grid, kNormThreads, 0, stream, parameters);
+    launch(add_norm_kernel<kNorm, 4, true>);
   }
 }
 
