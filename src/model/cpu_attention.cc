@@ -209,7 +209,7 @@ void CpuBackend::attention(std::size_t layer, RowBuffer out) {
       KvPageView then;
       if (next >= 0) {
         const AttentionTask& next_task = tasks_[static_cast<std::size_t>(next)];
-        then = first_page(next_task, next_task.split, layer);
+        then = page_of(next_task, next_task.split * kSplitPages, layer);
       }
       if (task.cut < 0) {
         run_attention_task(task, layer, then, to, scratch);
@@ -225,10 +225,10 @@ void CpuBackend::attention(std::size_t layer, RowBuffer out) {
   }
 }
 
-KvPageView CpuBackend::first_page(const AttentionTask& task, std::int64_t split,
-                                  std::size_t layer) const {
+KvPageView CpuBackend::page_of(const AttentionTask& task, std::int64_t index,
+                               std::size_t layer) const {
   const SequenceRows& sequence = input_->sequences[static_cast<std::size_t>(task.sequence)];
-  const std::int32_t page = sequence.pages[static_cast<std::size_t>(split * kSplitPages)];
+  const std::int32_t page = sequence.pages[static_cast<std::size_t>(index)];
   return page_view(head_page(page, layer, task.kv_head));
 }
 
@@ -238,15 +238,13 @@ std::int64_t CpuBackend::run_split(const AttentionTask& task, std::int64_t split
   const ModelConfig& config = owned_graph_.config;
   const std::int64_t group = config.heads / config.kv_heads;
   const std::int64_t row_stride = owned_graph_.q_width() + 2 * owned_graph_.kv_width();
-  const SequenceRows& sequence = input_->sequences[static_cast<std::size_t>(task.sequence)];
   const std::int64_t first_position = places_[static_cast<std::size_t>(task.first_row)].position;
   const std::int64_t start = split * numerics::kAttentionSplit;
   const std::int64_t visible =
       std::min<std::int64_t>(first_position + task.rows - start, numerics::kAttentionSplit);
   std::array<KvPageView, kSplitPages> pages;
   for (std::int64_t i = 0; i * kPageTokens < visible; ++i) {
-    const std::int32_t page = sequence.pages[static_cast<std::size_t>(split * kSplitPages + i)];
-    pages[static_cast<std::size_t>(i)] = page_view(head_page(page, layer, task.kv_head));
+    pages[static_cast<std::size_t>(i)] = page_of(task, split * kSplitPages + i, layer);
   }
   // Rows before the split see none of it, the others up to their own position.
   const std::int64_t skipped = std::max<std::int64_t>(start - first_position, 0);
@@ -287,7 +285,7 @@ void CpuBackend::run_attention_task(const AttentionTask& task, std::size_t layer
   }
   const std::int64_t splits = last_position / numerics::kAttentionSplit + 1;
   const auto after = [&](std::int64_t split) {
-    return split + 1 < splits ? first_page(task, split + 1, layer) : then;
+    return split + 1 < splits ? page_of(task, (split + 1) * kSplitPages, layer) : then;
   };
   run_split(task, 0, layer, after(0), scratch.total, scratch.scores);
   for (std::int64_t split = 1; split < splits; ++split) {

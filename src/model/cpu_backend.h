@@ -126,7 +126,8 @@ class CpuBackend final : public Backend {
   // `then`: the page that is most likely read next.
   std::int64_t run_split(const AttentionTask& task, std::int64_t split, std::size_t layer,
                          const KvPageView& then, AttentionPart* parts, float* scores) const;
-  KvPageView first_page(const AttentionTask& task, std::int64_t split, std::size_t layer) const;
+  // Page `index` of the task's sequence.
+  KvPageView page_of(const AttentionTask& task, std::int64_t index, std::size_t layer) const;
   // `then` as in run_split, after all of the task.
   void run_attention_task(const AttentionTask& task, std::size_t layer, const KvPageView& then,
                           float* out, const AttentionScratch& scratch) const;

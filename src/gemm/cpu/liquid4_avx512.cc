@@ -14,13 +14,17 @@ LIQUIDGEMM_INLINE __m512i widen_rows(const std::uint8_t* bytes) {
   return _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
 }
 
-// Asks for the group head or the chunk that lies kPrefetchBytes ahead, into L1.
-LIQUIDGEMM_INLINE void prefetch_head(const std::uint8_t* head) {
-  _mm_prefetch(head + kPrefetchBytes, _MM_HINT_T0);
-}
-LIQUIDGEMM_INLINE void prefetch_chunk(const std::uint8_t* chunk) {
-  _mm_prefetch(chunk + kPrefetchBytes, _MM_HINT_T0);
-  _mm_prefetch(chunk + kPrefetchBytes + 64, _MM_HINT_T0);
+// Lines of a group's head and of a chunk.
+constexpr int kHeadLines = 1;
+constexpr int kChunkLines = 2;
+
+// Asks for the head or the chunk that lies kPrefetchBytes ahead, into L1.
+template <int kLines>
+LIQUIDGEMM_INLINE void prefetch(const std::uint8_t* packed) {
+  LIQUIDGEMM_UNROLL
+  for (int line = 0; line < kLines; ++line) {
+    _mm_prefetch(packed + kPrefetchBytes + 64 * line, _MM_HINT_T0);
+  }
 }
 
 // Where the memory and the multipliers are nearly equally busy, neither may wait for the other:
@@ -28,12 +32,13 @@ LIQUIDGEMM_INLINE void prefetch_chunk(const std::uint8_t* chunk) {
 // With one token the multipliers wait anyway, and the second request only costs.
 constexpr std::int64_t kFarBytes = 32768;
 
-LIQUIDGEMM_INLINE void prefetch_far_head(const std::uint8_t* head) {
-  _mm_prefetch(head + kFarBytes, _MM_HINT_T1);
-}
-LIQUIDGEMM_INLINE void prefetch_far_chunk(const std::uint8_t* chunk) {
-  _mm_prefetch(chunk + kFarBytes, _MM_HINT_T1);
-  _mm_prefetch(chunk + kFarBytes + 64, _MM_HINT_T1);
+template <int kLines>
+LIQUIDGEMM_INLINE void prefetch_twice(const std::uint8_t* packed) {
+  LIQUIDGEMM_UNROLL
+  for (int line = 0; line < kLines; ++line) {
+    _mm_prefetch(packed + kFarBytes + 64 * line, _MM_HINT_T1);
+  }
+  prefetch<kLines>(packed);
 }
 
 // ---- One token ---------------------------------------------------------------------------------
@@ -50,14 +55,14 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
     // The high nibbles stay where they are: their products are 16 times too large, and the sum
     // over the group (below 2^24) is shifted once.
     const std::uint8_t* head = packed;
-    prefetch_head(head);
+    prefetch<kHeadLines>(head);
     __m512i low[1][kVectors];
     __m512i high[1][kVectors];
     clear(low);
     clear(high);
     packed += 2 * kPanelRows;
     for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
-      prefetch_chunk(packed);
+      prefetch<kChunkLines>(packed);
       const __m512i x_low = broadcast_word(x);
       const __m512i x_high = broadcast_word(x + 4);
       LIQUIDGEMM_UNROLL
@@ -115,8 +120,7 @@ constexpr std::int64_t kChunkCodes = 2 * kCodesPerWord;
 LIQUIDGEMM_INLINE void decode_chunk(const std::uint8_t* packed, const GroupHead& head,
                                     std::uint8_t* codes) {
   const __m512i mask = _mm512_set1_epi8(0x0F);
-  prefetch_far_chunk(packed);
-  prefetch_chunk(packed);
+  prefetch_twice<kChunkLines>(packed);
   LIQUIDGEMM_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     const __m512i pairs = _mm512_load_si512(packed + 64 * v);
@@ -155,8 +159,7 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
       if (left_of_group == 0) {
         k += job.group_size;
         left_of_group = chunks_of_group(job, k);
-        prefetch_far_head(packed);
-        prefetch_head(packed);
+        prefetch_twice<kHeadLines>(packed);
         head = load_head(packed);
         packed += 2 * kPanelRows;
       }

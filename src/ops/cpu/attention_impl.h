@@ -8,6 +8,8 @@
 // a query computes, and in which order, is the contract's sequence for it alone.
 #pragma once
 
+#include <type_traits>
+
 #include "ops/cpu/ops.h"
 
 namespace liquidgemm {
@@ -139,7 +141,7 @@ void score_page(const Queries& all, std::int64_t t0, const T* keys, const T* nex
 template <typename T>
 void score_keys(const Queries& all, std::int64_t t0, const T* keys, const T* next, float* tile,
                 float* scratch) {
-  if (all.count <= kDirectQueries) {
+  if (all.count <= kDirectQueries || std::is_same_v<T, float>) {
     score_page(all, t0, keys, next, 0, all.head_dim, scratch);
     return;
   }
@@ -347,46 +349,47 @@ void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, f
   part->sum = lanes16[0];
 }
 
+// Pages whose keys and values are the members `k` and `v`.
+template <typename T>
+void attend_pages(const Queries& all, const KvPageView* pages, const T* KvPageView::*k,
+                  const T* KvPageView::*v, float softmax_scale, const KvPageView& then,
+                  AttentionPart* parts, float* scratch) {
+  alignas(64) float tile[kTileFloats];
+  const std::int64_t last = (all.tokens - 1) / kPageTokens;
+  for (std::int64_t i = 0; i <= last; ++i) {
+    // Behind the last keys come the first values.
+    const T* next = i < last ? pages[i + 1].*k : pages[0].*v;
+    score_keys(all, i * kPageTokens, pages[i].*k, next, tile, scratch);
+  }
+  Cursor at;
+  for (std::int64_t i = 0; i < all.count; ++i, at.advance(all)) {
+    const std::int64_t end = all.visible + at.row;
+    softmax_part(scratch + i * kScoreStride, end < all.tokens ? end : all.tokens, pages,
+                 softmax_scale, &parts[i]);
+    for (std::int64_t d = 0; d < all.head_dim; ++d) parts[i].out[d] = 0.0f;
+  }
+  for (std::int64_t i = 0; i <= last; ++i) {
+    const T* next = i < last ? pages[i + 1].*v : then.*k;
+    weigh_values(all, i * kPageTokens, pages[i].*v, next, tile, scratch, parts);
+  }
+}
+
 void attention_rows(const float* q, std::int64_t rows, std::int64_t row_stride, std::int64_t group,
                     std::int64_t visible, const KvPageView* pages, std::int64_t tokens,
                     std::int64_t head_dim, float softmax_scale, const KvPageView& then,
                     AttentionPart* parts, float* scratch) {
-  alignas(64) float tile[kTileFloats];
   const Queries all = {q, row_stride, group, head_dim, visible, tokens, rows * group};
-  for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
-    const KvPageView& page = pages[t0 / kPageTokens];
-    // Behind the last keys come the first values.
-    const bool is_last = t0 + kPageTokens >= tokens;
-    const KvPageView& next = pages[is_last ? 0 : t0 / kPageTokens + 1];
-    if (page.k_f32 != nullptr) {
-      score_page(all, t0, page.k_f32, is_last ? next.v_f32 : next.k_f32, 0, head_dim, scratch);
-    } else if (page.k_f16 != nullptr) {
-      score_keys(all, t0, page.k_f16, is_last ? next.v_f16 : next.k_f16, tile, scratch);
-    } else if (page.k_bf16 != nullptr) {
-      score_keys(all, t0, page.k_bf16, is_last ? next.v_bf16 : next.k_bf16, tile, scratch);
-    } else {
-      score_keys(all, t0, page.k_int8, is_last ? next.v_int8 : next.k_int8, tile, scratch);
-    }
-  }
-  Cursor at;
-  for (std::int64_t i = 0; i < all.count; ++i, at.advance(all)) {
-    const std::int64_t seen = visible + at.row < tokens ? visible + at.row : tokens;
-    softmax_part(scratch + i * kScoreStride, seen, pages, softmax_scale, &parts[i]);
-    for (std::int64_t d = 0; d < head_dim; ++d) parts[i].out[d] = 0.0f;
-  }
-  for (std::int64_t t0 = 0; t0 < tokens; t0 += kPageTokens) {
-    const KvPageView& page = pages[t0 / kPageTokens];
-    const bool is_last = t0 + kPageTokens >= tokens;
-    const KvPageView& next = is_last ? then : pages[t0 / kPageTokens + 1];
-    if (page.v_f32 != nullptr) {
-      weigh_values(all, t0, page.v_f32, is_last ? next.k_f32 : next.v_f32, tile, scratch, parts);
-    } else if (page.v_f16 != nullptr) {
-      weigh_values(all, t0, page.v_f16, is_last ? next.k_f16 : next.v_f16, tile, scratch, parts);
-    } else if (page.v_bf16 != nullptr) {
-      weigh_values(all, t0, page.v_bf16, is_last ? next.k_bf16 : next.v_bf16, tile, scratch, parts);
-    } else {
-      weigh_values(all, t0, page.v_int8, is_last ? next.k_int8 : next.v_int8, tile, scratch, parts);
-    }
+  const auto attend = [&](auto k, auto v) {
+    attend_pages(all, pages, k, v, softmax_scale, then, parts, scratch);
+  };
+  if (pages[0].k_f32 != nullptr) {
+    attend(&KvPageView::k_f32, &KvPageView::v_f32);
+  } else if (pages[0].k_f16 != nullptr) {
+    attend(&KvPageView::k_f16, &KvPageView::v_f16);
+  } else if (pages[0].k_bf16 != nullptr) {
+    attend(&KvPageView::k_bf16, &KvPageView::v_bf16);
+  } else {
+    attend(&KvPageView::k_int8, &KvPageView::v_int8);
   }
 }
 
