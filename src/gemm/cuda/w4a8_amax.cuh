@@ -27,29 +27,32 @@ __device__ __forceinline__ void raise_amax(const W4A8Parameters& p, std::uint32_
   // Opaque, or what follows from them is kept through the loop over units, and spills.
   const int thread = ptx::opaque(thread_of_group);
   const auto staged = static_cast<std::uint32_t>(ptx::opaque(static_cast<int>(staged_units)));
-  const int unit = thread / 32, row = thread % 32 / 4, quarter = thread % 4;
-  if (kUnits < 4 && unit >= kUnits) return;
+  // Warps without a unit do the last one's work once more and tell nobody. No branch depends on the
+  // thread: it would make the assembler move the main loop's addresses between registers in every
+  // round.
+  const int warp = thread / 32, row = thread % 32 / 4, quarter = thread % 4;
+  const int unit = min(warp, kUnits - 1);
   const std::uint32_t place = staged + unit * kFloatUnitStaged + row * 128;
   float largest = 0.0f;
-  const int of_rows = row_block(unit);
-  if (of_rows * (kBlockRows / 2) + quarter * 8 < p.n / 2) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      int words[4];
-      ptx::load_shared(place + ((2 * quarter + half) ^ row) * 16, words);
+  for (int half = 0; half < 2; ++half) {
+    int words[4];
+    ptx::load_shared(place + ((2 * quarter + half) ^ row) * 16, words);
 #pragma unroll
-      for (const int word : words) {
-        largest = ptx::max_or_nan(largest, fabsf(__int_as_float(word)));
-      }
+    for (const int word : words) {
+      largest = ptx::max_or_nan(largest, fabsf(__int_as_float(word)));
     }
   }
+  const int of_rows = row_block(unit);
+  if (of_rows * (kBlockRows / 2) + quarter * 8 >= p.n / 2) largest = 0.0f;
   std::uint32_t bits = magnitude_bits(largest);
   bits = max(bits, __shfl_xor_sync(0xFFFFFFFFu, bits, 1));
   bits = max(bits, __shfl_xor_sync(0xFFFFFFFFu, bits, 2));
   // Rows that neighbour each other raise different parts.
   const int part = of_rows % kCudaAmaxParts;
   const int of_token = token(unit) + row;
-  ptx::raise_word(p.amax + part * p.amax_stride + of_token, bits, quarter == 0 && of_token < p.m);
+  ptx::raise_word(p.amax + part * p.amax_stride + of_token, bits,
+                  p.amax != nullptr && quarter == 0 && warp < kUnits && of_token < p.m);
 }
 
 }  // namespace liquidgemm::cuda

@@ -131,7 +131,9 @@ __device__ __forceinline__ void write_chunk(const W4A8Parameters& p, const Outpu
   const int channel = (origin.row_block + row_block) * (kGated ? 32 : 64);
   ptx::store_tensor(&p.y_map, channel, origin.token + token, staged, origin.thread < 32);
   if constexpr (kGated) {
-    if (p.amax != nullptr) {
+    // Where a tile is one chunk this test would make the assembler move the main loop's addresses
+    // between registers in every round.
+    if (Config::kUnits == kChunk || p.amax != nullptr) {
       raise_amax<kChunk>(
           p, staged, origin.thread, [&](int) { return origin.row_block + row_block; },
           [&](int u) { return origin.token + token + u * 8; });
@@ -217,7 +219,9 @@ __device__ __forceinline__ void write_tile(const W4A8Parameters& p, const Output
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       const int row_block = chunk * kChunk / Config::kTokenUnits;
       const int token = chunk * kChunk % Config::kTokenUnits * 8;
-      if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+      if constexpr (kChunks > 1) {
+        if (origin.row_block + row_block >= p.row_blocks || origin.token + token >= p.m) continue;
+      }
       int sums[kChunk][4];
       get_chunk(consumer, chunk, sums);
       RowScales rows[1];
