@@ -49,17 +49,23 @@ template <int T, int V>
 LIQUIDGEMM_INLINE void add_chunk(const std::uint8_t* packed, const std::int8_t* x,
                                  __m256i (&narrow)[T][V]) {
   const __m256i mask = _mm256_set1_epi8(0x0F);
+  __m256i low[V], high[V];
   LIQUIDGEMM_UNROLL
   for (int v = 0; v < V; ++v) {
     if (v % 2 == 0) prefetch_line(packed + 32 * v);  // two vectors share a cache line
     const __m256i pairs = _mm256_load_si256(reinterpret_cast<const __m256i*>(packed) + v);
-    const __m256i low = _mm256_and_si256(pairs, mask);
-    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
+    low[v] = _mm256_and_si256(pairs, mask);
+    high[v] = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
+  }
+  // Tokens outside, rows inside: four codes, one word of tokens and all sums fit the registers.
+  LIQUIDGEMM_UNROLL
+  for (int t = 0; t < T; ++t) {
+    const __m256i x_low = broadcast_word(x + 4 * t);
+    const __m256i x_high = broadcast_word(x + 4 * T + 4 * t);
     LIQUIDGEMM_UNROLL
-    for (int t = 0; t < T; ++t) {
-      const __m256i a = _mm256_maddubs_epi16(low, broadcast_word(x + 4 * t));
-      const __m256i b = _mm256_maddubs_epi16(high, broadcast_word(x + 4 * T + 4 * t));
-      narrow[t][v] = _mm256_add_epi16(narrow[t][v], _mm256_add_epi16(a, b));
+    for (int v = 0; v < V; ++v) {
+      narrow[t][v] = _mm256_add_epi16(narrow[t][v], _mm256_maddubs_epi16(low[v], x_low));
+      narrow[t][v] = _mm256_add_epi16(narrow[t][v], _mm256_maddubs_epi16(high[v], x_high));
     }
   }
 }
