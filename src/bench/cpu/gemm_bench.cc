@@ -35,8 +35,17 @@ struct GemmBench::State {
 
   GemmOptions options;
   ThreadPool pool;
+  std::optional<Probes> probes;
   CpuCeilings ceilings;
   std::optional<Layer> layer;
+
+  Status measure_ceilings() {
+    if (!probes) {
+      LIQUIDGEMM_ASSIGN_OR_RETURN(probes, Probes::make(options.isa, pool));
+    }
+    probes->run(ceilings);
+    return ok_status();
+  }
 };
 
 GemmBench::GemmBench(const GemmOptions& options) : state_(std::make_unique<State>(options)) {}
@@ -48,7 +57,7 @@ int GemmBench::threads() const { return state_->pool.threads(); }
 const CpuCeilings& GemmBench::ceilings() const { return state_->ceilings; }
 
 Status GemmBench::settle_ceilings(const std::vector<GemmRow>& rows) {
-  LIQUIDGEMM_RETURN_IF_ERROR(run_probes(state_->options.isa, state_->pool, state_->ceilings));
+  LIQUIDGEMM_RETURN_IF_ERROR(state_->measure_ceilings());
   raise_to_rows(rows, state_->ceilings);
   return ok_status();
 }
@@ -56,12 +65,12 @@ Status GemmBench::settle_ceilings(const std::vector<GemmRow>& rows) {
 Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   const GemmOptions& options = state_->options;
   ThreadPool& pool = state_->pool;
+  const double bytes = weight_bytes(shape, options.kind, options.group_size);
   LIQUIDGEMM_RETURN_IF_ERROR(check_cell_memory(shape, m, options));
   if (!state_->layer || state_->layer->shape().n != shape.n ||
       state_->layer->shape().k != shape.k) {
     state_->layer.reset();  // the memory of one is there for the next
-    LIQUIDGEMM_RETURN_IF_ERROR(run_probes(options.isa, pool, state_->ceilings));
-    const double bytes = weight_bytes(shape, options.kind, options.group_size);
+    LIQUIDGEMM_RETURN_IF_ERROR(state_->measure_ceilings());
     LIQUIDGEMM_ASSIGN_OR_RETURN(
         Layer layer, Layer::make(shape, options.kind, options.group_size, options.isa, options.seed,
                                  weight_copies(bytes), pool));
@@ -80,10 +89,14 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   const std::int64_t quantizations = calls_for(0.1 * options.round_seconds, quantize);
   std::vector<double> times;
   std::vector<double> quantize_times;
+  std::vector<double> reads;
+  std::vector<double> shares;
   for (int round = 0; round < options.rounds; ++round) {
     times.push_back(seconds_of(products, whole) / static_cast<double>(products));
     quantize_times.push_back(seconds_of(quantizations, quantize) /
                              static_cast<double>(quantizations));
+    reads.push_back(state_->probes->read_now());
+    shares.push_back(bytes / times.back() / reads.back());
   }
 
   GemmRow row;
@@ -94,7 +107,9 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   const auto [least, most] = std::minmax_element(times.begin(), times.end());
   row.spread = (*most - *least) / row.seconds;
   row.quantize_seconds = median(quantize_times);
-  row.weight_bytes = weight_bytes(shape, options.kind, options.group_size);
+  row.read_in_turn = median(reads);
+  row.share_of_read_in_turn = median(shares);
+  row.weight_bytes = bytes;
   row.weight_copies = static_cast<std::int64_t>(layer.copies().size());
   LIQUIDGEMM_RETURN_IF_ERROR(product.check(row.checked_tokens));
   if (options.rivals && onednn_compares(m, options.isa)) {

@@ -4,6 +4,8 @@
 //     timed once more by itself
 //   * weights rotate through copies that together exceed 256 MB, so they come from memory
 //   * a time is the median of the rounds; a round is as many products as fill a few milliseconds
+//   * after each round memory is read once, as fast as a probe does: a shared machine's bandwidth
+//     changes within a run, and what a product reads at can be compared with its own moment's
 //   * afterwards outputs are compared with the reference bit for bit; a wrong one gives no row
 #pragma once
 
@@ -37,6 +39,9 @@ struct GemmRow {
   double seconds = 0.0;           // of one product: the median of the rounds
   double spread = 0.0;            // (largest - smallest) / median
   double quantize_seconds = 0.0;  // of quantising the activations, part of `seconds`
+  double read_in_turn = 0.0;      // bytes a second that a probe read between the rounds: the median
+  // Of the rounds' own shares, the median. More than 1 where some weights come from a cache.
+  double share_of_read_in_turn = 0.0;
   double weight_bytes = 0.0;
   std::int64_t weight_copies = 0;
   std::int64_t checked_tokens = 0;

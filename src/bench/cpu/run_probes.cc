@@ -7,8 +7,7 @@
 #include <functional>
 #include <span>
 
-#include "bench/cpu/probes.h"
-#include "gemm/cpu/aligned_buffer.h"
+#include "base/status_macros.h"
 
 namespace liquidgemm::bench::cpu {
 namespace {
@@ -71,36 +70,53 @@ double operation_rate(const OperationProbe& probe, ThreadPool& pool, int threads
 
 }  // namespace
 
-Status run_probes(Isa isa, ThreadPool& pool, CpuCeilings& ceilings) {
-  liquidgemm::cpu::AlignedBuffer buffer;
-  if (!buffer.reserve(kReadBytes)) {
+Result<Probes> Probes::make(Isa isa, ThreadPool& pool) {
+  Probes probes(isa, pool);
+  if (!probes.data_.reserve(kReadBytes)) {
     return resource_exhausted("no memory for the 256 MiB that the read bandwidth is measured on");
   }
-  char* data = buffer.as<char>();
+  char* data = probes.data_.as<char>();
   pool.parallel_for(kReadBytes, kReadGrain, [&](std::int64_t begin, std::int64_t end, int) {
     std::memset(data + begin, 1, static_cast<std::size_t>(end - begin));
   });
+  probes.fastest_ = &probes_of(best_isa()).reads[0];
+  return probes;
+}
+
+void Probes::run(CpuCeilings& ceilings) {
   const auto begin = Clock::now();
-  while (seconds_since(begin) < kWarmUpSeconds) {
-    read_rate(probes_of(best_isa()).reads[0], data, pool, pool.threads());
-  }
+  while (seconds_since(begin) < kWarmUpSeconds) read_now();
+  const char* data = data_.as<char>();
   // A slow spell of the machine meets one repetition of every probe, not all of one.
   for (int repetition = 0; repetition < kRepetitions; ++repetition) {
-    for (const int threads : {1, pool.threads()}) {
+    for (const int threads : {1, pool_->threads()}) {
       for (const Isa known : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
         if (!check_isa(known).ok()) continue;
         const ProbeSet& set = probes_of(known);
         for (const ReadProbe& probe : std::span(set.reads, set.read_count)) {
-          ceilings.read.take(probe.name, threads, read_rate(probe, data, pool, threads));
+          const double rate = read_rate(probe, data, *pool_, threads);
+          ceilings.read.take(probe.name, threads, rate);
+          if (threads != pool_->threads() || rate <= fastest_rate_) continue;
+          fastest_ = &probe;
+          fastest_rate_ = rate;
         }
       }
-      const ProbeSet& set = probes_of(isa);
+      const ProbeSet& set = probes_of(isa_);
       for (const OperationProbe& probe : std::span(set.operations, set.operation_count)) {
-        ceilings.operations.take(probe.name, threads, operation_rate(probe, pool, threads));
+        ceilings.operations.take(probe.name, threads, operation_rate(probe, *pool_, threads));
       }
-      if (pool.threads() == 1) break;
+      if (pool_->threads() == 1) break;
     }
   }
+}
+
+double Probes::read_now() const {
+  return read_rate(*fastest_, data_.as<char>(), *pool_, pool_->threads());
+}
+
+Status run_probes(Isa isa, ThreadPool& pool, CpuCeilings& ceilings) {
+  LIQUIDGEMM_ASSIGN_OR_RETURN(Probes probes, Probes::make(isa, pool));
+  probes.run(ceilings);
   return ok_status();
 }
 

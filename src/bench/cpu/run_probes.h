@@ -3,14 +3,38 @@
 
 #include "base/thread_pool.h"
 #include "bench/cpu/ceiling.h"
+#include "bench/cpu/probes.h"
+#include "gemm/cpu/aligned_buffer.h"
 #include "gemm/gemm.h"
 #include "liquidgemm/status.h"
 
 namespace liquidgemm::bench::cpu {
 
-// About a second, on one thread and on all of the pool's. Memory is read with every instruction set
-// of the machine, because it is no faster or slower for what a product is restricted to; the
-// operations are those of `isa`. May be called again: the best figure of all calls stays.
+// The probes with the 256 MiB that they read.
+class Probes {
+ public:
+  // Memory is read with every instruction set of the machine, because it is no faster or slower for
+  // what a product is restricted to; the operations are those of `isa`. The pool outlives this.
+  static Result<Probes> make(Isa isa, ThreadPool& pool);
+
+  // About a second, on one thread and on all of the pool's. May be called again: the best figure of
+  // all calls stays.
+  void run(CpuCeilings& ceilings);
+  // Bytes a second of one more pass over the data, by the probe that was the fastest on all threads
+  // in run(): what reading gives at this moment, where another gives more or less.
+  double read_now() const;
+
+ private:
+  Probes(Isa isa, ThreadPool& pool) : isa_(isa), pool_(&pool) {}
+
+  Isa isa_;
+  ThreadPool* pool_;
+  liquidgemm::cpu::AlignedBuffer data_;
+  const ReadProbe* fastest_ = nullptr;
+  double fastest_rate_ = 0.0;
+};
+
+// The same once, where nothing else is asked of them.
 Status run_probes(Isa isa, ThreadPool& pool, CpuCeilings& ceilings);
 
 }  // namespace liquidgemm::bench::cpu
