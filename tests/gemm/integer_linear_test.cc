@@ -127,6 +127,24 @@ TEST(IntegerLinear, SmallBatches) {
   }
 }
 
+// From 32 tokens a thread on, threads divide the tokens of a layer of up to 1024 channels. 530 are
+// more than a block.
+TEST(IntegerLinear, FewChannelsAndManyTokens) {
+  Random random(fresh_seed());
+  for (int threads : {2, 3, 5}) {
+    ThreadPool pool(threads);
+    for (const std::int64_t m : {32 * threads - 1, 32 * threads, 32 * threads + 1, 530}) {
+      const std::int64_t k = pick(random, 1, 150);
+      const Layer layer = random_layer(random, pick(random, 1, 130), k, random_extreme(random));
+      check({layer, random_tokens(random, m, layer.k, random() % 2), true}, pool, random);
+    }
+    for (const std::int64_t n : {1024, 1025}) {
+      const Layer layer = random_layer(random, n, 34, Extreme::kNone);
+      check({layer, random_tokens(random, 32 * threads + 3, 34), false}, pool, random);
+    }
+  }
+}
+
 TEST(IntegerLinear, ReferenceRunScalesItsSums) {
   Random random(fresh_seed());
   for (const Layer& layer : {random_liquid4(random, 21, 70, 32), random_int8(random, 21, 70)}) {

@@ -14,6 +14,12 @@ namespace {
 // Packing less than this is not worth waking the other threads.
 constexpr std::int64_t kThreadedPackBytes = 32768;
 
+// Threads divide the channels, and read all tokens, unless a layer has so few channels that tokens
+// which other cores have packed come more slowly than they are multiplied. Then they divide the
+// tokens, where each thread has enough to make up for decoding all weights.
+constexpr std::int64_t kFewChannels = 1024;
+constexpr std::int64_t kTokensOfThread = 32;
+
 class IntegerLinear final : public CpuLinear {
  public:
   IntegerLinear(const WeightView& weight, PackedWeights packed, const IntegerKernel& kernel,
@@ -68,7 +74,9 @@ class IntegerLinear final : public CpuLinear {
 
   // Scratch for one block: the packed activations, then the group sums.
   std::size_t activation_bytes() const {
-    const std::int64_t summed = std::min(block_, kernel_.sums_up_to);
+    // Where threads divide the tokens, each may have so few that it needs sums.
+    const std::int64_t summed =
+        kernel_.sums_up_to < kTokensOfThread ? std::min(block_, kernel_.sums_up_to) : block_;
     return static_cast<std::size_t>(sums_offset(block_) + summed * groups() * 2);
   }
   std::size_t worker_bytes() const {
@@ -107,43 +115,91 @@ class IntegerLinear final : public CpuLinear {
     job.k = weights_.k_padded;
     job.group_size = group_size_;
     job.channel_scale = weights_.channel_scale.as<float>();
+    set_tokens(x, job);
+    if (n_ <= kFewChannels && pool.threads() > 1 && x.m >= kTokensOfThread * pool.threads()) {
+      execute_by_tokens(x, job, pool);
+      return;
+    }
+    pack(x, job, pool);
+    share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end) {
+      kernel_.run(job, begin, end, worker_memory());
+    });
+  }
+
+  // Each thread packs its own tokens and multiplies them with all weights.
+  void execute_by_tokens(const QuantizedRows& x, const IntegerJob& whole, ThreadPool& pool) const {
+    const Packed packed = packed_memory(x.m);
+    share(pool, x.m, true, [&](std::int64_t begin, std::int64_t end) {
+      QuantizedRows rows = x;
+      rows.m = end - begin;
+      rows.x8 += begin * x.ld;
+      rows.scale = x.scale ? x.scale + begin : nullptr;
+      rows.sum += begin;
+      IntegerJob job = whole;
+      job.sums = whole.sums ? whole.sums + begin * whole.ld_out : nullptr;
+      job.out = whole.out ? whole.out + begin * whole.ld_out : nullptr;
+      set_tokens(rows, job);
+      const Packed mine = {packed.x + begin * weights_.k_padded * element_bytes(),
+                           needs_sums(rows.m) ? packed.group_sums + begin * groups() : nullptr};
+      job.x = mine.x;
+      job.group_sums = mine.group_sums;
+      pack_tiles(tiles_of(job), rows, 0, weights_.k_padded, mine);
+      kernel_.run(job, 0, weights_.panels, worker_memory());
+    });
+  }
+
+  void set_tokens(const QuantizedRows& x, IntegerJob& job) const {
     job.m = x.m;
     job.tiles = (x.m + kernel_.max_tile - 1) / kernel_.max_tile;
     job.row_scale = x.scale;
     job.row_sum = x.sum;
-    pack(x, job, pool);
+  }
+  ActivationTiles tiles_of(const IntegerJob& job) const {
+    return {job.m, job.tiles, k_, weights_.k_padded};
+  }
+  bool needs_sums(std::int64_t m) const { return group_size_ > 0 && m <= kernel_.sums_up_to; }
 
-    const std::size_t worker_bytes = this->worker_bytes();
-    share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end) {
-      AlignedBuffer& scratch = worker_scratch();
-      if (!scratch.reserve(worker_bytes)) throw std::bad_alloc();
-      kernel_.run(job, begin, end, scratch.as<void>());
-    });
+  // Of all tokens of a block, one after another.
+  struct Packed {
+    std::int8_t* x;
+    std::int16_t* group_sums;
+  };
+  Packed packed_memory(std::int64_t m) const {
+    AlignedBuffer& buffer = activation_scratch();
+    if (!buffer.reserve(activation_bytes())) throw std::bad_alloc();
+    std::int8_t* x = buffer.as<std::int8_t>();
+    return {x, reinterpret_cast<std::int16_t*>(x + sums_offset(m))};
+  }
+  void* worker_memory() const {
+    AlignedBuffer& scratch = worker_scratch();
+    if (!scratch.reserve(worker_bytes())) throw std::bad_alloc();
+    return scratch.as<void>();
+  }
+
+  void pack_tiles(const ActivationTiles& tiles, const QuantizedRows& x, std::int64_t k_begin,
+                  std::int64_t k_end, const Packed& packed) const {
+    if (kernel_.wide_activations) {
+      pack_int16(tiles, x.x8, x.ld, k_begin, k_end, reinterpret_cast<std::int16_t*>(packed.x));
+    } else if (!stands_as_it_is(x)) {
+      pack_int8(tiles, x.x8, x.ld, k_begin, k_end, packed.x);
+    }
+    if (needs_sums(x.m)) {
+      pack_group_sums(tiles, x.x8, x.ld, group_size_, k_begin, k_end, packed.group_sums);
+    }
+  }
+  // A single row that needs no padding is a tile.
+  bool stands_as_it_is(const QuantizedRows& x) const {
+    return x.m == 1 && !kernel_.wide_activations && k_ == weights_.k_padded;
   }
 
   void pack(const QuantizedRows& x, IntegerJob& job, ThreadPool& pool) const {
-    const bool sums = group_size_ > 0 && job.m <= kernel_.sums_up_to;
-    // A single row that needs no padding is a tile as it stands.
-    const bool as_is = x.m == 1 && !kernel_.wide_activations && k_ == weights_.k_padded;
     job.x = x.x8;
-    if (as_is && !sums) return;
+    if (stands_as_it_is(x) && !needs_sums(x.m)) return;
+    const Packed packed = packed_memory(x.m);
+    if (!stands_as_it_is(x)) job.x = packed.x;
+    job.group_sums = packed.group_sums;
 
-    AlignedBuffer& buffer = activation_scratch();
-    if (!buffer.reserve(activation_bytes())) throw std::bad_alloc();
-    std::int8_t* packed = buffer.as<std::int8_t>();
-    auto* group_sums = reinterpret_cast<std::int16_t*>(packed + sums_offset(x.m));
-    if (!as_is) job.x = packed;
-    if (sums) job.group_sums = group_sums;
-
-    const ActivationTiles tiles{x.m, job.tiles, k_, weights_.k_padded};
-    const auto pack_part = [&](const ActivationTiles& part, std::int64_t begin, std::int64_t end) {
-      if (!as_is && kernel_.wide_activations) {
-        pack_int16(part, x.x8, x.ld, begin, end, reinterpret_cast<std::int16_t*>(packed));
-      } else if (!as_is) {
-        pack_int8(part, x.x8, x.ld, begin, end, packed);
-      }
-      if (sums) pack_group_sums(part, x.x8, x.ld, group_size_, begin, end, group_sums);
-    };
+    const ActivationTiles tiles = tiles_of(job);
     const bool threaded = x.m * k_ >= kThreadedPackBytes;
     if (tiles.tiles >= 2 * pool.threads()) {
       // Whole rows: most often they lie in the cache of the core that made them.
@@ -151,13 +207,13 @@ class IntegerLinear final : public CpuLinear {
         ActivationTiles part = tiles;
         part.first = first;
         part.last = last;
-        pack_part(part, 0, tiles.k_padded);
+        pack_tiles(part, x, 0, tiles.k_padded, packed);
       });
       return;
     }
     const std::int64_t steps = (tiles.k_padded + kPackStep - 1) / kPackStep;
     share(pool, steps, threaded, [&](std::int64_t begin, std::int64_t end) {
-      pack_part(tiles, begin * kPackStep, std::min(end * kPackStep, tiles.k_padded));
+      pack_tiles(tiles, x, begin * kPackStep, std::min(end * kPackStep, tiles.k_padded), packed);
     });
   }
 

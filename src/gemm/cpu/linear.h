@@ -1,7 +1,7 @@
 // The drivers: they cut a call into blocks of tokens, have the activations packed, and give each
 // thread its share of the panels.
 //
-// Threads divide n, never k: every output is summed by one thread, and in float in one order.
+// Threads divide n or m, never k: every output is summed by one thread, and in float in one order.
 #pragma once
 
 #include <memory>
