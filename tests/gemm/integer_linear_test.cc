@@ -138,6 +138,12 @@ TEST(IntegerLinear, FewChannelsAndManyTokens) {
       const Layer layer = random_layer(random, pick(random, 1, 130), k, random_extreme(random));
       check({layer, random_tokens(random, m, layer.k, random() % 2), true}, pool, random);
     }
+    // Few enough weights, of a block of 511 tokens; and too many of them.
+    for (const std::int64_t n : {3, 130}) {
+      const Layer layer = random_liquid4(random, n, 16416, 64);
+      check({layer, random_tokens(random, n == 3 ? 515 : 32 * threads, 16416), false}, pool,
+            random);
+    }
     for (const std::int64_t n : {1024, 1025}) {
       const Layer layer = random_layer(random, n, 34, Extreme::kNone);
       check({layer, random_tokens(random, 32 * threads + 3, 34), false}, pool, random);

@@ -14,10 +14,12 @@ namespace liquidgemm::bench::cpu {
 namespace {
 
 // A cell that would be swapped, or end the process, is refused before anything is allocated.
-Status check_cell_memory(const Shape& shape, std::int64_t m, const GemmOptions& options) {
+// `more`: what else will be allocated before.
+Status check_cell_memory(const Shape& shape, std::int64_t m, const GemmOptions& options,
+                         std::int64_t more) {
   const double weights = weight_bytes(shape, options.kind, options.group_size);
-  const double needed =
-      weights * (1.0 + static_cast<double>(weight_copies(weights))) + product_bytes(shape, m);
+  const double needed = weights * (1.0 + static_cast<double>(weight_copies(weights))) +
+                        product_bytes(shape, m) + static_cast<double>(more);
   return check_memory(needed,
                       shape.name + ", M " + std::to_string(m) +
                           ": copies of the weights, activations and outputs take ",
@@ -66,7 +68,8 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
   const GemmOptions& options = state_->options;
   ThreadPool& pool = state_->pool;
   const double bytes = weight_bytes(shape, options.kind, options.group_size);
-  LIQUIDGEMM_RETURN_IF_ERROR(check_cell_memory(shape, m, options));
+  LIQUIDGEMM_RETURN_IF_ERROR(
+      check_cell_memory(shape, m, options, state_->probes ? 0 : Probes::kBytes));
   if (!state_->layer || state_->layer->shape().n != shape.n ||
       state_->layer->shape().k != shape.k) {
     state_->layer.reset();  // the memory of one is there for the next

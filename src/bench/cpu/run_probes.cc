@@ -14,8 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Far more than any cache here holds of it from one pass to the next.
-constexpr std::int64_t kReadBytes = std::int64_t{256} << 20;
 constexpr double kWarmUpSeconds = 0.2;  // clocks and memory are slow for about 0.1 s after idling
 constexpr double kOperationSeconds = 10e-3;
 constexpr int kRepetitions = 2;
@@ -48,7 +46,7 @@ double time(ThreadPool& pool, int threads, const std::function<void(int)>& job) 
 
 // Bytes a second of one pass over the data, in equal parts for the threads.
 double read_rate(const ReadProbe& probe, const char* data, ThreadPool& pool, int threads) {
-  const std::int64_t part = kReadBytes / threads / kReadGrain * kReadGrain;
+  const std::int64_t part = Probes::kBytes / threads / kReadGrain * kReadGrain;
   const double seconds = time(pool, threads, [&](int worker) {
     kept.fetch_xor(probe.read(data + worker * part, part), std::memory_order_relaxed);
   });
@@ -72,11 +70,11 @@ double operation_rate(const OperationProbe& probe, ThreadPool& pool, int threads
 
 Result<Probes> Probes::make(Isa isa, ThreadPool& pool) {
   Probes probes(isa, pool);
-  if (!probes.data_.reserve(kReadBytes)) {
+  if (!probes.data_.reserve(kBytes)) {
     return resource_exhausted("no memory for the 256 MiB that the read bandwidth is measured on");
   }
   char* data = probes.data_.as<char>();
-  pool.parallel_for(kReadBytes, kReadGrain, [&](std::int64_t begin, std::int64_t end, int) {
+  pool.parallel_for(kBytes, kReadGrain, [&](std::int64_t begin, std::int64_t end, int) {
     std::memset(data + begin, 1, static_cast<std::size_t>(end - begin));
   });
   probes.fastest_ = &probes_of(best_isa()).reads[0];

@@ -13,6 +13,9 @@ namespace liquidgemm::bench::cpu {
 // The probes with the 256 MiB that they read.
 class Probes {
  public:
+  // Far more than any cache here holds of it from one pass to the next.
+  static constexpr std::int64_t kBytes = std::int64_t{256} << 20;
+
   // Memory is read with every instruction set of the machine, because it is no faster or slower for
   // what a product is restricted to; the operations are those of `isa`. The pool outlives this.
   static Result<Probes> make(Isa isa, ThreadPool& pool);

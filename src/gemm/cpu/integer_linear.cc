@@ -16,8 +16,10 @@ constexpr std::int64_t kThreadedPackBytes = 32768;
 
 // Threads divide the channels, and read all tokens, unless a layer has so few channels that tokens
 // which other cores have packed come more slowly than they are multiplied. Then they divide the
-// tokens, where each thread has enough to make up for decoding all weights.
+// tokens, where each thread has enough to make up for decoding all weights, and these stay in its
+// L2. A block has 512 tokens, so more than 16 threads always divide the channels.
 constexpr std::int64_t kFewChannels = 1024;
+constexpr std::int64_t kFewWeightBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kTokensOfThread = 32;
 
 class IntegerLinear final : public CpuLinear {
@@ -116,7 +118,7 @@ class IntegerLinear final : public CpuLinear {
     job.group_size = group_size_;
     job.channel_scale = weights_.channel_scale.as<float>();
     set_tokens(x, job);
-    if (n_ <= kFewChannels && pool.threads() > 1 && x.m >= kTokensOfThread * pool.threads()) {
+    if (divides_tokens(x.m, pool.threads())) {
       execute_by_tokens(x, job, pool);
       return;
     }
@@ -124,6 +126,11 @@ class IntegerLinear final : public CpuLinear {
     share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end) {
       kernel_.run(job, begin, end, worker_memory());
     });
+  }
+
+  bool divides_tokens(std::int64_t m, int threads) const {
+    return threads > 1 && m >= kTokensOfThread * threads && n_ <= kFewChannels &&
+           weights_.panels * weights_.panel_bytes <= kFewWeightBytes;
   }
 
   // Each thread packs its own tokens and multiplies them with all weights.
@@ -139,6 +146,7 @@ class IntegerLinear final : public CpuLinear {
       job.sums = whole.sums ? whole.sums + begin * whole.ld_out : nullptr;
       job.out = whole.out ? whole.out + begin * whole.ld_out : nullptr;
       set_tokens(rows, job);
+      assert(!needs_sums(rows.m) || kernel_.sums_up_to >= kTokensOfThread);  // activation_bytes()
       const Packed mine = {packed.x + begin * weights_.k_padded * element_bytes(),
                            needs_sums(rows.m) ? packed.group_sums + begin * groups() : nullptr};
       job.x = mine.x;

@@ -1,5 +1,5 @@
 // The drivers: they cut a call into blocks of tokens, have the activations packed, and give each
-// thread its share of the panels.
+// thread its share of the panels, or of the tokens where panels are few.
 //
 // Threads divide n or m, never k: every output is summed by one thread, and in float in one order.
 #pragma once
