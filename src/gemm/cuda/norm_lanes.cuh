@@ -40,6 +40,51 @@ struct NormLanes {
   }
 };
 
+// The first pass over a row: residual + x, rounded and stored (from here on the stored value
+// counts), and the squares of that. A thread keeps its first kKept chunks; kMore: there may be
+// others, to be read again. The row has `chunks` chunks of four, in types as row_chunk.cuh's.
+template <bool kMore, class XChunk, class ResidualChunk, int kKept>
+__device__ __forceinline__ NormLanes add_to_residual(bool adds, const void* x, void* residual,
+                                                     int chunks, ResidualChunk (&kept)[kKept]) {
+  NormLanes lanes;
+  const auto load = [&](ResidualChunk& four, XChunk& added, int chunk) {
+    if (chunk >= chunks) return;
+    four.load(residual, chunk);
+    if (adds) added.load(x, chunk);
+  };
+  const auto add = [&](ResidualChunk& four, const XChunk& added, int chunk) {
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (chunk < chunks) {
+      if (adds) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
+        four.store(residual, chunk);
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) squares[j] = four.get(j) * four.get(j);
+    }
+    lanes.add(squares);
+  };
+  const int first = first_norm_chunk(threadIdx.x);
+  {
+    XChunk added[kKept];
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) load(kept[i], added[i], first + i * kNormThreads);
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) add(kept[i], added[i], first + i * kNormThreads);
+  }
+  if constexpr (kMore) {
+    // Threads of a warp go on together, for NormLanes.
+    for (int i = kKept; i * kNormThreads < chunks; ++i) {
+      ResidualChunk four;
+      XChunk added;
+      load(four, added, first + i * kNormThreads);
+      add(four, added, first + i * kNormThreads);
+    }
+  }
+  return lanes;
+}
+
 struct NormShared {
   float2 lanes[kNormThreads];
   float reciprocal;

@@ -71,47 +71,12 @@ __global__ void __launch_bounds__(kNormThreads, 2)
   if constexpr (kEarlyWeights) load_weights();
   ptx::wait_for_previous_kernel();
 
-  NormLanes lanes;
-  // residual + x, rounded and stored; from here on the stored value counts.
-  const auto add = [&](ResidualChunk& four, const XChunk& added, int chunk) {
-    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (chunk < chunks) {
-      if (adds) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
-        four.store(residual, chunk);
-      }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) squares[j] = four.get(j) * four.get(j);
-    }
-    lanes.add(squares);
-  };
-  const auto load = [&](ResidualChunk& four, XChunk& added, int chunk) {
-    if (chunk >= chunks) return;
-    four.load(residual, chunk);
-    if (adds) added.load(x, chunk);
-  };
   ResidualChunk kept[kCount];
-  {
-    XChunk added[kCount];
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) load(kept[i], added[i], first + i * kNormThreads);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) add(kept[i], added[i], first + i * kNormThreads);
-  }
+  const NormLanes lanes = add_to_residual<kMore, XChunk>(adds, x, residual, chunks, kept);
   if constexpr (!kEarlyWeights) load_weights();
-  if constexpr (kMore) {
-    // Threads of a warp go on together, for NormLanes.
-    for (int i = kCount; i * kNormThreads < chunks; ++i) {
-      ResidualChunk four;
-      XChunk added;
-      load(four, added, first + i * kNormThreads);
-      add(four, added, first + i * kNormThreads);
-    }
-  }
+  // Word w of what is cleared by row w mod m.
   const float reciprocal =
       rms_reciprocal_of_row(lanes, k, arguments.epsilon, norm_shared, [&](unsigned thread) {
-  // Word w by row w mod m.
 #pragma unroll 1
         for (std::int64_t word = row + std::int64_t{thread} * gridDim.x;
              word < arguments.cleared_words; word += std::int64_t{kNormThreads - 32} * gridDim.x) {

@@ -4,7 +4,6 @@
 // that the loads and stores of a warp are contiguous.
 #include <cuda_runtime.h>
 
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>

@@ -107,42 +107,8 @@ __global__ __launch_bounds__(kNormThreads, 2) void add_norm_kernel(AddNormParame
   const int chunks = static_cast<int>(arguments.k / 4);
   const int first = first_norm_chunk(threadIdx.x);
 
-  NormLanes lanes;
-  const auto load = [&](FloatFour& four, AddedFour& added, int chunk) {
-    if (chunk >= chunks) return;
-    four.load(residual, chunk);
-    if constexpr (kAdds) added.load(x, chunk);
-  };
-  const auto add = [&](FloatFour& four, const AddedFour& added, int chunk) {
-    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (chunk < chunks) {
-      if constexpr (kAdds) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) four.set(j, four.get(j) + added.get(j));
-        four.store(residual, chunk);
-      }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) squares[j] = four.get(j) * four.get(j);
-    }
-    lanes.add(squares);
-  };
   FloatFour kept[kKept];
-  {
-    AddedFour added[kKept];
-#pragma unroll
-    for (int i = 0; i < kKept; ++i) load(kept[i], added[i], first + i * kNormThreads);
-#pragma unroll
-    for (int i = 0; i < kKept; ++i) add(kept[i], added[i], first + i * kNormThreads);
-  }
-  if constexpr (kMore) {
-    // Threads of a warp go on together, for NormLanes.
-    for (int i = kKept; i * kNormThreads < chunks; ++i) {
-      FloatFour four;
-      AddedFour added;
-      load(four, added, first + i * kNormThreads);
-      add(four, added, first + i * kNormThreads);
-    }
-  }
+  const NormLanes lanes = add_to_residual<kMore, AddedFour>(kAdds, x, residual, chunks, kept);
   const float reciprocal = rms_reciprocal_of_row(lanes, static_cast<int>(arguments.k),
                                                  arguments.epsilon, shared, [](unsigned) {});
 
