@@ -96,18 +96,31 @@ class IntegerLinear final : public CpuLinear {
                std::int64_t ld_out, ThreadPool& pool) const {
     assert(x.k == k_);
     for (std::int64_t row = 0; row < x.m; row += block_) {
-      QuantizedRows part = x;
-      part.m = std::min(block_, x.m - row);
-      part.x8 += row * x.ld;
-      part.scale = x.scale ? x.scale + row : nullptr;
-      part.sum += row;
       IntegerJob job = {};
-      job.sums = sums ? sums + row * ld_out : nullptr;
-      job.out = out ? out + row * ld_out : nullptr;
+      job.sums = sums;
+      job.out = out;
       job.ld_out = ld_out;
       job.bias = bias;
-      execute_block(part, job, pool);
+      const QuantizedRows block = take_tokens(x, row, std::min(row + block_, x.m), job);
+      execute_block(block, job, pool);
     }
+  }
+
+  // Tokens begin .. end - 1 of x; the job's outputs, so far those of all of x, become theirs.
+  QuantizedRows take_tokens(const QuantizedRows& x, std::int64_t begin, std::int64_t end,
+                            IntegerJob& job) const {
+    QuantizedRows part = x;
+    part.m = end - begin;
+    part.x8 += begin * x.ld;
+    if (part.scale != nullptr) part.scale += begin;
+    part.sum += begin;
+    if (job.sums != nullptr) job.sums += begin * job.ld_out;
+    if (job.out != nullptr) job.out += begin * job.ld_out;
+    job.m = part.m;
+    job.tiles = (part.m + kernel_.max_tile - 1) / kernel_.max_tile;
+    job.row_scale = part.scale;
+    job.row_sum = part.sum;
+    return part;
   }
 
   void execute_block(const QuantizedRows& x, IntegerJob& job, ThreadPool& pool) const {
@@ -117,7 +130,6 @@ class IntegerLinear final : public CpuLinear {
     job.k = weights_.k_padded;
     job.group_size = group_size_;
     job.channel_scale = weights_.channel_scale.as<float>();
-    set_tokens(x, job);
     if (divides_tokens(x.m, pool.threads())) {
       execute_by_tokens(x, job, pool);
       return;
@@ -137,15 +149,8 @@ class IntegerLinear final : public CpuLinear {
   void execute_by_tokens(const QuantizedRows& x, const IntegerJob& whole, ThreadPool& pool) const {
     const Packed packed = packed_memory(x.m);
     share(pool, x.m, true, [&](std::int64_t begin, std::int64_t end) {
-      QuantizedRows rows = x;
-      rows.m = end - begin;
-      rows.x8 += begin * x.ld;
-      rows.scale = x.scale ? x.scale + begin : nullptr;
-      rows.sum += begin;
       IntegerJob job = whole;
-      job.sums = whole.sums ? whole.sums + begin * whole.ld_out : nullptr;
-      job.out = whole.out ? whole.out + begin * whole.ld_out : nullptr;
-      set_tokens(rows, job);
+      const QuantizedRows rows = take_tokens(x, begin, end, job);
       assert(!needs_sums(rows.m) || kernel_.sums_up_to >= kTokensOfThread);  // activation_bytes()
       const Packed mine = {packed.x + begin * weights_.k_padded * element_bytes(),
                            needs_sums(rows.m) ? packed.group_sums + begin * groups() : nullptr};
@@ -156,12 +161,6 @@ class IntegerLinear final : public CpuLinear {
     });
   }
 
-  void set_tokens(const QuantizedRows& x, IntegerJob& job) const {
-    job.m = x.m;
-    job.tiles = (x.m + kernel_.max_tile - 1) / kernel_.max_tile;
-    job.row_scale = x.scale;
-    job.row_sum = x.sum;
-  }
   ActivationTiles tiles_of(const IntegerJob& job) const {
     return {job.m, job.tiles, k_, weights_.k_padded};
   }

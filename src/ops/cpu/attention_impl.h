@@ -42,10 +42,13 @@ struct Queries {
   const float* q;
   std::int64_t row_stride, group, head_dim, visible, tokens, count;
 
-  // How many tokens of the page that starts at token t0 a row sees.
+  // How many tokens a row sees, and how many of the page that starts at token t0.
+  std::int64_t seen(std::int64_t row) const {
+    return visible + row < tokens ? visible + row : tokens;
+  }
   std::int64_t seen_of_page(std::int64_t row, std::int64_t t0) const {
-    const std::int64_t end = visible + row < tokens ? visible + row : tokens;
-    return end - t0 < 0 ? 0 : end - t0 < kPageTokens ? end - t0 : kPageTokens;
+    const std::int64_t left = seen(row) - t0;
+    return left < 0 ? 0 : left < kPageTokens ? left : kPageTokens;
   }
 };
 
@@ -363,9 +366,7 @@ void attend_pages(const Queries& all, const KvPageView* pages, const T* KvPageVi
   }
   Cursor at;
   for (std::int64_t i = 0; i < all.count; ++i, at.advance(all)) {
-    const std::int64_t end = all.visible + at.row;
-    softmax_part(scratch + i * kScoreStride, end < all.tokens ? end : all.tokens, pages,
-                 softmax_scale, &parts[i]);
+    softmax_part(scratch + i * kScoreStride, all.seen(at.row), pages, softmax_scale, &parts[i]);
     for (std::int64_t d = 0; d < all.head_dim; ++d) parts[i].out[d] = 0.0f;
   }
   for (std::int64_t i = 0; i <= last; ++i) {
