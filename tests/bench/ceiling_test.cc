@@ -84,5 +84,20 @@ TEST(Probes, EveryInstructionSetOfThisMachineHasBothRates) {
   }
 }
 
+TEST(Probes, AreRepeatedWhereTheMomentCounts) {
+  ThreadPool pool(2);
+  CpuCeilings ceilings;
+  Result<Probes> probes = Probes::make(best_isa(), pool);
+  ASSERT_TRUE(probes.ok());
+  probes->run(ceilings);
+  const std::size_t known = ceilings.read.probes().size();
+  for (int i = 0; i < 3; ++i) {
+    const double rate = probes->read_now(ceilings);
+    EXPECT_GT(rate, 1e7);
+    EXPECT_LE(rate, ceilings.read.rate()) << "a repetition counts for the ceiling";
+  }
+  EXPECT_EQ(ceilings.read.probes().size(), known) << "of a probe that is known";
+}
+
 }  // namespace
 }  // namespace liquidgemm::bench::cpu

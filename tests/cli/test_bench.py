@@ -183,8 +183,8 @@ def test_the_cpu_is_measured_beside_its_ceilings(liquid, tmp_path):
         share = max(row["read_share"], row["operations_share"])
         assert row["ours_over_floor"] == pytest.approx(1 / share)
         assert row["floor_us"] == pytest.approx(row["ours"]["us"] * share)
-        # What other work leaves: never far above the best, and any share of it.
-        assert number(row["read_in_turn_gb_per_second"]) < 2 * result["read"]["gb_per_second"]
+        # What other work leaves: any share of the best, which these repetitions count for too.
+        assert number(row["read_in_turn_gb_per_second"]) <= result["read"]["gb_per_second"]
         assert number(row["read_in_turn_share"])
         assert 0 < row["quantize_us"]
         assert row["checked_tokens"] == min(row["m"], 3)

@@ -13,17 +13,20 @@
 namespace liquidgemm::bench::cpu {
 namespace {
 
-// A cell that would be swapped, or end the process, is refused before anything is allocated.
-// `more`: what else will be allocated before.
+// A cell that would be swapped, or end the process, is refused before anything is allocated: its
+// own memory, and the probes' if they do not have it yet.
 Status check_cell_memory(const Shape& shape, std::int64_t m, const GemmOptions& options,
-                         std::int64_t more) {
+                         std::int64_t probe_bytes) {
   const double weights = weight_bytes(shape, options.kind, options.group_size);
   const double needed = weights * (1.0 + static_cast<double>(weight_copies(weights))) +
-                        product_bytes(shape, m) + static_cast<double>(more);
-  return check_memory(needed,
-                      shape.name + ", M " + std::to_string(m) +
-                          ": copies of the weights, activations and outputs take ",
-                      "take a smaller --shape or --m");
+                        product_bytes(shape, m) + static_cast<double>(probe_bytes);
+  return check_memory(
+      needed,
+      shape.name + ", M " + std::to_string(m) +
+          (probe_bytes == 0 ? ": copies of the weights, activations and outputs take "
+                            : ": copies of the weights, activations, outputs and "
+                              "the probes' data take "),
+      "take a smaller --shape or --m");
 }
 
 }  // namespace
@@ -98,7 +101,7 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
     times.push_back(seconds_of(products, whole) / static_cast<double>(products));
     quantize_times.push_back(seconds_of(quantizations, quantize) /
                              static_cast<double>(quantizations));
-    reads.push_back(state_->probes->read_now());
+    reads.push_back(state_->probes->read_now(state_->ceilings));
     shares.push_back(bytes / times.back() / reads.back());
   }
 

@@ -77,14 +77,15 @@ Result<Probes> Probes::make(Isa isa, ThreadPool& pool) {
   pool.parallel_for(kBytes, kReadGrain, [&](std::int64_t begin, std::int64_t end, int) {
     std::memset(data + begin, 1, static_cast<std::size_t>(end - begin));
   });
-  probes.fastest_ = &probes_of(best_isa()).reads[0];
   return probes;
 }
 
 void Probes::run(CpuCeilings& ceilings) {
-  const auto begin = Clock::now();
-  while (seconds_since(begin) < kWarmUpSeconds) read_now();
   const char* data = data_.as<char>();
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < kWarmUpSeconds) {
+    read_rate(probes_of(best_isa()).reads[0], data, *pool_, pool_->threads());
+  }
   // A slow spell of the machine meets one repetition of every probe, not all of one.
   for (int repetition = 0; repetition < kRepetitions; ++repetition) {
     for (const int threads : {1, pool_->threads()}) {
@@ -108,8 +109,10 @@ void Probes::run(CpuCeilings& ceilings) {
   }
 }
 
-double Probes::read_now() const {
-  return read_rate(*fastest_, data_.as<char>(), *pool_, pool_->threads());
+double Probes::read_now(CpuCeilings& ceilings) const {
+  const double rate = read_rate(*fastest_, data_.as<char>(), *pool_, pool_->threads());
+  ceilings.read.take(fastest_->name, pool_->threads(), rate);
+  return rate;
 }
 
 Status run_probes(Isa isa, ThreadPool& pool, CpuCeilings& ceilings) {

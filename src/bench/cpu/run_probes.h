@@ -23,9 +23,10 @@ class Probes {
   // About a second, on one thread and on all of the pool's. May be called again: the best figure of
   // all calls stays.
   void run(CpuCeilings& ceilings);
-  // Bytes a second of one more pass over the data, by the probe that was the fastest on all threads
-  // in run(): what reading gives at this moment, where another gives more or less.
-  double read_now() const;
+  // After run(): bytes a second of one more pass over the data, by the probe that was the fastest
+  // on all threads. What reading gives at this moment, where another gives more or less; and one
+  // more repetition of that probe.
+  double read_now(CpuCeilings& ceilings) const;
 
  private:
   Probes(Isa isa, ThreadPool& pool) : isa_(isa), pool_(&pool) {}
