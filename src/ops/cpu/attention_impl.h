@@ -97,21 +97,29 @@ LIQUIDGEMM_INLINE void add_products(const float* const* q, const T* keys, const 
   }
 }
 
-// Scores of `tokens` tokens, rounded up to what the registers take: a page has slots for them all,
-// and lanes of tokens that a query does not see are dropped by softmax_part.
+// `left` vectors of tokens, as many of them as kVectors.
+template <int kQueries, int kVectors, typename T>
+LIQUIDGEMM_INLINE void score_vectors_of(std::int64_t left, const float* const* q, const T* keys,
+                                        const T* next, std::int64_t dims, bool first,
+                                        float* scores) {
+  if constexpr (kVectors > 1) {
+    if (left < kVectors) {
+      score_vectors_of<kQueries, kVectors - 1>(left, q, keys, next, dims, first, scores);
+      return;
+    }
+  }
+  add_products<kQueries, kVectors>(q, keys, next, dims, first, scores);
+}
+
+// Scores of `tokens` tokens, rounded up to whole vectors: a page has slots for them all, and lanes
+// of tokens that a query does not see are dropped by softmax_part.
 template <int kQueries, typename T>
 void score_tokens(const float* const* q, const T* keys, const T* next, std::int64_t dims,
                   bool first, std::int64_t tokens, float* scores) {
   constexpr int kWide = score_vectors(kQueries);
-  std::int64_t t = 0;
-  if constexpr (kWide > 2) {
-    for (; tokens - t > 32; t += 16 * kWide) {
-      add_products<kQueries, kWide>(q, keys + t, t == 0 ? next : nullptr, dims, first, scores + t);
-    }
-  }
-  constexpr int kNarrow = kWide > 2 ? 2 : kWide;
-  for (; t < tokens; t += 16 * kNarrow) {
-    add_products<kQueries, kNarrow>(q, keys + t, t == 0 ? next : nullptr, dims, first, scores + t);
+  for (std::int64_t t = 0; t < tokens; t += 16 * kWide) {
+    score_vectors_of<kQueries, kWide>((tokens - t + 15) / 16, q, keys + t, t == 0 ? next : nullptr,
+                                      dims, first, scores + t);
   }
 }
 
@@ -313,6 +321,24 @@ LIQUIDGEMM_INLINE Vec make_weights(float* scores, std::int64_t count, const KvPa
   return sum;
 }
 
+// Those of tokens t and on: kCount vectors together as long as there are as many, then half of it.
+template <int kCount>
+LIQUIDGEMM_INLINE Vec make_all_weights(float* scores, std::int64_t t, std::int64_t tokens,
+                                       const KvPageView* pages, const Vec& shift, Vec sum) {
+  if constexpr (kCount > 1) {
+    for (; t + 16 * kCount <= tokens; t += 16 * kCount) {
+      sum = make_weights<kCount>(scores + t, 16, pages, t, shift, sum);
+    }
+    return make_all_weights<kCount / 2>(scores, t, tokens, pages, shift, sum);
+  } else {
+    for (; t < tokens; t += 16) {
+      const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
+      sum = make_weights<1>(scores + t, count, pages, t, shift, sum);
+    }
+    return sum;
+  }
+}
+
 // Sums of products become scores, and scores weights: max, exp, their sum, the values' scales.
 void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, float softmax_scale,
                   AttentionPart* part) {
@@ -330,26 +356,10 @@ void softmax_part(float* scores, std::int64_t tokens, const KvPageView* pages, f
     const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
     most = make_scores<1>(scores + t, count, k_scale(), factor, most);
   }
-  float lanes16[16];
-  store(lanes16, most);
-  float max = lanes16[0];
-  for (int i = 1; i < 16; ++i) max = lanes16[i] > max ? lanes16[i] : max;
-
-  const Vec shift = set1(max);
-  Vec sum = zero();
-  for (t = 0; t + 16 * kExpTogether <= tokens; t += 16 * kExpTogether) {
-    sum = make_weights<kExpTogether>(scores + t, 16, pages, t, shift, sum);
-  }
-  for (; t < tokens; t += 16) {
-    const std::int64_t count = tokens - t < 16 ? tokens - t : 16;
-    sum = make_weights<1>(scores + t, count, pages, t, shift, sum);
-  }
-  store(lanes16, sum);
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes16[i] = lanes16[i] + lanes16[i + half];
-  }
-  part->max = max;
-  part->sum = lanes16[0];
+  // No lane is a NaN: greater() has returned the other operand.
+  part->max = folded_max(most);
+  part->sum =
+      folded_sum(make_all_weights<kExpTogether>(scores, 0, tokens, pages, set1(part->max), zero()));
 }
 
 // Pages whose keys and values are the members `k` and `v`.

@@ -37,12 +37,7 @@ LIQUIDGEMM_INLINE Vec folded_squares(const float* x, std::int64_t width) {
 }
 
 float sum_of_squares(const float* x, std::int64_t width) {
-  alignas(64) float lanes[16];
-  store(lanes, folded_squares<0, 1>(x, width));
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
-  }
-  return lanes[0];
+  return folded_sum(folded_squares<0, 1>(x, width));
 }
 
 void rms_norm(const float* x, const float* weight, float* out, std::int64_t width, float eps) {

@@ -93,6 +93,19 @@ LIQUIDGEMM_INLINE Vec times_power_of_two(Vec a, Vec n) {
 // Vectors that exp and what is around it takes step by step together: as many as registers allow.
 constexpr int kExpTogether = 2;
 
+LIQUIDGEMM_INLINE float folded_sum(Vec a) {
+  const __m256 eight = _mm256_add_ps(a.low, a.high);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+LIQUIDGEMM_INLINE float folded_max(Vec a) {
+  const __m256 eight = _mm256_max_ps(a.low, a.high);
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+
 LIQUIDGEMM_INLINE Bits magnitude(Vec a) {
   const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
   return {_mm256_and_si256(_mm256_castps_si256(a.low), mask),
