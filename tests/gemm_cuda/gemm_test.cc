@@ -197,6 +197,17 @@ TEST_F(CudaGemm, GatedFloatsByEverySchedule) {
   }
 }
 
+// The same in little: what compute-sanitizer gets through in a minute.
+TEST_F(CudaGemm, GatedFloatsOfASmallLayer) {
+  Random random(fresh_seed());
+  const TestLayer layer(random, random_liquid4(random, 144, 288, 32 << random() % 3), true,
+                        stream());
+  for (const std::int64_t m : {1, 9, 32, 64}) {
+    const Tokens tokens = random_tokens(random, m, layer.k());
+    ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, m % 2 == 1, tokens));
+  }
+}
+
 // Layers of real size: many tiles for each multiprocessor, and long K.
 TEST_F(CudaGemm, LargeLayers) {
   Random random(fresh_seed());
