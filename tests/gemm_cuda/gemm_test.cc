@@ -197,14 +197,24 @@ TEST_F(CudaGemm, GatedFloatsByEverySchedule) {
   }
 }
 
-// The same in little: what compute-sanitizer gets through in a minute.
-TEST_F(CudaGemm, GatedFloatsOfASmallLayer) {
+// In little, what compute-sanitizer gets through in seconds: the plan's own choices and the
+// schedules that LIQUIDGEMM_TEST_SCHEDULES names.
+TEST_F(CudaGemm, SmallLayers) {
   Random random(fresh_seed());
-  const TestLayer layer(random, random_liquid4(random, 144, 288, 32 << random() % 3), true,
+  schedules_ = schedules_to_test();
+  const TestLayer gated(random, random_liquid4(random, 144, 288, 32 << random() % 3), true,
                         stream());
-  for (const std::int64_t m : {1, 9, 32, 64}) {
-    const Tokens tokens = random_tokens(random, m, layer.k());
-    ASSERT_TRUE(check(random, layer, CudaOutput::kFloat32, m % 2 == 1, tokens));
+  const TestLayer plain(random, random_liquid4(random, 136, 576, 64), false, stream());
+  const TestLayer int8(random, random_int8(random, 136, 575), false, stream());
+  for (const std::int64_t m : {1, 9, 32, 64, 130}) {
+    for (const TestLayer* layer : {&gated, &plain, &int8}) {
+      const Tokens tokens = random_tokens(random, m, layer->k());
+      ASSERT_TRUE(check(random, *layer, CudaOutput::kFloat32, m % 2 == 1, tokens));
+      ASSERT_TRUE(check(random, *layer, CudaOutput::kFloat16, m % 2 == 0, tokens));
+    }
+  }
+  for (const auto& [schedule, runs] : runs_) {
+    if (!schedule.empty()) std::printf("%6d cases ran %s\n", runs, schedule.c_str());
   }
 }
 
