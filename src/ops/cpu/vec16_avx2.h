@@ -93,18 +93,8 @@ LIQUIDGEMM_INLINE Vec times_power_of_two(Vec a, Vec n) {
 // Vectors that exp and what is around it takes step by step together: as many as registers allow.
 constexpr int kExpTogether = 2;
 
-LIQUIDGEMM_INLINE float folded_sum(Vec a) {
-  const __m256 eight = _mm256_add_ps(a.low, a.high);
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
-}
-LIQUIDGEMM_INLINE float folded_max(Vec a) {
-  const __m256 eight = _mm256_max_ps(a.low, a.high);
-  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
-}
+LIQUIDGEMM_INLINE __m256 low_half(Vec a) { return a.low; }
+LIQUIDGEMM_INLINE __m256 high_half(Vec a) { return a.high; }
 
 LIQUIDGEMM_INLINE Bits magnitude(Vec a) {
   const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
@@ -181,3 +171,4 @@ LIQUIDGEMM_INLINE void store_quantized(std::int8_t* p, Vec a, float reciprocal) 
 }  // namespace liquidgemm
 
 #include "ops/cpu/vec16_exp.h"
+#include "ops/cpu/vec16_fold.h"

@@ -111,7 +111,6 @@ LIQUIDGEMM_INLINE Vec negate(const Vec& a) {
   return r;
 }
 
-// |a| as the integer that its bits are: in the order of the magnitudes, infinity and NaN on top.
 // The sum of all lanes and the largest of them: lane i joins lane i + half, for half = 8, 4, 2, 1.
 LIQUIDGEMM_INLINE float folded_sum(Vec a) {
   for (int half = 8; half > 0; half /= 2) {
@@ -128,6 +127,7 @@ LIQUIDGEMM_INLINE float folded_max(Vec a) {
   return a.lane[0];
 }
 
+// |a| as the integer that its bits are: in the order of the magnitudes, infinity and NaN on top.
 LIQUIDGEMM_INLINE Bits magnitude(const Vec& a) {
   Bits r;
   for (int i = 0; i < 16; ++i) r.lane[i] = std::bit_cast<std::int32_t>(a.lane[i]) & 0x7FFFFFFF;
