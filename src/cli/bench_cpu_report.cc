@@ -27,8 +27,8 @@ const char* precision_name(bench::cpu::WeightKind kind) {
 
 Table CpuGemmReport::table() const {
   std::vector<std::string> columns = {
-      "shape",   "N",    "K",      "M",        "us",           "GB/s",    "of read",
-      "in turn", "GOPS", "of ops", "floor us", "ours / floor", "quantize"};
+      "shape",        "N",    "K",      "M",           "us",       "GB/s",         "of read",
+      "read in turn", "GOPS", "of ops", "ops in turn", "floor us", "ours / floor", "quantize"};
   if (rival() != nullptr) columns.insert(columns.end(), {"oneDNN us", "oneDNN / ours"});
   Table table(columns);
   for (const GemmRow& row : rows) {
@@ -41,9 +41,10 @@ Table CpuGemmReport::table() const {
         microseconds(row.seconds),
         fmt::format("{:.1f}", row.bytes_per_second() / 1e9),
         percent(row.bytes_per_second() / ceilings.read.rate()),
-        percent(row.share_of_read_in_turn),
+        percent(row.read_in_turn.share),
         fmt::format("{:.1f}", row.operations_per_second() / 1e9),
         percent(row.operations_per_second() / ceilings.operations.rate()),
+        percent(row.operations_in_turn.share),
         microseconds(floor),
         fmt::format("{:.2f}", row.seconds / floor),
         percent(row.quantize_seconds / row.seconds)};
@@ -84,8 +85,8 @@ std::string CpuGemmReport::caption() const {
   return fmt::format(
              "{}, {} {}; {}.\n"
              "Read bandwidth: {}.\n"
-             "In turn: the same, of what that probe read between the row's own rounds.\n"
              "Operations: {}.\n"
+             "In turn: of what that probe gave between the row's own rounds.\n"
              "Floor: max(weight bytes / read bandwidth, operations / their rate), measured in this "
              "run.\n"
              "Medians of {} rounds, quantising the activations included; weights from memory; "
@@ -111,10 +112,12 @@ json::Object CpuGemmReport::to_json() const {
         {"quantize_share", row.quantize_seconds / row.seconds},
         {"gb_per_second", row.bytes_per_second() / 1e9},
         {"read_share", row.bytes_per_second() / ceilings.read.rate()},
-        {"read_in_turn_gb_per_second", row.read_in_turn / 1e9},
-        {"read_in_turn_share", row.share_of_read_in_turn},
+        {"read_in_turn_gb_per_second", row.read_in_turn.rate / 1e9},
+        {"read_in_turn_share", row.read_in_turn.share},
         {"gops", row.operations_per_second() / 1e9},
         {"operations_share", row.operations_per_second() / ceilings.operations.rate()},
+        {"operations_in_turn_gops", row.operations_in_turn.rate / 1e9},
+        {"operations_in_turn_share", row.operations_in_turn.share},
         {"floor_us", floor * 1e6},
         {"ours_over_floor", row.seconds / floor},
         {"weight_bytes", row.weight_bytes},
@@ -150,15 +153,16 @@ json::Object CpuGemmReport::to_json() const {
 std::string CpuGemmReport::csv() const {
   std::string text =
       "shape,N,K,M,ours_us,quantize_us,gb_per_second,gops,read_gb_per_second,peak_gops,floor_us,"
-      "kernel,onednn_us,read_in_turn_gb_per_second\n";
+      "kernel,onednn_us,read_in_turn_gb_per_second,operations_in_turn_gops\n";
   for (const GemmRow& row : rows) {
     const double floor = floor_seconds(ceilings, row.weight_bytes, row.operations());
     text += fmt::format(
-        "{},{},{},{},{:.2f},{:.2f},{:.2f},{:.1f},{:.2f},{:.1f},{:.2f},{},{},{:.2f}\n",
+        "{},{},{},{},{:.2f},{:.2f},{:.2f},{:.1f},{:.2f},{:.1f},{:.2f},{},{},{:.2f},{:.1f}\n",
         row.shape.name, row.shape.n, row.shape.k, row.m, row.seconds * 1e6,
         row.quantize_seconds * 1e6, row.bytes_per_second() / 1e9, row.operations_per_second() / 1e9,
         ceilings.read.rate() / 1e9, ceilings.operations.rate() / 1e9, floor * 1e6, row.kernel,
-        row.onednn ? microseconds(row.onednn->seconds) : "", row.read_in_turn / 1e9);
+        row.onednn ? microseconds(row.onednn->seconds) : "", row.read_in_turn.rate / 1e9,
+        row.operations_in_turn.rate / 1e9);
   }
   return text;
 }

@@ -58,7 +58,8 @@ struct QuantizedRows {
 
 struct PackedView;  // gemm/packed.h
 
-// A packed weight matrix and the kernels that run it. Immutable: any number of threads may use it.
+// A packed weight matrix and the kernels that run it. Immutable once it is set up: any number of
+// threads may use it.
 class CpuLinear {
  public:
   virtual ~CpuLinear() = default;
@@ -70,6 +71,11 @@ class CpuLinear {
   virtual std::string describe() const = 0;  // "liquid4 g64 avx512-vnni", ...
   // What its kernels read; lives as long as this object.
   virtual PackedView packed() const = 0;
+
+  // A hint, before the first product: the weights that are read after these. The kernels of 4-bit
+  // weights ask the memory for the first of them while they read their own last ones. `next` may go
+  // before this one.
+  virtual void followed_by(const CpuLinear& next) { (void)next; }
 
   // The k weights of one row as floats: the value as stored, times its scale. A model whose head is
   // its embedding keeps that table once, and reads the embeddings here.

@@ -48,6 +48,19 @@ Result<CpuBackend::PackedGroup> CpuBackend::pack_group(const LinearGroup& group,
   return packed;
 }
 
+void CpuBackend::link_products() {
+  std::vector<CpuLinear*> in_order;
+  for (const LayerWeights& layer : layers_) {
+    for (const PackedGroup* group : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      for (const auto& part : group->parts) in_order.push_back(part.get());
+    }
+  }
+  in_order.push_back(head_.get());
+  for (std::size_t i = 0; i < in_order.size(); ++i) {
+    in_order[i]->followed_by(*in_order[(i + 1) % in_order.size()]);
+  }
+}
+
 Result<std::unique_ptr<CpuLinear>> CpuBackend::pack_table(const std::string& module,
                                                           WeightLoader& weights) {
   const std::int64_t n = owned_graph_.config.vocab_size;
@@ -116,6 +129,7 @@ Status CpuBackend::plan(const ModelGraph& graph, WeightLoader& weights,
   if (owned_graph_.lm_head != owned_graph_.embedding) {
     LIQUIDGEMM_ASSIGN_OR_RETURN(embedding_, pack_table(owned_graph_.embedding, weights));
   }
+  link_products();
   rope_ = make_rope_table(config, limits_.max_position);
 
   lay_out();

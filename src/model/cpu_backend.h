@@ -101,6 +101,8 @@ class CpuBackend final : public Backend {
   std::unique_ptr<CpuLinear> cached(std::span<const WeightView> forms);
   Result<PackedGroup> pack_group(const LinearGroup& group, WeightLoader& weights);
   Result<std::unique_ptr<CpuLinear>> pack_table(const std::string& module, WeightLoader& weights);
+  // Tells each product which one comes after it in a step.
+  void link_products();
   void lay_out();
   std::int64_t head_page_bytes() const;
   // Where the keys and values of one layer and head of one page lie.

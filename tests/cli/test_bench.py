@@ -186,6 +186,8 @@ def test_the_cpu_is_measured_beside_its_ceilings(liquid, tmp_path):
         # What other work leaves: any share of the best, which these repetitions count for too.
         assert number(row["read_in_turn_gb_per_second"]) <= result["read"]["gb_per_second"]
         assert number(row["read_in_turn_share"])
+        assert number(row["operations_in_turn_gops"]) <= result["operations"]["gops"]
+        assert number(row["operations_in_turn_share"])
         assert 0 < row["quantize_us"]
         assert row["checked_tokens"] == min(row["m"], 3)
         assert row["kernel"] == f"liquid4 g32 {result['isa']}"

@@ -43,6 +43,12 @@ void check(const Case& test, ThreadPool& pool, Random& random) {
     const auto linear = make_linear(view, isa, pool);
     ASSERT_TRUE(linear.ok()) << linear.status().to_string();
     EXPECT_FALSE((*linear)->takes_float());
+    if (random() % 2 == 0) {  // a hint, even when the other layer is gone
+      const Layer other = random_liquid4(random, pick(random, 1, 70), 64, 64);
+      const auto next = make_linear(other.view(), isa, pool);
+      ASSERT_TRUE(next.ok()) << next.status().to_string();
+      (*linear)->followed_by(**next);
+    }
     EXPECT_NE((*linear)->describe().find(isa_name(isa)), std::string::npos);
 
     constexpr std::int32_t kPoison = 0x5A5A5A5A;
@@ -125,6 +131,15 @@ TEST(IntegerLinear, SmallBatches) {
       }
     }
   }
+}
+
+// Above 512 KiB a thread a single token's weights are asked for in another way.
+TEST(IntegerLinear, OneTokenOfALargeLayer) {
+  Random random(fresh_seed());
+  ThreadPool pool(1);
+  check(
+      {random_liquid4(random, pick(random, 1100, 1200), 1024, 64), random_tokens(random, 1, 1024)},
+      pool, random);
 }
 
 // From 32 tokens a thread on, threads divide the tokens of a layer of up to 1024 channels. 530 are

@@ -29,6 +29,16 @@ Status check_cell_memory(const Shape& shape, std::int64_t m, const GemmOptions& 
       "take a smaller --shape or --m");
 }
 
+struct Turns {
+  std::vector<double> rates;
+  std::vector<double> shares;
+  void add(double of_row, double of_probe) {
+    rates.push_back(of_probe);
+    shares.push_back(of_row / of_probe);
+  }
+  InTurn medians() const { return {median(rates), median(shares)}; }
+};
+
 }  // namespace
 
 double GemmRow::operations() const {
@@ -90,31 +100,32 @@ Result<GemmRow> GemmBench::measure(const Shape& shape, std::int64_t m) {
     product.quantize();
     product.multiply();
   };
+  GemmRow row;
+  row.shape = shape;
+  row.m = m;
   const std::int64_t products = calls_for(options.round_seconds, whole);
   // Quantising takes a small part of the time, and so may measuring it.
   const std::int64_t quantizations = calls_for(0.1 * options.round_seconds, quantize);
   std::vector<double> times;
   std::vector<double> quantize_times;
-  std::vector<double> reads;
-  std::vector<double> shares;
+  Turns reads;
+  Turns operations;
   for (int round = 0; round < options.rounds; ++round) {
     times.push_back(seconds_of(products, whole) / static_cast<double>(products));
     quantize_times.push_back(seconds_of(quantizations, quantize) /
                              static_cast<double>(quantizations));
-    reads.push_back(state_->probes->read_now(state_->ceilings));
-    shares.push_back(bytes / times.back() / reads.back());
+    reads.add(bytes / times.back(), state_->probes->read_now(state_->ceilings));
+    operations.add(row.operations() / times.back(),
+                   state_->probes->operations_now(state_->ceilings));
   }
 
-  GemmRow row;
-  row.shape = shape;
-  row.m = m;
   row.kernel = layer.copies().front()->describe();
   row.seconds = median(times);
   const auto [least, most] = std::minmax_element(times.begin(), times.end());
   row.spread = (*most - *least) / row.seconds;
   row.quantize_seconds = median(quantize_times);
-  row.read_in_turn = median(reads);
-  row.share_of_read_in_turn = median(shares);
+  row.read_in_turn = reads.medians();
+  row.operations_in_turn = operations.medians();
   row.weight_bytes = bytes;
   row.weight_copies = static_cast<std::int64_t>(layer.copies().size());
   LIQUIDGEMM_RETURN_IF_ERROR(product.check(row.checked_tokens));

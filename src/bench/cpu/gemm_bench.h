@@ -32,6 +32,13 @@ struct GemmOptions {
   bool rivals = true;
 };
 
+// What a ceiling's fastest probe gave between the rounds of a row, and the row's share of it: the
+// median of what the rounds have of the probe behind them.
+struct InTurn {
+  double rate = 0.0;
+  double share = 0.0;
+};
+
 struct GemmRow {
   Shape shape;
   std::int64_t m = 0;
@@ -39,9 +46,8 @@ struct GemmRow {
   double seconds = 0.0;           // of one product: the median of the rounds
   double spread = 0.0;            // (largest - smallest) / median
   double quantize_seconds = 0.0;  // of quantising the activations, part of `seconds`
-  double read_in_turn = 0.0;      // bytes a second that a probe read between the rounds: the median
-  // Of the rounds' own shares, the median. More than 1 where some weights come from a cache.
-  double share_of_read_in_turn = 0.0;
+  InTurn read_in_turn;            // its share is above 1 where some weights come from a cache
+  InTurn operations_in_turn;
   double weight_bytes = 0.0;
   std::int64_t weight_copies = 0;
   std::int64_t checked_tokens = 0;

@@ -58,6 +58,9 @@ Result<Layer> Layer::make(const Shape& shape, WeightKind kind, int group_size, I
     LIQUIDGEMM_ASSIGN_OR_RETURN(auto linear, make_linear(layer.view(), isa, pool));
     layer.copies_.push_back(std::move(linear));
   }
+  for (std::size_t i = 0; i < layer.copies_.size(); ++i) {
+    layer.copies_[i]->followed_by(*layer.copies_[(i + 1) % layer.copies_.size()]);
+  }
   return layer;
 }
 

@@ -95,14 +95,14 @@ void Probes::run(CpuCeilings& ceilings) {
         for (const ReadProbe& probe : std::span(set.reads, set.read_count)) {
           const double rate = read_rate(probe, data, *pool_, threads);
           ceilings.read.take(probe.name, threads, rate);
-          if (threads != pool_->threads() || rate <= fastest_rate_) continue;
-          fastest_ = &probe;
-          fastest_rate_ = rate;
+          if (threads == pool_->threads()) read_.take(probe, rate);
         }
       }
       const ProbeSet& set = probes_of(isa_);
       for (const OperationProbe& probe : std::span(set.operations, set.operation_count)) {
-        ceilings.operations.take(probe.name, threads, operation_rate(probe, *pool_, threads));
+        const double rate = operation_rate(probe, *pool_, threads);
+        ceilings.operations.take(probe.name, threads, rate);
+        if (threads == pool_->threads()) operations_.take(probe, rate);
       }
       if (pool_->threads() == 1) break;
     }
@@ -110,8 +110,20 @@ void Probes::run(CpuCeilings& ceilings) {
 }
 
 double Probes::read_now(CpuCeilings& ceilings) const {
-  const double rate = read_rate(*fastest_, data_.as<char>(), *pool_, pool_->threads());
-  ceilings.read.take(fastest_->name, pool_->threads(), rate);
+  const double rate = read_rate(*read_.probe, data_.as<char>(), *pool_, pool_->threads());
+  ceilings.read.take(read_.probe->name, pool_->threads(), rate);
+  return rate;
+}
+
+double Probes::operations_now(CpuCeilings& ceilings) const {
+  const OperationProbe& probe = *operations_.probe;
+  const int threads = pool_->threads();
+  const double in_an_iteration = static_cast<double>(probe.operations) * threads;
+  const auto iterations =
+      static_cast<std::int64_t>(operations_.rate * kOperationSeconds / in_an_iteration) + 1;
+  const double seconds = time(*pool_, threads, [&](int) { probe.run(iterations); });
+  const double rate = static_cast<double>(iterations) * in_an_iteration / seconds;
+  ceilings.operations.take(probe.name, threads, rate);
   return rate;
 }
 

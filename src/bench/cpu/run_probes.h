@@ -23,10 +23,11 @@ class Probes {
   // About a second, on one thread and on all of the pool's. May be called again: the best figure of
   // all calls stays.
   void run(CpuCeilings& ceilings);
-  // After run(): bytes a second of one more pass over the data, by the probe that was the fastest
-  // on all threads. What reading gives at this moment, where another gives more or less; and one
-  // more repetition of that probe.
+  // After run(), by the probes that were the fastest on all threads: bytes a second of one more
+  // pass over the data, and operations a second for about 10 ms. What they give at this moment,
+  // where another gives more or less; and one more repetition of those probes.
   double read_now(CpuCeilings& ceilings) const;
+  double operations_now(CpuCeilings& ceilings) const;
 
  private:
   Probes(Isa isa, ThreadPool& pool) : isa_(isa), pool_(&pool) {}
@@ -34,8 +35,17 @@ class Probes {
   Isa isa_;
   ThreadPool* pool_;
   liquidgemm::cpu::AlignedBuffer data_;
-  const ReadProbe* fastest_ = nullptr;
-  double fastest_rate_ = 0.0;
+  // The best so far.
+  template <typename Probe>
+  struct Fastest {
+    const Probe* probe = nullptr;
+    double rate = 0.0;
+    void take(const Probe& other, double rate_of_other) {
+      if (rate_of_other > rate) *this = {&other, rate_of_other};
+    }
+  };
+  Fastest<ReadProbe> read_;
+  Fastest<OperationProbe> operations_;
 };
 
 // The same once, where nothing else is asked of them.

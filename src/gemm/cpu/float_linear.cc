@@ -92,7 +92,7 @@ class FloatLinear final : public CpuLinear {
     job.x = m == 1 && !fp16() ? x : pack(x, ld_x, job, pool);
 
     const std::size_t worker_bytes = this->worker_bytes();
-    share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end) {
+    share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end, int) {
       AlignedBuffer& scratch = worker_scratch();
       if (!scratch.reserve(worker_bytes)) throw std::bad_alloc();
       kernel_.run(job, begin, end, scratch.as<float>());
@@ -107,7 +107,7 @@ class FloatLinear final : public CpuLinear {
     const ActivationTiles tiles{job.m, job.tiles, k_, k_};
     const std::int64_t steps = (k_ + kPackStep - 1) / kPackStep;
     share(pool, steps, job.m * k_ >= kThreadedPackFloats,
-          [&](std::int64_t begin, std::int64_t end) {
+          [&](std::int64_t begin, std::int64_t end, int) {
             const std::int64_t k_begin = begin * kPackStep;
             const std::int64_t k_end = std::min(end * kPackStep, k_);
             pack_float(tiles, x, ld_x, k_begin, k_end, packed);

@@ -7,6 +7,7 @@
 
 #include "gemm/cpu/linear.h"
 #include "gemm/cpu/packed_activations.h"
+#include "gemm/packed.h"
 
 namespace liquidgemm::cpu {
 namespace {
@@ -49,6 +50,8 @@ class IntegerLinear final : public CpuLinear {
             .panels = weights_.data.get(),
             .channel_scale = {weights_.channel_scale.as<float>(), static_cast<std::size_t>(n_)}};
   }
+
+  void followed_by(const CpuLinear& next) override { next_ = next.packed(); }
 
   void weight_row(std::int64_t row, float* out) const override {
     if (group_size_ > 0) {
@@ -135,9 +138,18 @@ class IntegerLinear final : public CpuLinear {
       return;
     }
     pack(x, job, pool);
-    share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end) {
-      kernel_.run(job, begin, end, worker_memory());
+    share(pool, weights_.panels, true, [&](std::int64_t begin, std::int64_t end, int worker) {
+      IntegerJob mine = job;
+      mine.next = next_panels(worker, pool.threads());
+      kernel_.run(mine, begin, end, worker_memory());
     });
+  }
+
+  // Where a thread begins in the product after this one, if the threads divide its channels too.
+  const std::uint8_t* next_panels(int worker, int threads) const {
+    if (next_.panels == nullptr) return nullptr;
+    return next_.panels +
+           share_begin(next_.layout.panels, worker, threads) * next_.layout.panel_bytes;
   }
 
   bool divides_tokens(std::int64_t m, int threads) const {
@@ -148,7 +160,7 @@ class IntegerLinear final : public CpuLinear {
   // Each thread packs its own tokens and multiplies them with all weights.
   void execute_by_tokens(const QuantizedRows& x, const IntegerJob& whole, ThreadPool& pool) const {
     const Packed packed = packed_memory(x.m);
-    share(pool, x.m, true, [&](std::int64_t begin, std::int64_t end) {
+    share(pool, x.m, true, [&](std::int64_t begin, std::int64_t end, int) {
       IntegerJob job = whole;
       const QuantizedRows rows = take_tokens(x, begin, end, job);
       assert(!needs_sums(rows.m) || kernel_.sums_up_to >= kTokensOfThread);  // activation_bytes()
@@ -210,7 +222,7 @@ class IntegerLinear final : public CpuLinear {
     const bool threaded = x.m * k_ >= kThreadedPackBytes;
     if (tiles.tiles >= 2 * pool.threads()) {
       // Whole rows: most often they lie in the cache of the core that made them.
-      share(pool, tiles.tiles, threaded, [&](std::int64_t first, std::int64_t last) {
+      share(pool, tiles.tiles, threaded, [&](std::int64_t first, std::int64_t last, int) {
         ActivationTiles part = tiles;
         part.first = first;
         part.last = last;
@@ -219,12 +231,13 @@ class IntegerLinear final : public CpuLinear {
       return;
     }
     const std::int64_t steps = (tiles.k_padded + kPackStep - 1) / kPackStep;
-    share(pool, steps, threaded, [&](std::int64_t begin, std::int64_t end) {
+    share(pool, steps, threaded, [&](std::int64_t begin, std::int64_t end, int) {
       pack_tiles(tiles, x, begin * kPackStep, std::min(end * kPackStep, tiles.k_padded), packed);
     });
   }
 
   PackedWeights weights_;
+  PackedView next_;
   const IntegerKernel& kernel_;
   int group_size_ = 0;  // 0: INT8 weights
   std::int64_t block_ = 0;

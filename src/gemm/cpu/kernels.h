@@ -15,8 +15,8 @@ inline constexpr int kPanelRows = 32;
 
 // How far ahead of its loads a kernel that streams weights from memory asks for them. The hardware
 // looks ahead too, but stops at the end of each 4 KiB page and waits for loads that stand behind
-// the arithmetic; a core then holds fewer lines under way than it could. Past the end of the
-// weights the request does no harm.
+// the arithmetic; a core then holds fewer lines under way than it could. A request for what lies
+// past the weights does no harm.
 inline constexpr std::int64_t kPrefetchBytes = 4096;
 
 // One GEMM with INT32 sums over a block of tokens. The tokens are cut into `tiles` tiles of nearly
@@ -30,6 +30,7 @@ struct IntegerJob {
   std::int64_t k;              // padded: a multiple of 8 (4-bit) or 4 (INT8)
   std::int64_t group_size;     // 4-bit only
   const float* channel_scale;  // padded with zeros to whole panels
+  const std::uint8_t* next;    // the calling thread's panels of the product after this, or null
 
   // Activations, in tiles.
   const void* x;                   // INT8, or INT16 for a kernel that says wide_activations

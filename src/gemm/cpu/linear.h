@@ -30,13 +30,18 @@ std::int64_t block_tokens(std::int64_t bytes_per_token, int max_tile);
 // Grows the scratch of the calling thread and of every worker. False: out of memory.
 bool reserve_scratch(ThreadPool& pool, std::size_t activation_bytes, std::size_t worker_bytes);
 
-// Calls body(begin, end) on every thread of the pool with its share of 0 .. count-1. Unlike
+// The first of `count` things that are that worker's.
+inline std::int64_t share_begin(std::int64_t count, std::int64_t worker, std::int64_t threads) {
+  return count * worker / threads;
+}
+
+// Calls body(begin, end, worker) on every thread of the pool with its share of 0 .. count-1. Unlike
 // parallel_for it wakes nobody when `threaded` is false, and it allocates nothing: the job handed
 // to the pool captures one pointer, which std::function stores in place.
 template <typename Body>
 void share(ThreadPool& pool, std::int64_t count, bool threaded, const Body& body) {
   if (!threaded || pool.threads() == 1 || count == 1) {
-    body(std::int64_t{0}, count);
+    body(std::int64_t{0}, count, 0);
     return;
   }
   struct Call {
@@ -46,9 +51,9 @@ void share(ThreadPool& pool, std::int64_t count, bool threaded, const Body& body
   };
   const Call call{body, count, pool.threads()};
   pool.run([&call](int worker) {
-    const std::int64_t begin = call.count * worker / call.threads;
-    const std::int64_t end = call.count * (worker + 1) / call.threads;
-    if (begin < end) call.body(begin, end);
+    const std::int64_t begin = share_begin(call.count, worker, call.threads);
+    const std::int64_t end = share_begin(call.count, worker + 1, call.threads);
+    if (begin < end) call.body(begin, end, worker);
   });
 }
 

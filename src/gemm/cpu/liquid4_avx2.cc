@@ -31,10 +31,6 @@ LIQUIDGEMM_INLINE __m256i step_pairs(const std::uint8_t* step) {
   return _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
 }
 
-LIQUIDGEMM_INLINE void prefetch_line(const std::uint8_t* at) {
-  _mm_prefetch(at + kPrefetchBytes, _MM_HINT_T0);
-}
-
 template <int T, int V>
 LIQUIDGEMM_INLINE void clear(__m256i (&sum)[T][V]) {
   LIQUIDGEMM_UNROLL
@@ -44,15 +40,17 @@ LIQUIDGEMM_INLINE void clear(__m256i (&sum)[T][V]) {
   }
 }
 
-// narrow += one chunk of V vectors of rows times T tokens, in 16 bits.
+// narrow += one chunk of V vectors of rows times T tokens, in 16 bits. Asks for the bytes that lie
+// `ahead` of its own.
 template <int T, int V>
-LIQUIDGEMM_INLINE void add_chunk(const std::uint8_t* packed, const std::int8_t* x,
-                                 __m256i (&narrow)[T][V]) {
+LIQUIDGEMM_INLINE void add_chunk(const std::uint8_t* packed, std::int64_t ahead,
+                                 const std::int8_t* x, __m256i (&narrow)[T][V]) {
   const __m256i mask = _mm256_set1_epi8(0x0F);
   __m256i low[V], high[V];
   LIQUIDGEMM_UNROLL
   for (int v = 0; v < V; ++v) {
-    if (v % 2 == 0) prefetch_line(packed + 32 * v);  // two vectors share a cache line
+    // Two vectors share a cache line.
+    if (v % 2 == 0) _mm_prefetch(packed + ahead + 32 * v, _MM_HINT_T0);
     const __m256i pairs = _mm256_load_si256(reinterpret_cast<const __m256i*>(packed) + v);
     low[v] = _mm256_and_si256(pairs, mask);
     high[v] = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
@@ -72,7 +70,7 @@ LIQUIDGEMM_INLINE void add_chunk(const std::uint8_t* packed, const std::int8_t* 
 
 // One token: all 32 rows at once, so each panel is read once and in order, and the sums stay in
 // registers from its first group to its last.
-void run_panel_one(const IntegerJob& job, std::int64_t panel) {
+void run_panel_one(const IntegerJob& job, std::int64_t panel, const WeightStream& stream) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
   const std::int16_t* group_sum = job.group_sums;
@@ -80,7 +78,8 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
   clear(sum);
   for (std::int64_t k = 0; k < job.k; k += job.group_size) {
     const std::uint8_t* head = packed;
-    prefetch_line(head);
+    const std::int64_t ahead = reach(stream, packed, kPrefetchBytes);
+    _mm_prefetch(head + ahead, _MM_HINT_T0);
     packed += 2 * kPanelRows;
     std::int64_t chunks = chunks_of_group(job, k);
     while (chunks > 0) {
@@ -89,7 +88,7 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
       __m256i narrow[1][kPanelVectors];
       clear(narrow);
       for (std::int64_t chunk = 0; chunk < count; ++chunk) {
-        add_chunk<1, kPanelVectors>(packed, x, narrow);
+        add_chunk<1, kPanelVectors>(packed, ahead, x, narrow);
         packed += 4 * kPanelRows;
         x += kChunk;
       }
@@ -116,6 +115,7 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
 struct Group {
   const std::uint8_t* head;  // steps, offsets, then the chunks
   std::int64_t chunks;
+  std::int64_t ahead;         // how far from here the bytes lie that are asked for
   const std::int8_t* x;       // [chunk][2][T][4]
   const std::int16_t* x_sum;  // [T]
   __m256i* sum;               // [T][kPanelVectors], the panel's sums so far
@@ -148,7 +148,7 @@ void add_group(const Group& group) {
       __m256i narrow[T][V];
       clear(narrow);
       for (std::int64_t chunk = 0; chunk < count; ++chunk) {
-        add_chunk<T, V>(packed, x, narrow);
+        add_chunk<T, V>(packed, g.ahead, x, narrow);
         packed += 4 * kPanelRows;
         x += kChunk * T;
       }
@@ -173,8 +173,8 @@ constexpr AddGroup kAddGroup[kMaxTile + 1] = {nullptr, add_group<1, 4>, add_grou
 // all compute.
 constexpr std::int64_t kTilesTogether = 4;
 
-void run_tiles(const IntegerJob& job, std::int64_t panel, std::int64_t tile_begin,
-               std::int64_t tile_end) {
+void run_tiles(const IntegerJob& job, std::int64_t panel, const WeightStream& stream,
+               std::int64_t tile_begin, std::int64_t tile_end) {
   const std::int64_t groups = (job.k + job.group_size - 1) / job.group_size;
   __m256i sum[kTilesTogether * kMaxTile * kPanelVectors];
   const std::int64_t first = job.m * tile_begin / job.tiles;
@@ -186,13 +186,15 @@ void run_tiles(const IntegerJob& job, std::int64_t panel, std::int64_t tile_begi
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::int64_t k = g * job.group_size;
     const std::int64_t chunks = chunks_of_group(job, k);
-    prefetch_line(packed);
+    const std::int64_t ahead = reach(stream, packed, kPrefetchBytes);
+    _mm_prefetch(packed + ahead, _MM_HINT_T0);
     for (std::int64_t tile = tile_begin; tile < tile_end; ++tile) {
       const std::int64_t token0 = job.m * tile / job.tiles;
       const std::int64_t height = job.m * (tile + 1) / job.tiles - token0;
-      kAddGroup[height](
-          {packed, chunks, static_cast<const std::int8_t*>(job.x) + token0 * job.k + k * height,
-           job.group_sums + token0 * groups + g * height, sum + (token0 - first) * kPanelVectors});
+      kAddGroup[height]({packed, chunks, ahead,
+                         static_cast<const std::int8_t*>(job.x) + token0 * job.k + k * height,
+                         job.group_sums + token0 * groups + g * height,
+                         sum + (token0 - first) * kPanelVectors});
     }
     packed += 2 * kPanelRows + chunks * 4 * kPanelRows;
   }
@@ -205,14 +207,15 @@ void run_tiles(const IntegerJob& job, std::int64_t panel, std::int64_t tile_begi
 }
 
 void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void*) {
+  const WeightStream stream = weight_stream(job, panel_end);
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
     if (job.m == 1) {
-      run_panel_one(job, panel);
+      run_panel_one(job, panel, stream);
       continue;
     }
     for (std::int64_t tile = 0; tile < job.tiles; tile += kTilesTogether) {
       const std::int64_t end = tile + kTilesTogether;
-      run_tiles(job, panel, tile, end < job.tiles ? end : job.tiles);
+      run_tiles(job, panel, stream, tile, end < job.tiles ? end : job.tiles);
     }
   }
 }

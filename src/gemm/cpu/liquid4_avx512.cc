@@ -18,32 +18,35 @@ LIQUIDGEMM_INLINE __m512i widen_rows(const std::uint8_t* bytes) {
 constexpr int kHeadLines = 1;
 constexpr int kChunkLines = 2;
 
-// Asks for the head or the chunk that lies kPrefetchBytes ahead, into L1.
-template <int kLines>
-LIQUIDGEMM_INLINE void prefetch(const std::uint8_t* packed) {
-  LIQUIDGEMM_UNROLL
-  for (int line = 0; line < kLines; ++line) {
-    _mm_prefetch(packed + kPrefetchBytes + 64 * line, _MM_HINT_T0);
-  }
-}
-
 // Where the memory and the multipliers are nearly equally busy, neither may wait for the other:
 // much more lies in L2, so that a slow answer of the memory is noticed late (docs/performance.md).
-// With one token the multipliers wait anyway, and the second request only costs.
+// With one token the multipliers wait anyway, and the second request only costs; but what it has
+// brought of the next product when this one ends shortens a small product.
 constexpr std::int64_t kFarBytes = 32768;
+constexpr std::int64_t kSmallBytes = 16 * kFarBytes;
 
-template <int kLines>
-LIQUIDGEMM_INLINE void prefetch_twice(const std::uint8_t* packed) {
+// How far ahead of a group the requests into L1 and into L2 are.
+struct Reach {
+  std::int64_t near;
+  std::int64_t far;
+};
+LIQUIDGEMM_INLINE Reach reach_of_group(const WeightStream& stream, const std::uint8_t* packed) {
+  return {reach(stream, packed, kPrefetchBytes), reach(stream, packed, kFarBytes)};
+}
+
+template <int kLines, bool kTwice>
+LIQUIDGEMM_INLINE void prefetch(const std::uint8_t* packed, const Reach& ahead) {
   LIQUIDGEMM_UNROLL
   for (int line = 0; line < kLines; ++line) {
-    _mm_prefetch(packed + kFarBytes + 64 * line, _MM_HINT_T1);
+    if (kTwice) _mm_prefetch(packed + ahead.far + 64 * line, _MM_HINT_T1);
+    _mm_prefetch(packed + ahead.near + 64 * line, _MM_HINT_T0);
   }
-  prefetch<kLines>(packed);
 }
 
 // ---- One token ---------------------------------------------------------------------------------
 
-void run_panel_one(const IntegerJob& job, std::int64_t panel) {
+template <bool kTwice>
+void run_panel_one(const IntegerJob& job, std::int64_t panel, const WeightStream& stream) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
   const std::int16_t* group_sum = job.group_sums;
@@ -55,14 +58,15 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel) {
     // The high nibbles stay where they are: their products are 16 times too large, and the sum
     // over the group (below 2^24) is shifted once.
     const std::uint8_t* head = packed;
-    prefetch<kHeadLines>(head);
+    const Reach ahead = reach_of_group(stream, packed);
+    prefetch<kHeadLines, kTwice>(head, ahead);
     __m512i low[1][kVectors];
     __m512i high[1][kVectors];
     clear(low);
     clear(high);
     packed += 2 * kPanelRows;
     for (std::int64_t chunk = chunks_of_group(job, k); chunk > 0; --chunk) {
-      prefetch<kChunkLines>(packed);
+      prefetch<kChunkLines, kTwice>(packed, ahead);
       const __m512i x_low = broadcast_word(x);
       const __m512i x_high = broadcast_word(x + 4);
       LIQUIDGEMM_UNROLL
@@ -117,10 +121,10 @@ LIQUIDGEMM_INLINE __m512i decode(__m512i codes, const GroupHead& head, int v) {
 constexpr std::int64_t kChunkCodes = 2 * kCodesPerWord;
 
 // Decodes the 8 k at `packed` to two 4-k steps of codes.
-LIQUIDGEMM_INLINE void decode_chunk(const std::uint8_t* packed, const GroupHead& head,
-                                    std::uint8_t* codes) {
+LIQUIDGEMM_INLINE void decode_chunk(const std::uint8_t* packed, const Reach& ahead,
+                                    const GroupHead& head, std::uint8_t* codes) {
   const __m512i mask = _mm512_set1_epi8(0x0F);
-  prefetch_twice<kChunkLines>(packed);
+  prefetch<kChunkLines, true>(packed, ahead);
   LIQUIDGEMM_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     const __m512i pairs = _mm512_load_si512(packed + 64 * v);
@@ -135,7 +139,8 @@ LIQUIDGEMM_INLINE void decode_chunk(const std::uint8_t* packed, const GroupHead&
 // that the latency of one hides behind the other; the codes pass through memory because the sums
 // leave no registers. With kStore the whole decoded panel stays at `codes`.
 template <int T, bool kStore>
-void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* codes, Ahead& ahead) {
+void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStream& stream,
+                     std::uint8_t* codes, Ahead& ahead) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
   const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
   const std::uint8_t* next = ahead.next;
@@ -146,8 +151,9 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
   alignas(64) std::uint8_t two_chunks[2 * kChunkCodes];
   std::uint8_t* const decoded = kStore ? codes : two_chunks;
   GroupHead head = load_head(packed);
+  Reach reach = reach_of_group(stream, packed);
   packed += 2 * kPanelRows;
-  decode_chunk(packed, head, decoded);
+  decode_chunk(packed, reach, head, decoded);
   packed += 2 * 64;
   std::int64_t k = 0;
   std::int64_t left_of_group = chunks_of_group(job, k) - 1;
@@ -159,12 +165,13 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
       if (left_of_group == 0) {
         k += job.group_size;
         left_of_group = chunks_of_group(job, k);
-        prefetch_twice<kHeadLines>(packed);
+        reach = reach_of_group(stream, packed);
+        prefetch<kHeadLines, true>(packed, reach);
         head = load_head(packed);
         packed += 2 * kPanelRows;
       }
       --left_of_group;
-      decode_chunk(packed, head, decoded + at);
+      decode_chunk(packed, reach, head, decoded + at);
       packed += 2 * 64;
     }
     if (kStore) {
@@ -182,8 +189,8 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, std::uint8_t* co
   store_tile(job, panel, 0, sum);
 }
 
-using PackedTile = void (*)(const IntegerJob&, std::int64_t panel, std::uint8_t* codes,
-                            Ahead& ahead);
+using PackedTile = void (*)(const IntegerJob&, std::int64_t panel, const WeightStream& stream,
+                            std::uint8_t* codes, Ahead& ahead);
 template <bool kStore>
 constexpr PackedTile kPackedTiles[kMaxTile + 1] = {nullptr,
                                                    run_packed_tile<1, kStore>,
@@ -203,6 +210,8 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
   auto* codes = static_cast<std::uint8_t*>(scratch);
   const std::int64_t height = job.m / job.tiles;  // of the first tile
   const std::int64_t most = panels_in_cache(job);
+  const WeightStream stream = weight_stream(job, panel_end);
+  const bool small = (panel_end - panel_begin) * job.panel_bytes <= kSmallBytes;
   for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
     const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
     // With two tiles the memory is busy as it is: looking further ahead gained nothing.
@@ -210,11 +219,11 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
     Ahead ahead = look_ahead(job, panel + panels, left < most ? left : most, job.tiles, panels);
     for (std::int64_t p = 0; p < panels; ++p) {
       if (job.m == 1) {
-        run_panel_one(job, panel + p);
+        (small ? run_panel_one<true> : run_panel_one<false>)(job, panel + p, stream);
       } else if (job.tiles == 1) {
-        kPackedTiles<false>[height](job, panel + p, nullptr, ahead);
+        kPackedTiles<false>[height](job, panel + p, stream, nullptr, ahead);
       } else {
-        kPackedTiles<true>[height](job, panel + p, codes + p * kPanelRows * job.k, ahead);
+        kPackedTiles<true>[height](job, panel + p, stream, codes + p * kPanelRows * job.k, ahead);
       }
     }
     if (job.tiles > 1) run_codes_tiles<kCachedBytes>(job, panel, panels, 1, codes, ahead);
