@@ -12,8 +12,11 @@
 namespace liquidgemm::cpu {
 namespace {
 
-// Packing less than this is not worth waking the other threads.
-constexpr std::int64_t kThreadedPackBytes = 32768;
+// Packing less than this is not worth waking the other threads: of all tokens, when each packs a
+// stretch of k, or some of the tokens, which most often lie in the cache of the core that made
+// them.
+constexpr std::int64_t kThreadedStretchBytes = 32768;
+constexpr std::int64_t kThreadedTokenBytes = 8192;
 
 // Threads divide the channels, and read all tokens, unless a layer has so few channels that tokens
 // which other cores have packed come more slowly than they are multiplied. Then they divide the
@@ -219,21 +222,23 @@ class IntegerLinear final : public CpuLinear {
     job.group_sums = packed.group_sums;
 
     const ActivationTiles tiles = tiles_of(job);
-    const bool threaded = x.m * k_ >= kThreadedPackBytes;
-    if (tiles.tiles >= 2 * pool.threads()) {
-      // Whole rows: most often they lie in the cache of the core that made them.
-      share(pool, tiles.tiles, threaded, [&](std::int64_t first, std::int64_t last, int) {
-        ActivationTiles part = tiles;
-        part.first = first;
-        part.last = last;
-        pack_tiles(part, x, 0, tiles.k_padded, packed);
-      });
+    const std::int64_t bytes = x.m * k_;
+    if (x.m >= kQuad * pool.threads()) {
+      share(pool, x.m, bytes >= kThreadedTokenBytes,
+            [&](std::int64_t first, std::int64_t last, int) {
+              ActivationTiles part = tiles;
+              part.first = first;
+              part.last = last;
+              pack_tiles(part, x, 0, tiles.k_padded, packed);
+            });
       return;
     }
     const std::int64_t steps = (tiles.k_padded + kPackStep - 1) / kPackStep;
-    share(pool, steps, threaded, [&](std::int64_t begin, std::int64_t end, int) {
-      pack_tiles(tiles, x, begin * kPackStep, std::min(end * kPackStep, tiles.k_padded), packed);
-    });
+    share(pool, steps, bytes >= kThreadedStretchBytes,
+          [&](std::int64_t begin, std::int64_t end, int) {
+            const std::int64_t k_end = std::min(end * kPackStep, tiles.k_padded);
+            pack_tiles(tiles, x, begin * kPackStep, k_end, packed);
+          });
   }
 
   PackedWeights weights_;

@@ -117,16 +117,45 @@ LIQUIDGEMM_INLINE void multiply_add(__m512i& sum, __m512i codes, __m512i word) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(word));
 }
 
+// The words of a tile's tokens, which lie in quads (packed_activations.h), and how far a tile has
+// come.
+template <int T>
+struct TileWords {
+  static constexpr int kQuads = (T + 3) / 4;
+  const std::int8_t* at[kQuads];
+
+  static constexpr int height(int quad) { return T - 4 * quad < 4 ? T - 4 * quad : 4; }
+  __attribute__((always_inline)) TileWords(const IntegerJob& job, std::int64_t token0) {
+    const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
+    LIQUIDGEMM_UNROLL
+    for (int i = 0; i < kQuads; ++i) at[i] = x + 4 * i * job.k;
+  }
+  // Of token t, the first or second word of these 8 k.
+  __attribute__((always_inline)) const std::int8_t* word(int t, int half) const {
+    return at[t / 4] + 4 * (half * height(t / 4) + t % 4);
+  }
+  // To the 8 k behind these.
+  __attribute__((always_inline)) void next() {
+    LIQUIDGEMM_UNROLL
+    for (int i = 0; i < kQuads; ++i) at[i] += 8 * height(i);
+  }
+  // What lies in L2 is asked for ahead.
+  __attribute__((always_inline)) void prefetch() const {
+    LIQUIDGEMM_UNROLL
+    for (int i = 0; i < kQuads; ++i) _mm_prefetch(at[i] + 512, _MM_HINT_T0);
+  }
+};
+
 // sum[t] += codes * x[t] over 4 k. A machine with two multipliers needs 24 multiplications in 12
 // cycles, in which it can load 24 times; multiplications that broadcast by themselves load once
 // more for each token. The assembly keeps this order at any level of optimisation: intrinsics are
 // as fast at -O2, but at -O3 g++ 12 moves them and has to spill sums within the loop.
 template <int T>
 LIQUIDGEMM_INLINE void multiply_word(__m512i (&sum)[T][kVectors], __m512i codes0, __m512i codes1,
-                                     const std::int8_t* x) {
+                                     const TileWords<T>& x, int half) {
   LIQUIDGEMM_UNROLL
   for (int t = 0; t < T; ++t) {
-    const __m512i word = broadcast_word(x + 4 * t);
+    const __m512i word = broadcast_word(x.word(t, half));
     multiply_add(sum[t][0], codes0, word);
     multiply_add(sum[t][1], codes1, word);
   }
@@ -163,27 +192,20 @@ LIQUIDGEMM_INLINE void prefetch_outputs(const IntegerJob& job, std::int64_t pane
 // How far ahead of their use codes that lie in L2 are asked for.
 constexpr int kCachedBytes = 1024;
 
-// The same for activations, of which every 8 k of a tile take 8 T bytes.
-template <int T>
-LIQUIDGEMM_INLINE void prefetch_activations(const std::int8_t* x) {
-  _mm_prefetch(x + 512, _MM_HINT_T0);
-  if (8 * T > 64) _mm_prefetch(x + 512 + 64, _MM_HINT_T0);
-}
-
 // sum += one 4-k step of a panel of codes.
 template <int T, int kReach>
 LIQUIDGEMM_INLINE void multiply_codes(__m512i (&sum)[T][kVectors], const std::uint8_t* codes,
-                                      const std::int8_t* x) {
+                                      const TileWords<T>& x, int half) {
   _mm_prefetch(codes + kReach, _MM_HINT_T0);
   _mm_prefetch(codes + kReach + 64, _MM_HINT_T0);
-  multiply_word(sum, _mm512_load_si512(codes), _mm512_load_si512(codes + 64), x);
+  multiply_word(sum, _mm512_load_si512(codes), _mm512_load_si512(codes + 64), x, half);
 }
 
 // One tile against one panel of unsigned codes, which are asked for kReach bytes ahead.
 template <int T, int kReach>
 void run_codes_tile(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
                     const std::uint8_t* codes, Ahead& ahead) {
-  const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
+  TileWords<T> x(job, token0);
   const std::uint8_t* next = ahead.next;
   const std::int64_t step = ahead.step;
   prefetch_outputs<T>(job, panel, token0);
@@ -193,13 +215,13 @@ void run_codes_tile(const IntegerJob& job, std::int64_t panel, std::int64_t toke
   for (std::int64_t pair = job.k / 8; pair > 0; --pair) {
     prefetch_ahead(next);
     next += step;
-    prefetch_activations<T>(x);
-    multiply_codes<T, kReach>(sum, codes, x);
-    multiply_codes<T, kReach>(sum, codes + kCodesPerWord, x + 4 * T);
+    x.prefetch();
+    multiply_codes<T, kReach>(sum, codes, x, 0);
+    multiply_codes<T, kReach>(sum, codes + kCodesPerWord, x, 1);
     codes += 2 * kCodesPerWord;
-    x += 8 * T;
+    x.next();
   }
-  if (job.k % 8 != 0) multiply_codes<T, kReach>(sum, codes, x);
+  if (job.k % 8 != 0) multiply_codes<T, kReach>(sum, codes, x, 0);
   ahead.next = next;
   store_tile(job, panel, token0, sum);
 }

@@ -142,7 +142,7 @@ template <int T, bool kStore>
 void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStream& stream,
                      std::uint8_t* codes, Ahead& ahead) {
   const std::uint8_t* packed = job.panels + panel * job.panel_bytes;
-  const std::int8_t* x = static_cast<const std::int8_t*>(job.x);
+  TileWords<T> x(job, 0);
   const std::uint8_t* next = ahead.next;
   const std::int64_t step = ahead.step;
   prefetch_outputs<T>(job, panel, 0);
@@ -180,10 +180,10 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStre
     }
     LIQUIDGEMM_UNROLL
     for (int half = 0; half < 2; ++half) {
-      multiply_word(sum, _mm512_load_si512(from), _mm512_load_si512(from + 64), x);
+      multiply_word(sum, _mm512_load_si512(from), _mm512_load_si512(from + 64), x, half);
       from += kCodesPerWord;
-      x += 4 * T;
     }
+    x.next();
   }
   ahead.next = next;
   store_tile(job, panel, 0, sum);

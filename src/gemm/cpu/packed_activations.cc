@@ -11,24 +11,34 @@ namespace {
 
 constexpr std::int64_t kWord = 4;  // k of one word of integers
 
-// A stretch of k (kPackStep or less, so that what is written stays in L1) of one tile.
+// A stretch of k (kPackStep or less, so that what is written stays in L1) of one tile or quad.
 struct Step {
   std::int64_t token0;
-  std::int64_t height;  // T
+  std::int64_t height;  // its tokens
   std::int64_t k;
   std::int64_t end;
 };
 
+// Of tiles cut after each `most` tokens.
+template <typename Visit>
+void for_each_step(const ActivationTiles& tiles, std::int64_t most, std::int64_t k_begin,
+                   std::int64_t k_end, Visit visit) {
+  for (std::int64_t tile = 0; tile < tiles.tiles; ++tile) {
+    const std::int64_t end = tiles.begin(tile + 1);
+    for (std::int64_t token = tiles.begin(tile); token < end; token += most) {
+      if (token < tiles.first || token >= tiles.last) continue;
+      const std::int64_t height = std::min(most, end - token);
+      for (std::int64_t k = k_begin; k < k_end; k += kPackStep) {
+        visit(Step{token, height, k, std::min(k + kPackStep, k_end)});
+      }
+    }
+  }
+}
+
 template <typename Visit>
 void for_each_step(const ActivationTiles& tiles, std::int64_t k_begin, std::int64_t k_end,
                    Visit visit) {
-  for (std::int64_t tile = tiles.first; tile < tiles.last; ++tile) {
-    const std::int64_t token0 = tiles.begin(tile);
-    const std::int64_t height = tiles.begin(tile + 1) - token0;
-    for (std::int64_t k = k_begin; k < k_end; k += kPackStep) {
-      visit(Step{token0, height, k, std::min(k + kPackStep, k_end)});
-    }
-  }
+  for_each_step(tiles, std::max<std::int64_t>(tiles.m, 1), k_begin, k_end, visit);
 }
 
 // Interleaves words of 4 bytes, whatever they hold: word w of token t of a step goes to
@@ -113,7 +123,7 @@ void pack_end(const ActivationTiles& tiles, const Step& step, std::int64_t k, co
 
 void pack_int8(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed) {
-  for_each_step(tiles, k_begin, k_end, [&](const Step& step) {
+  for_each_step(tiles, kQuad, k_begin, k_end, [&](const Step& step) {
     const std::int64_t whole = std::min(step.end, tiles.k / kWord * kWord);
     const std::int64_t words = std::max<std::int64_t>(whole - step.k, 0) / kWord;
     std::int8_t* to = packed + step.token0 * tiles.k_padded + step.k * step.height;

@@ -9,6 +9,12 @@
 // are sequential. (Rows apart by a power of two would all fall into the same L1 sets.) k is padded
 // with zeros: whatever weight stands there adds nothing. With T = 1 a tile is the row itself.
 //
+// A tile of INT8 is made of quads, such tiles of four tokens, of which the last may have fewer:
+//
+//   tile 0: [ quad 0: [ word 0: token 0 .. 3 | word 1: token 0 .. 3 | ... ] quad 1: [ ... ] ... ]
+//
+// Threads that each pack the tokens which they have quantised then write different lines.
+//
 // Group sums, for the factored kernels (sum of q * x * s + a * sum of x over a group), lie the same
 // way: [group][T] for each tile, INT16 because |sum| <= 128 * 128.
 #pragma once
@@ -21,20 +27,20 @@ namespace liquidgemm::cpu {
 
 // Work is divided into steps of this many k: a multiple of every group size.
 inline constexpr std::int64_t kPackStep = 128;
+inline constexpr std::int64_t kQuad = 4;  // tokens
 
 struct ActivationTiles {
   std::int64_t m;
   std::int64_t tiles;
   std::int64_t k;         // as given
   std::int64_t k_padded;  // as the kernel reads it
-  // The tiles that a call packs.
+  // A call packs the tiles, or quads, whose first token is one of these.
   std::int64_t first = 0;
-  std::int64_t last = tiles;  // excluded
+  std::int64_t last = m;  // excluded
   std::int64_t begin(std::int64_t tile) const { return m * tile / tiles; }
 };
 
-// Packs k_begin .. k_end - 1 of tiles first .. last - 1 (both multiples of kPackStep, but for the
-// padded end).
+// Packs k_begin .. k_end - 1 (multiples of kPackStep, but for the padded end).
 void pack_int8(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed);
 void pack_int16(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
