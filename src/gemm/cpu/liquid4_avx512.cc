@@ -214,8 +214,8 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
   const bool small = (panel_end - panel_begin) * job.panel_bytes <= kSmallBytes;
   for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
     const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
-    // With two tiles the memory is busy as it is: looking further ahead gained nothing.
-    const std::int64_t left = job.tiles > 2 ? panel_end - panel - panels : 0;
+    // A single tile leaves no time in which the memory would wait.
+    const std::int64_t left = job.tiles > 1 ? panel_end - panel - panels : 0;
     Ahead ahead = look_ahead(job, panel + panels, left < most ? left : most, job.tiles, panels);
     for (std::int64_t p = 0; p < panels; ++p) {
       if (job.m == 1) {
