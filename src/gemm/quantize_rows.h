@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "gemm/cpu/kernels.h"
 #include "gemm/gemm.h"
 
 namespace liquidgemm {
@@ -18,7 +19,7 @@ void quantize_activations(Isa isa, const float* x, std::int64_t m, std::int64_t 
 // woken up. Whole quads, which the same thread then packs (cpu/packed_activations.h), where they
 // are not too long.
 inline std::int64_t quantize_grain(std::int64_t k) {
-  constexpr std::int64_t kQuad = 4;
+  using cpu::kQuad;
   constexpr std::int64_t kValuesOfQuads = 6144;
   constexpr std::int64_t kValues = 16384;
   const std::int64_t quads = kValuesOfQuads / k / kQuad;

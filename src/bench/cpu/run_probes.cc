@@ -53,9 +53,9 @@ double read_rate(const ReadProbe& probe, const char* data, ThreadPool& pool, int
   return static_cast<double>(part) * threads / seconds;
 }
 
-double operation_rate(const OperationProbe& probe, ThreadPool& pool, int threads) {
-  // As many iterations as fill the time: doubled until they nearly do on one thread.
-  std::int64_t iterations = 64;
+double operation_rate(const OperationProbe& probe, ThreadPool& pool, int threads,
+                      std::int64_t iterations = 64) {
+  // As many iterations as fill the time: doubled until they do.
   double seconds = 0.0;
   while (true) {
     seconds = time(pool, threads, [&](int) { probe.run(iterations); });
@@ -118,11 +118,11 @@ double Probes::read_now(CpuCeilings& ceilings) const {
 double Probes::operations_now(CpuCeilings& ceilings) const {
   const OperationProbe& probe = *operations_.probe;
   const int threads = pool_->threads();
-  const double in_an_iteration = static_cast<double>(probe.operations) * threads;
-  const auto iterations =
-      static_cast<std::int64_t>(operations_.rate * kOperationSeconds / in_an_iteration) + 1;
-  const double seconds = time(*pool_, threads, [&](int) { probe.run(iterations); });
-  const double rate = static_cast<double>(iterations) * in_an_iteration / seconds;
+  // They fill the time at once, unless this is the best rate yet.
+  const double iterations =
+      operations_.rate * kOperationSeconds / (static_cast<double>(probe.operations) * threads);
+  const double rate =
+      operation_rate(probe, *pool_, threads, static_cast<std::int64_t>(iterations) + 1);
   ceilings.operations.take(probe.name, threads, rate);
   return rate;
 }

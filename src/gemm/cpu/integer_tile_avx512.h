@@ -121,18 +121,20 @@ LIQUIDGEMM_INLINE void multiply_add(__m512i& sum, __m512i codes, __m512i word) {
 // come.
 template <int T>
 struct TileWords {
-  static constexpr int kQuads = (T + 3) / 4;
+  static constexpr int kQuads = (T + kQuad - 1) / kQuad;
   const std::int8_t* at[kQuads];
 
-  static constexpr int height(int quad) { return T - 4 * quad < 4 ? T - 4 * quad : 4; }
+  static constexpr std::int64_t height(int quad) {
+    return T - kQuad * quad < kQuad ? T - kQuad * quad : kQuad;
+  }
   __attribute__((always_inline)) TileWords(const IntegerJob& job, std::int64_t token0) {
     const std::int8_t* x = static_cast<const std::int8_t*>(job.x) + token0 * job.k;
     LIQUIDGEMM_UNROLL
-    for (int i = 0; i < kQuads; ++i) at[i] = x + 4 * i * job.k;
+    for (int i = 0; i < kQuads; ++i) at[i] = x + kQuad * i * job.k;
   }
   // Of token t, the first or second word of these 8 k.
   __attribute__((always_inline)) const std::int8_t* word(int t, int half) const {
-    return at[t / 4] + 4 * (half * height(t / 4) + t % 4);
+    return at[t / kQuad] + 4 * (half * height(t / kQuad) + t % kQuad);
   }
   // To the 8 k behind these.
   __attribute__((always_inline)) void next() {

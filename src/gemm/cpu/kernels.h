@@ -13,6 +13,9 @@ namespace liquidgemm::cpu {
 // Output rows (n) of one panel of INT8 or 4-bit weights. packed_weights.h draws the panels.
 inline constexpr int kPanelRows = 32;
 
+// Tokens of INT8 that lie interleaved. packed_activations.h draws the tiles.
+inline constexpr std::int64_t kQuad = 4;
+
 // How far ahead of its loads a kernel that streams weights from memory asks for them. The hardware
 // looks ahead too, but stops at the end of each 4 KiB page and waits for loads that stand behind
 // the arithmetic; a core then holds fewer lines under way than it could. A request for what lies

@@ -78,7 +78,7 @@ void run_panel_one(const IntegerJob& job, std::int64_t panel, const WeightStream
   clear(sum);
   for (std::int64_t k = 0; k < job.k; k += job.group_size) {
     const std::uint8_t* head = packed;
-    const std::int64_t ahead = reach(stream, packed, kPrefetchBytes);
+    const std::int64_t ahead = distance_ahead(stream, packed, kPrefetchBytes);
     _mm_prefetch(head + ahead, _MM_HINT_T0);
     packed += 2 * kPanelRows;
     std::int64_t chunks = chunks_of_group(job, k);
@@ -186,7 +186,7 @@ void run_tiles(const IntegerJob& job, std::int64_t panel, const WeightStream& st
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::int64_t k = g * job.group_size;
     const std::int64_t chunks = chunks_of_group(job, k);
-    const std::int64_t ahead = reach(stream, packed, kPrefetchBytes);
+    const std::int64_t ahead = distance_ahead(stream, packed, kPrefetchBytes);
     _mm_prefetch(packed + ahead, _MM_HINT_T0);
     for (std::int64_t tile = tile_begin; tile < tile_end; ++tile) {
       const std::int64_t token0 = job.m * tile / job.tiles;

@@ -31,7 +31,8 @@ struct Reach {
   std::int64_t far;
 };
 LIQUIDGEMM_INLINE Reach reach_of_group(const WeightStream& stream, const std::uint8_t* packed) {
-  return {reach(stream, packed, kPrefetchBytes), reach(stream, packed, kFarBytes)};
+  return {distance_ahead(stream, packed, kPrefetchBytes),
+          distance_ahead(stream, packed, kFarBytes)};
 }
 
 template <int kLines, bool kTwice>

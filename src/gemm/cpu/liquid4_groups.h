@@ -30,8 +30,8 @@ LIQUIDGEMM_INLINE WeightStream weight_stream(const IntegerJob& job, std::int64_t
 
 // How far from `packed` the byte lies that is read `bytes` after it. 0, for what is read now, where
 // nothing is known to come.
-LIQUIDGEMM_INLINE std::int64_t reach(const WeightStream& stream, const std::uint8_t* packed,
-                                     std::int64_t bytes) {
+LIQUIDGEMM_INLINE std::int64_t distance_ahead(const WeightStream& stream,
+                                              const std::uint8_t* packed, std::int64_t bytes) {
   const std::int64_t left = stream.end - packed;
   if (bytes < left) return bytes;
   return stream.next == nullptr ? 0 : stream.next + (bytes - left) - packed;

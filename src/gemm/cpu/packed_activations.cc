@@ -38,7 +38,7 @@ void for_each_step(const ActivationTiles& tiles, std::int64_t most, std::int64_t
 template <typename Visit>
 void for_each_step(const ActivationTiles& tiles, std::int64_t k_begin, std::int64_t k_end,
                    Visit visit) {
-  for_each_step(tiles, std::max<std::int64_t>(tiles.m, 1), k_begin, k_end, visit);
+  for_each_step(tiles, tiles.m, k_begin, k_end, visit);
 }
 
 // Interleaves words of 4 bytes, whatever they hold: word w of token t of a step goes to

@@ -21,13 +21,12 @@
 
 #include <cstdint>
 
-#include "gemm/gemm.h"
+#include "gemm/cpu/kernels.h"
 
 namespace liquidgemm::cpu {
 
 // Work is divided into steps of this many k: a multiple of every group size.
 inline constexpr std::int64_t kPackStep = 128;
-inline constexpr std::int64_t kQuad = 4;  // tokens
 
 struct ActivationTiles {
   std::int64_t m;
