@@ -1,6 +1,6 @@
-# Files that are compiled for an instruction set of x86, named *_avx2.cc and *_avx512.cc: each gets
-# that set's flags, which nothing else sees. Where the target is another architecture they are taken
-# out of the list.
+# Files that are compiled for an instruction set of x86, named *_avx2.cc, *_avx512.cc and *_amx.cc:
+# each gets that set's flags, which nothing else sees. Where the target is another architecture they
+# are taken out of the list. AMX has AVX-512's flags: its own instructions are written in assembly.
 #
 #   liquidgemm_instruction_sets(<list of sources> <result> [EVERY flags...] [AVX512 flags...])
 #
@@ -8,9 +8,9 @@
 function(liquidgemm_instruction_sets list_name result)
   cmake_parse_arguments(more "" "" "EVERY;AVX512" ${ARGN})
   set(files ${${list_name}})
-  list(FILTER files INCLUDE REGEX "_avx(2|512)\\.cc$")
+  list(FILTER files INCLUDE REGEX "_(avx2|avx512|amx)\\.cc$")
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-    list(FILTER ${list_name} EXCLUDE REGEX "_avx(2|512)\\.cc$")
+    list(FILTER ${list_name} EXCLUDE REGEX "_(avx2|avx512|amx)\\.cc$")
     set(${list_name} ${${list_name}} PARENT_SCOPE)
     set(${result} OFF PARENT_SCOPE)
     return()

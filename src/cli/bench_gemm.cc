@@ -294,7 +294,7 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
       ->envname("LIQUIDGEMM_THREADS");
   verb->add_option("--isa", options->cpu.isa,
                    "On the CPU: require an instruction set instead of the best one")
-      ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni"}))
+      ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni", "amx-int8"}))
       ->envname("LIQUIDGEMM_ISA");
   verb->add_option("--precision", options->cpu.precision, "On the CPU: weights and activations")
       ->check(CLI::IsMember({"w4a8", "w8a8"}))

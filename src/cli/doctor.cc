@@ -33,7 +33,7 @@ std::string limit_text(int resource) {
 
 std::string isa_text() {
   std::string text;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : kIsas) {
     if (!check_isa(isa).ok()) continue;
     text += (text.empty() ? "" : ", ") + std::string(isa_name(isa));
   }

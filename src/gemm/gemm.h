@@ -16,10 +16,12 @@
 namespace liquidgemm {
 
 // The instruction sets a CPU kernel may be written for, weakest first.
-enum class Isa { kScalar, kAvx2, kAvx512Vnni };
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512-vnni"
+enum class Isa { kScalar, kAvx2, kAvx512Vnni, kAmxInt8 };
+inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmxInt8};
+inline constexpr Isa kBestIsa = Isa::kAmxInt8;
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512-vnni", "amx-int8"
 Result<Isa> parse_isa(std::string_view name);
-// The best one this machine (and operating system) runs.
+// The best one this machine (and operating system) runs: it runs all weaker ones too.
 Isa best_isa();
 // Error when the machine lacks it: forcing an ISA is never silently something else.
 Status check_isa(Isa isa);

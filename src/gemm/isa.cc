@@ -7,16 +7,19 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace liquidgemm {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni};
-
 struct MachineIsas {
   bool avx2 = false;
   bool avx512_vnni = false;
+  bool amx_int8 = false;
 };
 
 #if defined(__x86_64__)
@@ -29,6 +32,18 @@ std::uint64_t enabled_states() {
   unsigned high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (static_cast<std::uint64_t>(high) << 32) | low;
+}
+
+// The tile registers are 8 KB that the system saves for a process only once it has asked for them.
+// They are then those of all its threads.
+bool tiles_granted() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // its bit of XCR0
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 MachineIsas detect() {
@@ -49,6 +64,9 @@ MachineIsas detect() {
   const bool avx512_base = (ebx & bit(16)) && (ebx & bit(17)) && (ebx & bit(30)) && (ebx & bit(31));
   const bool vnni = ecx & bit(11);
   found.avx512_vnni = found.avx2 && avx512_base && vnni && (states & kZmm) == kZmm;
+  constexpr std::uint64_t kTiles = bit(17) | bit(18);  // their shapes and their data
+  const bool tiles = (edx & bit(24)) && (edx & bit(25)) && (states & kTiles) == kTiles;
+  found.amx_int8 = found.avx512_vnni && tiles && tiles_granted();
   return found;
 }
 
@@ -64,6 +82,7 @@ bool machine_runs(Isa isa) {
     case Isa::kScalar: return true;
     case Isa::kAvx2: return machine.avx2;
     case Isa::kAvx512Vnni: return machine.avx512_vnni;
+    case Isa::kAmxInt8: return machine.amx_int8;
   }
   return false;
 }
@@ -75,21 +94,22 @@ std::string_view isa_name(Isa isa) {
     case Isa::kScalar: return "scalar";
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512Vnni: return "avx512-vnni";
+    case Isa::kAmxInt8: return "amx-int8";
   }
   return "unknown";
 }
 
 Result<Isa> parse_isa(std::string_view name) {
-  for (Isa isa : kAll) {
+  for (Isa isa : kIsas) {
     if (name == isa_name(isa)) return isa;
   }
   return invalid_argument("unknown instruction set '" + std::string(name) +
-                          "', expected scalar, avx2 or avx512-vnni");
+                          "', expected scalar, avx2, avx512-vnni or amx-int8");
 }
 
 Isa best_isa() {
   Isa best = Isa::kScalar;
-  for (Isa isa : kAll) {
+  for (Isa isa : kIsas) {
     if (machine_runs(isa)) best = isa;
   }
   return best;

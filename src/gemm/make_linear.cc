@@ -25,6 +25,9 @@ struct KernelSet {
 // check_isa has said yes: on another architecture only the scalar set can be asked for.
 KernelSet kernels_for(Isa isa) {
 #if defined(LIQUIDGEMM_X86_KERNELS)
+  if (isa == Isa::kAmxInt8) {
+    return {cpu::kLiquid4Amx, cpu::kInt8Amx, cpu::kFloatAvx512, cpu::kFp16Avx512};
+  }
   if (isa == Isa::kAvx512Vnni) {
     return {cpu::kLiquid4Avx512, cpu::kInt8Avx512, cpu::kFloatAvx512, cpu::kFp16Avx512};
   }

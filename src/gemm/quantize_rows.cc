@@ -10,7 +10,7 @@ namespace {
 
 const cpu::QuantizeKernel& kernel_for(Isa isa) {
 #if defined(LIQUIDGEMM_X86_KERNELS)
-  if (isa == Isa::kAvx512Vnni) return cpu::kQuantizeAvx512;
+  if (isa >= Isa::kAvx512Vnni) return cpu::kQuantizeAvx512;
   if (isa == Isa::kAvx2) return cpu::kQuantizeAvx2;
 #endif
   (void)isa;

@@ -70,7 +70,7 @@ TEST(Ceiling, TheFloorIsTheLargerOfBytesAndOperations) {
 
 TEST(Probes, EveryInstructionSetOfThisMachineHasBothRates) {
   ThreadPool pool(2);
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : kIsas) {
     if (!check_isa(isa).ok()) continue;
     CpuCeilings ceilings;
     ASSERT_TRUE(run_probes(isa, pool, ceilings).ok());

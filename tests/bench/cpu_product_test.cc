@@ -15,7 +15,7 @@ using testing::fresh_seed;
 TEST(CpuProduct, EveryInstructionSetAndKindPassesTheCheck) {
   ThreadPool pool(2);
   const std::uint64_t seed = fresh_seed();
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : kIsas) {
     if (!check_isa(isa).ok()) continue;
     for (const WeightKind kind : {WeightKind::kLiquid4, WeightKind::kInt8}) {
       auto layer = Layer::make({"odd", 259, 1056}, kind, 64, isa, seed, 3, pool);

@@ -70,6 +70,7 @@ def test_a_static_cache_needs_scales(liquid, quantized):
 
 @pytest.mark.parametrize("isa,flags", [
     ("scalar", []), ("avx2", ["avx2"]), ("avx512-vnni", ["avx512f", "avx512_vnni"]),
+    ("amx-int8", ["avx512_vnni", "amx_tile", "amx_int8"]),
 ])
 def test_an_instruction_set_is_used_or_refused(liquid, quantized, isa, flags):
     with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -158,7 +158,7 @@ TEST(InstructionSets, GiveTheSameLogits) {
   std::mt19937 random(std::random_device{}());
   TestModelOptions options;
   std::vector<float> golden;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : kIsas) {
     if (!check_isa(isa).ok()) {
       std::printf("%s is not on this machine: skipped\n", std::string(isa_name(isa)).c_str());
       continue;

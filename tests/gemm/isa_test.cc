@@ -5,10 +5,8 @@
 namespace liquidgemm {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni};
-
 TEST(Isa, NamesReadBack) {
-  for (Isa isa : kAll) {
+  for (Isa isa : kIsas) {
     const Result<Isa> parsed = parse_isa(isa_name(isa));
     ASSERT_TRUE(parsed.ok());
     EXPECT_EQ(*parsed, isa);
@@ -38,7 +36,7 @@ TEST(Isa, ForcingWhatTheMachineLacksIsAnError) {
   weight.n = 2;
   weight.k = 2;
   weight.f32 = values;
-  for (Isa isa : kAll) {
+  for (Isa isa : kIsas) {
     const bool runs = check_isa(isa).ok();
     EXPECT_EQ(runs, isa <= best_isa());
     const auto linear = make_linear(weight, isa, pool);

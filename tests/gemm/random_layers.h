@@ -32,7 +32,7 @@ inline std::int64_t pick(Random& random, std::int64_t low, std::int64_t high) {
 // The instruction sets of this machine.
 inline std::vector<Isa> machine_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (Isa isa : kIsas) {
     if (check_isa(isa).ok()) isas.push_back(isa);
   }
   return isas;

@@ -70,7 +70,7 @@ class Goldens {
 // The instruction sets that this machine has.
 inline std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : kIsas) {
     if (check_isa(isa).ok()) found.push_back(isa);
   }
   return found;

@@ -38,6 +38,7 @@ std::vector<std::string> environment(const OneDnnRequest& request) {
   variables.push_back("OMP_DYNAMIC=false");
   variables.push_back("OMP_WAIT_POLICY=active");
   if (request.isa == Isa::kAvx2) variables.push_back("DNNL_MAX_CPU_ISA=AVX2");
+  if (request.isa == Isa::kAvx512Vnni) variables.push_back("DNNL_MAX_CPU_ISA=AVX512_CORE_VNNI");
   return variables;
 }
 

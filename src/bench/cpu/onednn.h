@@ -17,7 +17,7 @@ namespace liquidgemm::bench::cpu {
 struct OneDnnRequest {
   Shape shape;
   std::int64_t m = 0;
-  Isa isa = Isa::kScalar;  // oneDNN gets AVX2 for AVX2, else all that the machine has
+  Isa isa = Isa::kScalar;  // oneDNN's too; with AMX all that the machine has
   int threads = 1;
   int rounds = 7;
   double round_seconds = 10e-3;

@@ -32,6 +32,7 @@ extern const ProbeSet kScalarProbes;
 #if defined(LIQUIDGEMM_X86_PROBES)
 extern const ProbeSet kAvx2Probes;
 extern const ProbeSet kAvx512Probes;
+extern const ProbeSet kAmxProbes;  // operations; memory is read as with AVX-512
 #endif
 
 }  // namespace liquidgemm::bench::cpu

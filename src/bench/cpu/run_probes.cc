@@ -26,6 +26,7 @@ double seconds_since(Clock::time_point begin) {
 
 const ProbeSet& probes_of(Isa isa) {
 #if defined(LIQUIDGEMM_X86_PROBES)
+  if (isa == Isa::kAmxInt8) return kAmxProbes;
   if (isa == Isa::kAvx512Vnni) return kAvx512Probes;
   if (isa == Isa::kAvx2) return kAvx2Probes;
 #endif
@@ -84,12 +85,12 @@ void Probes::run(CpuCeilings& ceilings) {
   const char* data = data_.as<char>();
   const auto begin = Clock::now();
   while (seconds_since(begin) < kWarmUpSeconds) {
-    read_rate(probes_of(best_isa()).reads[0], data, *pool_, pool_->threads());
+    read_rate(kScalarProbes.reads[0], data, *pool_, pool_->threads());
   }
   // A slow spell of the machine meets one repetition of every probe, not all of one.
   for (int repetition = 0; repetition < kRepetitions; ++repetition) {
     for (const int threads : {1, pool_->threads()}) {
-      for (const Isa known : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+      for (const Isa known : kIsas) {
         if (!check_isa(known).ok()) continue;
         const ProbeSet& set = probes_of(known);
         for (const ReadProbe& probe : std::span(set.reads, set.read_count)) {

@@ -79,6 +79,6 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
 
 }  // namespace
 
-const IntegerKernel kInt8Avx2 = {run, kMaxTile, true, 0, 0};
+const IntegerKernel kInt8Avx2 = {run, kMaxTile, ActivationOrder::kWideWords, 0, nullptr};
 
 }  // namespace liquidgemm::cpu

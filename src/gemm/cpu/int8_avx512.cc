@@ -17,6 +17,6 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
 
 }  // namespace
 
-const IntegerKernel kInt8Avx512 = {run, kMaxTile, false, 0, 0};
+const IntegerKernel kInt8Avx512 = {run, kMaxTile, ActivationOrder::kQuads, 0, nullptr};
 
 }  // namespace liquidgemm::cpu

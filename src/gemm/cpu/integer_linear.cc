@@ -36,7 +36,9 @@ class IntegerLinear final : public CpuLinear {
     if (weight.kind == WeightView::Kind::kLiquid4) group_size_ = weight.group_size;
     description_ = group_size_ > 0 ? "liquid4 g" + std::to_string(group_size_) + " " : "int8 ";
     description_ += isa_name(isa);
-    block_ = block_tokens(weights_.k_padded * element_bytes(), kernel.max_tile);
+    k_of_tokens_ =
+        kernel.order == ActivationOrder::kLines ? round_up(k_, kLine) : weights_.k_padded;
+    block_ = block_tokens(k_of_tokens_ * element_bytes(), kernel.max_tile);
   }
 
   bool takes_float() const override { return false; }
@@ -88,14 +90,18 @@ class IntegerLinear final : public CpuLinear {
     return static_cast<std::size_t>(sums_offset(block_) + summed * groups() * 2);
   }
   std::size_t worker_bytes() const {
-    return static_cast<std::size_t>(weights_.k_padded * kernel_.scratch_per_k);
+    if (kernel_.scratch_bytes == nullptr) return 0;
+    return static_cast<std::size_t>(kernel_.scratch_bytes(weights_.k_padded));
   }
 
  private:
-  std::int64_t element_bytes() const { return kernel_.wide_activations ? 2 : 1; }
+  std::int64_t element_bytes() const {
+    return kernel_.order == ActivationOrder::kWideWords ? 2 : 1;
+  }
   std::int64_t groups() const { return group_size_ > 0 ? (k_ + group_size_ - 1) / group_size_ : 0; }
   std::int64_t sums_offset(std::int64_t m) const {
-    return round_up(m * weights_.k_padded * element_bytes(), 64);
+    const std::int64_t read_past = kernel_.order == ActivationOrder::kLines ? kLine : 0;
+    return round_up(m * k_of_tokens_ * element_bytes() + read_past, 64);
   }
 
   void execute(const QuantizedRows& x, const float* bias, std::int32_t* sums, float* out,
@@ -167,17 +173,17 @@ class IntegerLinear final : public CpuLinear {
       IntegerJob job = whole;
       const QuantizedRows rows = take_tokens(x, begin, end, job);
       assert(!needs_sums(rows.m) || kernel_.sums_up_to >= kTokensOfThread);  // activation_bytes()
-      const Packed mine = {packed.x + begin * weights_.k_padded * element_bytes(),
+      const Packed mine = {packed.x + begin * k_of_tokens_ * element_bytes(),
                            needs_sums(rows.m) ? packed.group_sums + begin * groups() : nullptr};
       job.x = mine.x;
       job.group_sums = mine.group_sums;
-      pack_tiles(tiles_of(job), rows, 0, weights_.k_padded, mine);
+      pack_tiles(tiles_of(job), rows, 0, k_of_tokens_, mine);
       kernel_.run(job, 0, weights_.panels, worker_memory());
     });
   }
 
   ActivationTiles tiles_of(const IntegerJob& job) const {
-    return {job.m, job.tiles, k_, weights_.k_padded};
+    return {job.m, job.tiles, k_, k_of_tokens_};
   }
   bool needs_sums(std::int64_t m) const { return group_size_ > 0 && m <= kernel_.sums_up_to; }
 
@@ -200,10 +206,16 @@ class IntegerLinear final : public CpuLinear {
 
   void pack_tiles(const ActivationTiles& tiles, const QuantizedRows& x, std::int64_t k_begin,
                   std::int64_t k_end, const Packed& packed) const {
-    if (kernel_.wide_activations) {
-      pack_int16(tiles, x.x8, x.ld, k_begin, k_end, reinterpret_cast<std::int16_t*>(packed.x));
-    } else if (!stands_as_it_is(x)) {
-      pack_int8(tiles, x.x8, x.ld, k_begin, k_end, packed.x);
+    if (!stands_as_it_is(x)) {
+      switch (kernel_.order) {
+        case ActivationOrder::kQuads: pack_int8(tiles, x.x8, x.ld, k_begin, k_end, packed.x); break;
+        case ActivationOrder::kWideWords:
+          pack_int16(tiles, x.x8, x.ld, k_begin, k_end, reinterpret_cast<std::int16_t*>(packed.x));
+          break;
+        case ActivationOrder::kLines:
+          pack_lines(tiles, x.x8, x.ld, k_begin, k_end, packed.x);
+          break;
+      }
     }
     if (needs_sums(x.m)) {
       pack_group_sums(tiles, x.x8, x.ld, group_size_, k_begin, k_end, packed.group_sums);
@@ -211,7 +223,7 @@ class IntegerLinear final : public CpuLinear {
   }
   // A single row that needs no padding is a tile.
   bool stands_as_it_is(const QuantizedRows& x) const {
-    return x.m == 1 && !kernel_.wide_activations && k_ == weights_.k_padded;
+    return x.m == 1 && kernel_.order != ActivationOrder::kWideWords && k_ == k_of_tokens_;
   }
 
   void pack(const QuantizedRows& x, IntegerJob& job, ThreadPool& pool) const {
@@ -244,7 +256,8 @@ class IntegerLinear final : public CpuLinear {
   PackedWeights weights_;
   PackedView next_;
   const IntegerKernel& kernel_;
-  int group_size_ = 0;  // 0: INT8 weights
+  int group_size_ = 0;            // 0: INT8 weights
+  std::int64_t k_of_tokens_ = 0;  // padded, as the packed activations lie
   std::int64_t block_ = 0;
   std::string description_;
 };

@@ -78,11 +78,12 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
   }
 }
 
-constexpr int kCodeBytes = 2 * kPanelRows;
+std::int64_t scratch_bytes(std::int64_t k) { return 2 * kPanelRows * k; }
 
 }  // namespace
 
-const IntegerKernel kLiquid4Scalar = {run<decode_liquid4>, 1, false, 0, kCodeBytes};
-const IntegerKernel kInt8Scalar = {run<decode_int8>, 1, false, 0, kCodeBytes};
+const IntegerKernel kLiquid4Scalar = {run<decode_liquid4>, 1, ActivationOrder::kQuads, 0,
+                                      scratch_bytes};
+const IntegerKernel kInt8Scalar = {run<decode_int8>, 1, ActivationOrder::kQuads, 0, scratch_bytes};
 
 }  // namespace liquidgemm::cpu

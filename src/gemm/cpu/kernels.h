@@ -13,8 +13,13 @@ namespace liquidgemm::cpu {
 // Output rows (n) of one panel of INT8 or 4-bit weights. packed_weights.h draws the panels.
 inline constexpr int kPanelRows = 32;
 
-// Tokens of INT8 that lie interleaved. packed_activations.h draws the tiles.
+// Tokens of INT8 that lie interleaved, and k of one token that lie together where a kernel wants
+// whole lines. packed_activations.h draws the tiles.
 inline constexpr std::int64_t kQuad = 4;
+inline constexpr std::int64_t kLine = 64;
+
+// The orders of INT8 activations that packed_activations.h draws.
+enum class ActivationOrder { kQuads, kWideWords, kLines };
 
 // How far ahead of its loads a kernel that streams weights from memory asks for them. The hardware
 // looks ahead too, but stops at the end of each 4 KiB page and waits for loads that stand behind
@@ -36,7 +41,7 @@ struct IntegerJob {
   const std::uint8_t* next;    // the calling thread's panels of the product after this, or null
 
   // Activations, in tiles.
-  const void* x;                   // INT8, or INT16 for a kernel that says wide_activations
+  const void* x;                   // in the order that the kernel says
   const std::int16_t* group_sums;  // only for m <= IntegerKernel::sums_up_to
   std::int64_t m;
   std::int64_t tiles;
@@ -52,13 +57,13 @@ struct IntegerJob {
 
 struct IntegerKernel {
   // Computes panels panel_begin .. panel_end - 1 for all tokens of the job. `scratch` is the
-  // worker's own: 64-byte aligned, scratch_per_k * k bytes.
+  // worker's own: 64-byte aligned, scratch_bytes(k) bytes, or none without that function.
   void (*run)(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end,
               void* scratch);
   int max_tile;
-  bool wide_activations;
+  ActivationOrder order;
   std::int64_t sums_up_to;  // jobs of at most this many tokens need group_sums
-  int scratch_per_k;
+  std::int64_t (*scratch_bytes)(std::int64_t k);
 };
 
 // One GEMM in float. Tiles as above; panels have FloatKernel::panel_rows rows.
@@ -111,6 +116,9 @@ extern const IntegerKernel kInt8Avx512;
 extern const FloatKernel kFloatAvx512;
 extern const FloatKernel kFp16Avx512;
 extern const QuantizeKernel kQuantizeAvx512;
+
+extern const IntegerKernel kLiquid4Amx;
+extern const IntegerKernel kInt8Amx;
 #endif
 
 }  // namespace liquidgemm::cpu

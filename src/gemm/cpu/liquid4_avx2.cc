@@ -222,6 +222,6 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
 
 }  // namespace
 
-const IntegerKernel kLiquid4Avx2 = {run, kMaxTile, false, INT64_MAX, 0};
+const IntegerKernel kLiquid4Avx2 = {run, kMaxTile, ActivationOrder::kQuads, INT64_MAX, nullptr};
 
 }  // namespace liquidgemm::cpu

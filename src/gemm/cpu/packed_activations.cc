@@ -150,6 +150,29 @@ void pack_int16(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t
   });
 }
 
+void pack_lines(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
+                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed) {
+  for (std::int64_t tile = 0; tile < tiles.tiles; ++tile) {
+    const std::int64_t token0 = tiles.begin(tile);
+    const std::int64_t height = tiles.begin(tile + 1) - token0;
+    const std::int64_t end = std::min(token0 + height, tiles.last);
+    for (std::int64_t token = std::max(token0, tiles.first); token < end; ++token) {
+      const std::int8_t* row = x + token * ld;
+      std::int8_t* to = packed + token0 * tiles.k_padded + (token - token0) * kLine;
+      for (std::int64_t k = k_begin; k < k_end; k += kLine) {
+        std::int8_t* line = to + k * height;
+        const std::int64_t there = std::min(kLine, tiles.k - k);
+        if (there == kLine) {
+          std::memcpy(line, row + k, kLine);
+        } else {
+          std::memcpy(line, row + k, static_cast<std::size_t>(there));
+          std::memset(line + there, 0, static_cast<std::size_t>(kLine - there));
+        }
+      }
+    }
+  }
+}
+
 void pack_group_sums(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                      int group_size, std::int64_t k_begin, std::int64_t k_end, std::int16_t* sums) {
   const std::int64_t groups = (tiles.k + group_size - 1) / group_size;

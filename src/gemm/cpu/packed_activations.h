@@ -15,6 +15,11 @@
 //
 // Threads that each pack the tokens which they have quantised then write different lines.
 //
+// Where an instruction takes 64 k of a token at once (AMX), a tile interleaves its tokens line by
+// line, where a line is 64 consecutive k of INT8:
+//
+//   tile 0: [ line 0: token 0 .. T-1 | line 1: token 0 .. T-1 | ... ]  tile 1: [ ... ]
+//
 // Group sums, for the factored kernels (sum of q * x * s + a * sum of x over a group), lie the same
 // way: [group][T] for each tile, INT16 because |sum| <= 128 * 128.
 #pragma once
@@ -42,6 +47,8 @@ struct ActivationTiles {
 // Packs k_begin .. k_end - 1 (multiples of kPackStep, but for the padded end).
 void pack_int8(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed);
+void pack_lines(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
+                std::int64_t k_begin, std::int64_t k_end, std::int8_t* packed);
 void pack_int16(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,
                 std::int64_t k_begin, std::int64_t k_end, std::int16_t* packed);
 void pack_group_sums(const ActivationTiles& tiles, const std::int8_t* x, std::int64_t ld,

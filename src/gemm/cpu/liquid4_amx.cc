@@ -1,0 +1,140 @@
+// 4-bit weights on AMX. The first tile of tokens decodes a panel, 64 k ahead of its own
+// multiplications; when other tiles follow, the codes stay for them in L2. One token has AVX-512's
+// kernel, which decodes nothing.
+#include "gemm/cpu/liquid4_decode_avx512.h"
+#include "gemm/cpu/tiles_amx.h"
+
+namespace liquidgemm::cpu {
+namespace {
+
+// Codes of panels that pass one tile of tokens together, then the next: half of an L2 cache of
+// 2 MiB, which every processor with AMX has.
+constexpr std::int64_t kPassingBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kMostPassing = 8;
+
+std::int64_t passing_panels(std::int64_t k) {
+  const std::int64_t fitting = kPassingBytes / (kPanelRows * whole_lines(k));
+  if (fitting < 1) return 1;
+  return fitting < kMostPassing ? fitting : kMostPassing;
+}
+
+std::int64_t scratch_bytes(std::int64_t k) {
+  return passing_panels(k) * kPanelRows * whole_lines(k);
+}
+
+// The packed weights of a panel, up to where they have been decoded.
+struct PanelReader {
+  const std::uint8_t* packed;
+  std::int64_t k;
+  std::int64_t chunks;  // left of the group
+  GroupHead head;
+  Reach reach;
+};
+
+// The next 64 k, or what is left. Behind that `codes` keeps what it held: it meets zeros.
+LIQUIDGEMM_INLINE void decode_block(const IntegerJob& job, const WeightStream& stream,
+                                    PanelReader& reader, std::uint8_t* codes) {
+  std::int64_t left = (job.k - reader.k < kLine ? job.k - reader.k : kLine) / kChunk;
+  while (left > 0) {
+    if (reader.chunks == 0) {
+      reader.chunks = chunks_of_group(job, reader.k);
+      reader.reach = reach_of_group(stream, reader.packed);
+      prefetch<kHeadLines, true>(reader.packed, reader.reach);
+      reader.head = load_head(reader.packed);
+      reader.packed += 2 * kPanelRows;
+    }
+    const std::int64_t count = left < reader.chunks ? left : reader.chunks;
+    for (std::int64_t i = 0; i < count; ++i) {
+      decode_chunk(reader.packed, reader.reach, reader.head, codes);
+      reader.packed += 2 * 64;
+      codes += kChunkCodes;
+    }
+    reader.k += count * kChunk;
+    reader.chunks -= count;
+    left -= count;
+  }
+}
+
+// kStore: the whole panel stays at `codes`; otherwise two blocks take turns there.
+template <bool kTwo, bool kStore>
+void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStream& stream,
+                     const TileTokens& tokens, std::uint8_t* codes, Later& later) {
+  PanelReader reader = {};
+  reader.packed = job.panels + panel * job.panel_bytes;
+  clear_sums<kTwo>();
+  decode_block(job, stream, reader, codes);
+  const std::int8_t* x = tokens.x;
+  std::int64_t at = 0;
+  for (std::int64_t k = 0; k < job.k; k += kLine) {
+    const std::uint8_t* from = codes + at;
+    at = kStore ? at + kBlockBytes : at ^ kBlockBytes;
+    if (reader.k < job.k) decode_block(job, stream, reader, codes + at);
+    if constexpr (kStore) prefetch_later(later);
+    multiply_block<kTwo>(x, from);
+    x += tokens.height * kLine;
+  }
+  store_outputs<kTwo>(job, panel, tokens);
+}
+
+void run_one_tile(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end) {
+  const WeightStream stream = weight_stream(job, panel_end);
+  const TileTokens tokens = tokens_of(job, 0);
+  alignas(64) std::uint8_t codes[2 * kBlockBytes] = {};
+  Later nothing;
+  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    if (tokens.height > kTileRows) {
+      run_packed_tile<true, false>(job, panel, stream, tokens, codes, nothing);
+    } else {
+      run_packed_tile<false, false>(job, panel, stream, tokens, codes, nothing);
+    }
+  }
+}
+
+// Tiles of more than 16 tokens each.
+void run_tiles(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end,
+               std::uint8_t* codes) {
+  const WeightStream stream = weight_stream(job, panel_end);
+  const std::int64_t most = passing_panels(job.k);
+  const std::int64_t blocks = whole_lines(job.k) / kLine;
+  const std::int64_t panel_codes = blocks * kBlockBytes;
+  for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
+    const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
+    const std::int64_t left = panel_end - panel - panels;
+    Later later;
+    later.weights =
+        lines_ahead(job.panels + (panel + panels) * job.panel_bytes,
+                    (left < most ? left : most) * job.panel_bytes, job.tiles * panels * blocks);
+    for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
+      const TileTokens tokens = tokens_of(job, tile);
+      const TileTokens after = tokens_of(job, (tile + 1) % job.tiles);
+      later.tokens = lines_ahead(after.x, after.height * blocks * kLine, panels * blocks);
+      for (std::int64_t p = 0; p < panels; ++p) {
+        std::uint8_t* of_panel = codes + p * panel_codes;
+        if (tile == 0) {
+          run_packed_tile<true, true>(job, panel + p, stream, tokens, of_panel, later);
+        } else {
+          run_tile_of_codes<true, false>(job, panel + p, tokens, of_panel, later);
+        }
+      }
+    }
+  }
+}
+
+void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end, void* scratch) {
+  if (job.m <= 1) {
+    kLiquid4Avx512.run(job, panel_begin, panel_end, scratch);
+    return;
+  }
+  const TileScope scope((job.m + job.tiles - 1) / job.tiles);
+  if (job.tiles == 1) {
+    run_one_tile(job, panel_begin, panel_end);
+  } else {
+    run_tiles(job, panel_begin, panel_end, static_cast<std::uint8_t*>(scratch));
+  }
+}
+
+}  // namespace
+
+const IntegerKernel kLiquid4Amx = {run, kTileTokens, ActivationOrder::kLines, 1, scratch_bytes};
+
+}  // namespace liquidgemm::cpu
