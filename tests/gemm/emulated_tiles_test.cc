@@ -84,6 +84,9 @@ TEST_F(EmulatedTiles, ManyPanelsAndTokens) {
   check(wide, random_tokens(random, 70, wide.k), false, pool, random);
   const Layer narrow = layer(70, 96);
   check(narrow, random_tokens(random, 530, narrow.k), true, pool, random);
+  // Tokens that do not stay in L2, and panels of which two exceed what should pass together.
+  const Layer deep = random_liquid4(random, 100, 30000, 128);
+  check(deep, random_tokens(random, 60, deep.k), false, pool, random);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace {
 
 template <bool kTwo>
 void run_panels(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end) {
-  Later nothing;
+  TokensAhead nothing;
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
     const std::uint8_t* codes = job.panels + panel * job.panel_bytes;
     run_tile_of_codes<kTwo, true>(job, panel, tokens_of(job, 0), codes, nothing);

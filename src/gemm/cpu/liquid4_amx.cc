@@ -7,19 +7,26 @@
 namespace liquidgemm::cpu {
 namespace {
 
-// Codes of panels that pass one tile of tokens together, then the next: half of an L2 cache of
-// 2 MiB, which every processor with AMX has.
-constexpr std::int64_t kPassingBytes = std::int64_t{1} << 20;
+// Panels of codes pass one tile of tokens together, then the next: as many as a quarter of an L2
+// cache of 2 MiB holds, which every processor with AMX has and often shares with another thread.
+constexpr std::int64_t kPassingBytes = std::int64_t{512} << 10;
 constexpr std::int64_t kMostPassing = 8;
 
-std::int64_t passing_panels(std::int64_t k) {
+// Tokens that do not stay in L2 beside the codes. Their tiles then come from a shared cache every
+// time: they are asked for, and at least two panels pass each.
+constexpr std::int64_t kManyTokenBytes = std::int64_t{1536} << 10;
+LIQUIDGEMM_INLINE bool many_tokens(const IntegerJob& job) {
+  return job.m * whole_lines(job.k) > kManyTokenBytes;
+}
+
+std::int64_t passing_panels(std::int64_t k, std::int64_t at_least) {
   const std::int64_t fitting = kPassingBytes / (kPanelRows * whole_lines(k));
-  if (fitting < 1) return 1;
+  if (fitting < at_least) return at_least;
   return fitting < kMostPassing ? fitting : kMostPassing;
 }
 
 std::int64_t scratch_bytes(std::int64_t k) {
-  return passing_panels(k) * kPanelRows * whole_lines(k);
+  return passing_panels(k, 2) * kPanelRows * whole_lines(k);
 }
 
 // The packed weights of a panel, up to where they have been decoded.
@@ -58,7 +65,7 @@ LIQUIDGEMM_INLINE void decode_block(const IntegerJob& job, const WeightStream& s
 // kStore: the whole panel stays at `codes`; otherwise two blocks take turns there.
 template <bool kTwo, bool kStore>
 void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStream& stream,
-                     const TileTokens& tokens, std::uint8_t* codes, Later& later) {
+                     const TileTokens& tokens, std::uint8_t* codes, TokensAhead& ahead) {
   PanelReader reader = {};
   reader.packed = job.panels + panel * job.panel_bytes;
   clear_sums<kTwo>();
@@ -69,7 +76,7 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStre
     const std::uint8_t* from = codes + at;
     at = kStore ? at + kBlockBytes : at ^ kBlockBytes;
     if (reader.k < job.k) decode_block(job, stream, reader, codes + at);
-    if constexpr (kStore) prefetch_later(later);
+    if constexpr (kStore) prefetch_tokens(ahead);
     multiply_block<kTwo>(x, from);
     x += tokens.height * kLine;
   }
@@ -80,7 +87,7 @@ void run_one_tile(const IntegerJob& job, std::int64_t panel_begin, std::int64_t 
   const WeightStream stream = weight_stream(job, panel_end);
   const TileTokens tokens = tokens_of(job, 0);
   alignas(64) std::uint8_t codes[2 * kBlockBytes] = {};
-  Later nothing;
+  TokensAhead nothing;
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
     if (tokens.height > kTileRows) {
       run_packed_tile<true, false>(job, panel, stream, tokens, codes, nothing);
@@ -90,30 +97,33 @@ void run_one_tile(const IntegerJob& job, std::int64_t panel_begin, std::int64_t 
   }
 }
 
+// All of a tile's tokens, asked for while `panels` panels of as many blocks pass the one before it.
+LIQUIDGEMM_INLINE TokensAhead tokens_ahead(const TileTokens& tokens, std::int64_t blocks,
+                                           std::int64_t panels) {
+  return {tokens.x, tokens.x + tokens.height * blocks * kLine,
+          (tokens.height + panels - 1) / panels};
+}
+
 // Tiles of more than 16 tokens each.
 void run_tiles(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end,
                std::uint8_t* codes) {
   const WeightStream stream = weight_stream(job, panel_end);
-  const std::int64_t most = passing_panels(job.k);
+  const bool many = many_tokens(job);
+  const std::int64_t most = passing_panels(job.k, many ? 2 : 1);
   const std::int64_t blocks = whole_lines(job.k) / kLine;
   const std::int64_t panel_codes = blocks * kBlockBytes;
   for (std::int64_t panel = panel_begin; panel < panel_end; panel += most) {
     const std::int64_t panels = panel_end - panel < most ? panel_end - panel : most;
-    const std::int64_t left = panel_end - panel - panels;
-    Later later;
-    later.weights =
-        lines_ahead(job.panels + (panel + panels) * job.panel_bytes,
-                    (left < most ? left : most) * job.panel_bytes, job.tiles * panels * blocks);
     for (std::int64_t tile = 0; tile < job.tiles; ++tile) {
       const TileTokens tokens = tokens_of(job, tile);
-      const TileTokens after = tokens_of(job, (tile + 1) % job.tiles);
-      later.tokens = lines_ahead(after.x, after.height * blocks * kLine, panels * blocks);
+      TokensAhead ahead;
+      if (many) ahead = tokens_ahead(tokens_of(job, (tile + 1) % job.tiles), blocks, panels);
       for (std::int64_t p = 0; p < panels; ++p) {
         std::uint8_t* of_panel = codes + p * panel_codes;
         if (tile == 0) {
-          run_packed_tile<true, true>(job, panel + p, stream, tokens, of_panel, later);
+          run_packed_tile<true, true>(job, panel + p, stream, tokens, of_panel, ahead);
         } else {
-          run_tile_of_codes<true, false>(job, panel + p, tokens, of_panel, later);
+          run_tile_of_codes<true, false>(job, panel + p, tokens, of_panel, ahead);
         }
       }
     }

@@ -217,39 +217,23 @@ LIQUIDGEMM_INLINE void store_outputs(const IntegerJob& job, std::int64_t panel,
   }
 }
 
-// Lines that every 64 k ask for, for L2: `lines` of them from `next` on, until `end`.
-struct LinesAhead {
-  const std::uint8_t* next = nullptr;
-  const std::uint8_t* end = nullptr;
+// Tokens of the next tile, of which every 64 k ask for `lines` lines: for L2, from a shared cache.
+struct TokensAhead {
+  const std::int8_t* next = nullptr;
+  const std::int8_t* end = nullptr;
   std::int64_t lines = 0;
 };
-// `bytes` from `begin` on, asked for while `blocks` times 64 k are multiplied.
-LIQUIDGEMM_INLINE LinesAhead lines_ahead(const void* begin, std::int64_t bytes,
-                                         std::int64_t blocks) {
-  const auto* next = static_cast<const std::uint8_t*>(begin);
-  return {next, next + bytes, (bytes / kLine + blocks - 1) / blocks};
-}
-LIQUIDGEMM_INLINE void prefetch_lines(LinesAhead& ahead) {
+LIQUIDGEMM_INLINE void prefetch_tokens(TokensAhead& ahead) {
   for (std::int64_t i = 0; i < ahead.lines && ahead.next < ahead.end; ++i) {
     _mm_prefetch(ahead.next, _MM_HINT_T1);
     ahead.next += kLine;
   }
 }
 
-// What later tiles need while this one computes: weights from memory, tokens from a shared cache.
-struct Later {
-  LinesAhead weights;
-  LinesAhead tokens;
-};
-LIQUIDGEMM_INLINE void prefetch_later(Later& later) {
-  prefetch_lines(later.weights);
-  prefetch_lines(later.tokens);
-}
-
 // A tile of tokens against one panel of codes, in memory or in L2.
 template <bool kTwo, bool kFromMemory>
 void run_tile_of_codes(const IntegerJob& job, std::int64_t panel, const TileTokens& tokens,
-                       const std::uint8_t* codes, Later& later) {
+                       const std::uint8_t* codes, TokensAhead& ahead) {
   constexpr std::int64_t kAhead = (kFromMemory ? 2 : 1) * kBlockBytes;
   clear_sums<kTwo>();
   const std::int8_t* x = tokens.x;
@@ -259,7 +243,7 @@ void run_tile_of_codes(const IntegerJob& job, std::int64_t panel, const TileToke
     for (int line = 0; line < kBlockBytes / 64; ++line) {
       _mm_prefetch(codes + kAhead + 64 * line, _MM_HINT_T0);
     }
-    prefetch_later(later);
+    prefetch_tokens(ahead);
     multiply_block<kTwo>(x, codes);
     codes += kBlockBytes;
     x += tokens.height * kLine;
