@@ -21,16 +21,23 @@ constexpr std::int64_t kThreadedTokenBytes = 8192;
 // Threads divide the channels, and read all tokens, unless a layer has so few channels that tokens
 // which other cores have packed come more slowly than they are multiplied. Then they divide the
 // tokens, where each thread has enough to make up for decoding all weights, and these stay in its
-// L2. A block has 512 tokens, so more than 16 threads always divide the channels.
-constexpr std::int64_t kFewChannels = 1024;
+// L2. Where AMX multiplies, tokens come too slowly sooner. A block has 512 tokens, so more than 16
+// threads, 32 with AMX, always divide the channels.
 constexpr std::int64_t kFewWeightBytes = std::int64_t{1} << 20;
-constexpr std::int64_t kTokensOfThread = 32;
+struct TokenDivision {
+  std::int64_t most_channels;
+  std::int64_t tokens_of_thread;
+};
+constexpr TokenDivision division_for(const IntegerKernel& kernel) {
+  if (kernel.order == ActivationOrder::kLines) return {2048, 16};
+  return {1024, 32};
+}
 
 class IntegerLinear final : public CpuLinear {
  public:
   IntegerLinear(const WeightView& weight, PackedWeights packed, const IntegerKernel& kernel,
                 Isa isa)
-      : weights_(std::move(packed)), kernel_(kernel) {
+      : weights_(std::move(packed)), kernel_(kernel), division_(division_for(kernel)) {
     n_ = weight.n;
     k_ = weight.k;
     if (weight.kind == WeightView::Kind::kLiquid4) group_size_ = weight.group_size;
@@ -85,8 +92,9 @@ class IntegerLinear final : public CpuLinear {
   // Scratch for one block: the packed activations, then the group sums.
   std::size_t activation_bytes() const {
     // Where threads divide the tokens, each may have so few that it needs sums.
-    const std::int64_t summed =
-        kernel_.sums_up_to < kTokensOfThread ? std::min(block_, kernel_.sums_up_to) : block_;
+    const std::int64_t summed = kernel_.sums_up_to < division_.tokens_of_thread
+                                    ? std::min(block_, kernel_.sums_up_to)
+                                    : block_;
     return static_cast<std::size_t>(sums_offset(block_) + summed * groups() * 2);
   }
   std::size_t worker_bytes() const {
@@ -98,10 +106,12 @@ class IntegerLinear final : public CpuLinear {
   std::int64_t element_bytes() const {
     return kernel_.order == ActivationOrder::kWideWords ? 2 : 1;
   }
+  // A kernel of lines may read one line past the tokens that it was given.
+  std::int64_t read_past() const { return kernel_.order == ActivationOrder::kLines ? kLine : 0; }
   std::int64_t groups() const { return group_size_ > 0 ? (k_ + group_size_ - 1) / group_size_ : 0; }
   std::int64_t sums_offset(std::int64_t m) const {
-    const std::int64_t read_past = kernel_.order == ActivationOrder::kLines ? kLine : 0;
-    return round_up(m * k_of_tokens_ * element_bytes() + read_past, 64);
+    const std::int64_t parts = 1 + kMaxBlockTokens / division_.tokens_of_thread;
+    return round_up(m * k_of_tokens_ * element_bytes() + parts * read_past(), 64);
   }
 
   void execute(const QuantizedRows& x, const float* bias, std::int32_t* sums, float* out,
@@ -162,18 +172,20 @@ class IntegerLinear final : public CpuLinear {
   }
 
   bool divides_tokens(std::int64_t m, int threads) const {
-    return threads > 1 && m >= kTokensOfThread * threads && n_ <= kFewChannels &&
+    return threads > 1 && m >= division_.tokens_of_thread * threads &&
+           n_ <= division_.most_channels &&
            weights_.panels * weights_.panel_bytes <= kFewWeightBytes;
   }
 
   // Each thread packs its own tokens and multiplies them with all weights.
   void execute_by_tokens(const QuantizedRows& x, const IntegerJob& whole, ThreadPool& pool) const {
     const Packed packed = packed_memory(x.m);
-    share(pool, x.m, true, [&](std::int64_t begin, std::int64_t end, int) {
+    share(pool, x.m, true, [&](std::int64_t begin, std::int64_t end, int worker) {
       IntegerJob job = whole;
       const QuantizedRows rows = take_tokens(x, begin, end, job);
-      assert(!needs_sums(rows.m) || kernel_.sums_up_to >= kTokensOfThread);  // activation_bytes()
-      const Packed mine = {packed.x + begin * k_of_tokens_ * element_bytes(),
+      // activation_bytes() relies on it.
+      assert(!needs_sums(rows.m) || kernel_.sums_up_to >= division_.tokens_of_thread);
+      const Packed mine = {packed.x + begin * k_of_tokens_ * element_bytes() + worker * read_past(),
                            needs_sums(rows.m) ? packed.group_sums + begin * groups() : nullptr};
       job.x = mine.x;
       job.group_sums = mine.group_sums;
@@ -256,6 +268,7 @@ class IntegerLinear final : public CpuLinear {
   PackedWeights weights_;
   PackedView next_;
   const IntegerKernel& kernel_;
+  const TokenDivision division_;
   int group_size_ = 0;            // 0: INT8 weights
   std::int64_t k_of_tokens_ = 0;  // padded, as the packed activations lie
   std::int64_t block_ = 0;
