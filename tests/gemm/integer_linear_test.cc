@@ -142,14 +142,13 @@ TEST(IntegerLinear, OneTokenOfALargeLayer) {
       pool, random);
 }
 
-// From 32 tokens a thread on, threads divide the tokens of a layer of up to 1024 channels; with
-// AMX, from 16 on and up to 2048. 530 are more than a block.
+// From 16 tokens a thread on, threads divide the tokens of a layer of up to 1024 channels, with AMX
+// up to 2048. 530 are more than a block.
 TEST(IntegerLinear, FewChannelsAndManyTokens) {
   Random random(fresh_seed());
   for (int threads : {2, 3, 5}) {
     ThreadPool pool(threads);
-    for (const std::int64_t m :
-         {16 * threads - 1, 16 * threads, 32 * threads - 1, 32 * threads, 32 * threads + 1, 530}) {
+    for (const std::int64_t m : {16 * threads - 1, 16 * threads, 16 * threads + 1, 530}) {
       const std::int64_t k = pick(random, 1, 150);
       const Layer layer = random_layer(random, pick(random, 1, 130), k, random_extreme(random));
       check({layer, random_tokens(random, m, layer.k, random() % 2), true}, pool, random);
@@ -157,12 +156,12 @@ TEST(IntegerLinear, FewChannelsAndManyTokens) {
     // Few enough weights, of a block of 511 tokens; and too many of them.
     for (const std::int64_t n : {3, 130}) {
       const Layer layer = random_liquid4(random, n, 16416, 64);
-      check({layer, random_tokens(random, n == 3 ? 515 : 32 * threads, 16416), false}, pool,
+      check({layer, random_tokens(random, n == 3 ? 515 : 16 * threads, 16416), false}, pool,
             random);
     }
     for (const std::int64_t n : {1024, 1025, 2048, 2049}) {
       const Layer layer = random_layer(random, n, 34, Extreme::kNone);
-      check({layer, random_tokens(random, 32 * threads + 3, 34), false}, pool, random);
+      check({layer, random_tokens(random, 16 * threads + 3, 34), false}, pool, random);
     }
   }
 }

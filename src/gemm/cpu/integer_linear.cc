@@ -21,23 +21,19 @@ constexpr std::int64_t kThreadedTokenBytes = 8192;
 // Threads divide the channels, and read all tokens, unless a layer has so few channels that tokens
 // which other cores have packed come more slowly than they are multiplied. Then they divide the
 // tokens, where each thread has enough to make up for decoding all weights, and these stay in its
-// L2. Where AMX multiplies, tokens come too slowly sooner. A block has 512 tokens, so more than 16
-// threads, 32 with AMX, always divide the channels.
+// L2. AMX multiplies so fast that tokens come too slowly for more channels. A block has 512 tokens,
+// so more than 32 threads always divide the channels.
 constexpr std::int64_t kFewWeightBytes = std::int64_t{1} << 20;
-struct TokenDivision {
-  std::int64_t most_channels;
-  std::int64_t tokens_of_thread;
-};
-constexpr TokenDivision division_for(const IntegerKernel& kernel) {
-  if (kernel.order == ActivationOrder::kLines) return {2048, 16};
-  return {1024, 32};
+constexpr std::int64_t kTokensOfThread = 16;
+constexpr std::int64_t few_channels(const IntegerKernel& kernel) {
+  return kernel.order == ActivationOrder::kLines ? 2048 : 1024;
 }
 
 class IntegerLinear final : public CpuLinear {
  public:
   IntegerLinear(const WeightView& weight, PackedWeights packed, const IntegerKernel& kernel,
                 Isa isa)
-      : weights_(std::move(packed)), kernel_(kernel), division_(division_for(kernel)) {
+      : weights_(std::move(packed)), kernel_(kernel) {
     n_ = weight.n;
     k_ = weight.k;
     if (weight.kind == WeightView::Kind::kLiquid4) group_size_ = weight.group_size;
@@ -92,9 +88,8 @@ class IntegerLinear final : public CpuLinear {
   // Scratch for one block: the packed activations, then the group sums.
   std::size_t activation_bytes() const {
     // Where threads divide the tokens, each may have so few that it needs sums.
-    const std::int64_t summed = kernel_.sums_up_to < division_.tokens_of_thread
-                                    ? std::min(block_, kernel_.sums_up_to)
-                                    : block_;
+    const std::int64_t summed =
+        kernel_.sums_up_to < kTokensOfThread ? std::min(block_, kernel_.sums_up_to) : block_;
     return static_cast<std::size_t>(sums_offset(block_) + summed * groups() * 2);
   }
   std::size_t worker_bytes() const {
@@ -110,7 +105,7 @@ class IntegerLinear final : public CpuLinear {
   std::int64_t read_past() const { return kernel_.order == ActivationOrder::kLines ? kLine : 0; }
   std::int64_t groups() const { return group_size_ > 0 ? (k_ + group_size_ - 1) / group_size_ : 0; }
   std::int64_t sums_offset(std::int64_t m) const {
-    const std::int64_t parts = 1 + kMaxBlockTokens / division_.tokens_of_thread;
+    const std::int64_t parts = 1 + kMaxBlockTokens / kTokensOfThread;
     return round_up(m * k_of_tokens_ * element_bytes() + parts * read_past(), 64);
   }
 
@@ -172,8 +167,7 @@ class IntegerLinear final : public CpuLinear {
   }
 
   bool divides_tokens(std::int64_t m, int threads) const {
-    return threads > 1 && m >= division_.tokens_of_thread * threads &&
-           n_ <= division_.most_channels &&
+    return threads > 1 && m >= kTokensOfThread * threads && n_ <= few_channels(kernel_) &&
            weights_.panels * weights_.panel_bytes <= kFewWeightBytes;
   }
 
@@ -184,7 +178,7 @@ class IntegerLinear final : public CpuLinear {
       IntegerJob job = whole;
       const QuantizedRows rows = take_tokens(x, begin, end, job);
       // activation_bytes() relies on it.
-      assert(!needs_sums(rows.m) || kernel_.sums_up_to >= division_.tokens_of_thread);
+      assert(!needs_sums(rows.m) || kernel_.sums_up_to >= kTokensOfThread);
       const Packed mine = {packed.x + begin * k_of_tokens_ * element_bytes() + worker * read_past(),
                            needs_sums(rows.m) ? packed.group_sums + begin * groups() : nullptr};
       job.x = mine.x;
@@ -268,7 +262,6 @@ class IntegerLinear final : public CpuLinear {
   PackedWeights weights_;
   PackedView next_;
   const IntegerKernel& kernel_;
-  const TokenDivision division_;
   int group_size_ = 0;            // 0: INT8 weights
   std::int64_t k_of_tokens_ = 0;  // padded, as the packed activations lie
   std::int64_t block_ = 0;
