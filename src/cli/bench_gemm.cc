@@ -19,6 +19,7 @@
 #include "cli/bench_records.h"
 #include "cli/bench_report.h"
 #include "cli/interrupt.h"
+#include "gemm/gemm.h"
 
 namespace liquidgemm::cli {
 namespace {
@@ -294,7 +295,7 @@ void add_bench_gemm(CLI::App& bench, Action& action) {
       ->envname("LIQUIDGEMM_THREADS");
   verb->add_option("--isa", options->cpu.isa,
                    "On the CPU: require an instruction set instead of the best one")
-      ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni", "amx-int8"}))
+      ->check(CLI::IsMember(isa_names()))
       ->envname("LIQUIDGEMM_ISA");
   verb->add_option("--precision", options->cpu.precision, "On the CPU: weights and activations")
       ->check(CLI::IsMember({"w4a8", "w8a8"}))

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
+#include "gemm/gemm.h"
 #include "model/quantizer.h"
 
 namespace liquidgemm::cli {
@@ -35,7 +36,7 @@ void add_backend_options(CLI::App& verb, ModelOptions& options) {
       ->check(CLI::Range(0, 1024))
       ->envname("LIQUIDGEMM_THREADS");
   verb.add_option("--isa", options.isa, "Require an instruction set instead of the best one")
-      ->check(CLI::IsMember({"scalar", "avx2", "avx512-vnni", "amx-int8"}))
+      ->check(CLI::IsMember(isa_names()))
       ->envname("LIQUIDGEMM_ISA");
   verb.add_option("--kv-cache-dtype", options.kv_cache_dtype,
                   "KV cache: auto (f16; f32 with fp32), f16, fp16, bf16, bfloat16, int8,\n"

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/huge_page_memory.h"
 #include "base/thread_pool.h"
@@ -18,8 +19,8 @@ namespace liquidgemm {
 // The instruction sets a CPU kernel may be written for, weakest first.
 enum class Isa { kScalar, kAvx2, kAvx512Vnni, kAmxInt8 };
 inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmxInt8};
-inline constexpr Isa kBestIsa = Isa::kAmxInt8;
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512-vnni", "amx-int8"
+std::string_view isa_name(Isa isa);    // "scalar", "avx2", "avx512-vnni", "amx-int8"
+std::vector<std::string> isa_names();  // of kIsas
 Result<Isa> parse_isa(std::string_view name);
 // The best one this machine (and operating system) runs: it runs all weaker ones too.
 Isa best_isa();

@@ -99,6 +99,12 @@ std::string_view isa_name(Isa isa) {
   return "unknown";
 }
 
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (Isa isa : kIsas) names.emplace_back(isa_name(isa));
+  return names;
+}
+
 Result<Isa> parse_isa(std::string_view name) {
   for (Isa isa : kIsas) {
     if (name == isa_name(isa)) return isa;

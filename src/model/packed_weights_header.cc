@@ -128,7 +128,7 @@ Result<PackedWeightsHeader> parse_packed_weights_header(std::span<const std::byt
     return corrupt("header: damaged, its checksum is another");
   }
   PackedWeightsHeader header;
-  LIQUIDGEMM_RETURN_IF_ERROR(at_most("isa", word_at(bytes, 3), Word(kBestIsa)));
+  LIQUIDGEMM_RETURN_IF_ERROR(at_most("isa", word_at(bytes, 3), std::size(kIsas) - 1));
   LIQUIDGEMM_RETURN_IF_ERROR(at_most("precision", word_at(bytes, 4), Word(Precision::kW4A8)));
   header.key.isa = static_cast<Isa>(word_at(bytes, 3));
   header.key.precision = static_cast<Precision>(word_at(bytes, 4));

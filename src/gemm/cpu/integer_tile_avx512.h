@@ -58,27 +58,43 @@ __attribute__((noinline)) void store_sums(const IntegerJob& job, std::int64_t pa
   }
 }
 
-// The same from the registers, for floats without bias: what nearly every layer of a model wants.
+// What the outputs of one panel have in common.
+struct PanelOutput {
+  __mmask16 mask[kVectors];
+  __m512 channel_scale[kVectors];
+};
+LIQUIDGEMM_INLINE PanelOutput panel_output(const IntegerJob& job, std::int64_t panel) {
+  const std::int64_t row0 = panel * kPanelRows;
+  const float* scales = job.channel_scale + row0;
+  return {{row_mask(job.n - row0), row_mask(job.n - row0 - 16)},
+          {_mm512_load_ps(scales), _mm512_load_ps(scales + 16)}};
+}
+
+// What store_sums does, for the floats without bias of one token: what nearly every layer of a
+// model wants.
+LIQUIDGEMM_INLINE void store_token(const PanelOutput& panel, std::int32_t row_sum, float row_scale,
+                                   const __m512i (&sum)[kVectors], float* out) {
+  const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(row_sum), 7);
+  const __m512 token_scale = _mm512_set1_ps(row_scale);
+  LIQUIDGEMM_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum[v], excess));
+    const __m512 y = _mm512_mul_ps(exact, _mm512_mul_ps(token_scale, panel.channel_scale[v]));
+    _mm512_mask_storeu_ps(out + 16 * v, panel.mask[v], y);
+  }
+}
+
+// From the registers.
 template <int T>
 LIQUIDGEMM_INLINE void store_floats(const IntegerJob& job, std::int64_t panel, std::int64_t token0,
                                     const __m512i (&sum)[T][kVectors]) {
-  const std::int64_t row0 = panel * kPanelRows;
-  const __mmask16 mask[kVectors] = {row_mask(job.n - row0), row_mask(job.n - row0 - 16)};
-  const float* scales = job.channel_scale + row0;
-  const __m512 channel_scale[kVectors] = {_mm512_load_ps(scales), _mm512_load_ps(scales + 16)};
-  float* out = job.out + token0 * job.ld_out + row0;
+  const PanelOutput of_panel = panel_output(job, panel);
+  float* out = job.out + token0 * job.ld_out + panel * kPanelRows;
   const float* row_scale = job.row_scale + token0;
   const std::int32_t* row_sum = job.row_sum + token0;
   LIQUIDGEMM_UNROLL
   for (int t = 0; t < T; ++t) {
-    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(row_sum[t]), 7);
-    const __m512 token_scale = _mm512_set1_ps(row_scale[t]);
-    LIQUIDGEMM_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum[t][v], excess));
-      const __m512 y = _mm512_mul_ps(exact, _mm512_mul_ps(token_scale, channel_scale[v]));
-      _mm512_mask_storeu_ps(out + 16 * v, mask[v], y);
-    }
+    store_token(of_panel, row_sum[t], row_scale[t], sum[t], out);
     out += job.ld_out;
   }
 }

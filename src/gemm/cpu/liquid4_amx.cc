@@ -83,17 +83,14 @@ void run_packed_tile(const IntegerJob& job, std::int64_t panel, const WeightStre
   store_outputs<kTwo>(job, panel, tokens);
 }
 
+template <bool kTwo>
 void run_one_tile(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end) {
   const WeightStream stream = weight_stream(job, panel_end);
   const TileTokens tokens = tokens_of(job, 0);
   alignas(64) std::uint8_t codes[2 * kBlockBytes] = {};
   TokensAhead nothing;
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    if (tokens.height > kTileRows) {
-      run_packed_tile<true, false>(job, panel, stream, tokens, codes, nothing);
-    } else {
-      run_packed_tile<false, false>(job, panel, stream, tokens, codes, nothing);
-    }
+    run_packed_tile<kTwo, false>(job, panel, stream, tokens, codes, nothing);
   }
 }
 
@@ -135,9 +132,10 @@ void run(const IntegerJob& job, std::int64_t panel_begin, std::int64_t panel_end
     kLiquid4Avx512.run(job, panel_begin, panel_end, scratch);
     return;
   }
-  const TileScope scope((job.m + job.tiles - 1) / job.tiles);
+  const std::int64_t height = (job.m + job.tiles - 1) / job.tiles;
+  const TileScope scope(height);
   if (job.tiles == 1) {
-    run_one_tile(job, panel_begin, panel_end);
+    (height > kTileRows ? run_one_tile<true> : run_one_tile<false>)(job, panel_begin, panel_end);
   } else {
     run_tiles(job, panel_begin, panel_end, static_cast<std::uint8_t*>(scratch));
   }

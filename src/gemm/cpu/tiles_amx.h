@@ -1,137 +1,16 @@
-// The tile registers of AMX, and what the two kernels that use them share.
-//
-// A tile holds 16 rows of 64 bytes. One instruction adds to 16 tokens x 16 channels of INT32 sums
-// the products of 64 k. Its second operand has four k of a channel side by side, and so has a panel
-// of unsigned codes (packed_weights.h): a step of 64 k of a panel is two operands as it stands.
-//
-//                         codes 0        codes 1         64 k of channels 0 .. 15 and 16 .. 31
-//     tokens 0 (16 x 64)  sums 0         sums 1          tokens  0 .. 15
-//     tokens 1 (16 x 64)  sums 2         sums 3          tokens 16 .. 31, where there are so many
-//
-// LIQUIDGEMM_EMULATE_TILES makes the registers memory, for tests on machines without them.
+// What the two AMX kernels share: a tile of tokens against a panel of unsigned codes, and its
+// store.
 #pragma once
 
 #include <immintrin.h>
 
 #include "gemm/cpu/integer_tile_avx512.h"
-#include "gemm/cpu/kernels.h"
-#include "gemm/cpu/unroll.h"
+#include "gemm/cpu/tile_registers_amx.h"
 
 namespace liquidgemm::cpu {
 namespace {
 
-constexpr std::int64_t kTileRows = 16;
-constexpr int kTileTokens = 32;
 constexpr std::int64_t kBlockBytes = kPanelRows * kLine;  // codes of 64 k of a panel
-
-enum Tile { kSums0, kSums1, kSums2, kSums3, kTokens0, kTokens1, kCodes0, kCodes1, kTiles };
-
-// What the instruction that configures the tiles reads.
-struct TileShapes {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-
-  __attribute__((always_inline)) void set(int tile, std::int64_t count) {
-    row_bytes[tile] = count > 0 ? kLine : 0;
-    rows[tile] = static_cast<std::uint8_t>(count);
-  }
-};
-static_assert(sizeof(TileShapes) == 64);
-
-#if defined(LIQUIDGEMM_EMULATE_TILES)
-
-struct Tiles {
-  TileShapes shapes;
-  alignas(64) std::int8_t bytes[kTiles][kTileRows][kLine];
-};
-thread_local Tiles tiles;
-
-LIQUIDGEMM_INLINE void configure(const TileShapes& shapes) { tiles.shapes = shapes; }
-LIQUIDGEMM_INLINE void release() { tiles.shapes = TileShapes(); }
-template <Tile kTile>
-void clear_tile() {
-  __builtin_memset(tiles.bytes[kTile], 0, sizeof tiles.bytes[kTile]);
-}
-template <Tile kTile>
-void load_tile(const void* from, std::int64_t stride) {
-  clear_tile<kTile>();
-  for (int r = 0; r < tiles.shapes.rows[kTile]; ++r) {
-    __builtin_memcpy(tiles.bytes[kTile][r], static_cast<const char*>(from) + r * stride, kLine);
-  }
-}
-template <Tile kTile>
-void store_tile_rows(void* to, std::int64_t stride) {
-  for (int r = 0; r < tiles.shapes.rows[kTile]; ++r) {
-    __builtin_memcpy(static_cast<char*>(to) + r * stride, tiles.bytes[kTile][r], kLine);
-  }
-}
-template <Tile kSum, Tile kTokens, Tile kCodes>
-void multiply_tiles() {
-  for (int t = 0; t < tiles.shapes.rows[kSum]; ++t) {
-    auto* sums = reinterpret_cast<std::int32_t*>(tiles.bytes[kSum][t]);
-    for (int k = 0; k < kLine; ++k) {
-      for (int n = 0; n < kTileRows; ++n) {
-        const auto code = static_cast<std::uint8_t>(tiles.bytes[kCodes][k / 4][4 * n + k % 4]);
-        sums[n] += tiles.bytes[kTokens][t][k] * code;
-      }
-    }
-  }
-}
-
-#else
-
-LIQUIDGEMM_INLINE void configure(const TileShapes& shapes) {
-  __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
-}
-LIQUIDGEMM_INLINE void release() { __asm__ volatile("tilerelease"); }
-template <Tile kTile>
-LIQUIDGEMM_INLINE void clear_tile() {
-  __asm__ volatile("tilezero %%tmm%c0" : : "i"(kTile));
-}
-// The compiler does not see which memory a tile is read from: hence the clobbers.
-template <Tile kTile>
-LIQUIDGEMM_INLINE void load_tile(const void* from, std::int64_t stride) {
-  __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0"
-                   :
-                   : "i"(kTile), "r"(from), "r"(stride)
-                   : "memory");
-}
-template <Tile kTile>
-LIQUIDGEMM_INLINE void store_tile_rows(void* to, std::int64_t stride) {
-  __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)"
-                   :
-                   : "i"(kTile), "r"(to), "r"(stride)
-                   : "memory");
-}
-// Signed tokens times unsigned codes.
-template <Tile kSum, Tile kTokens, Tile kCodes>
-LIQUIDGEMM_INLINE void multiply_tiles() {
-  __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kTokens), "i"(kCodes));
-}
-
-#endif
-
-// The tiles of one product: for up to `height` tokens at a time. Whoever has turned the registers
-// on turns them off again, or every switch of the thread would save them.
-class TileScope {
- public:
-  __attribute__((always_inline)) explicit TileScope(std::int64_t height) {
-    const std::int64_t first = height < kTileRows ? height : kTileRows;
-    TileShapes shapes;
-    for (int tile = 0; tile < kTiles; ++tile) {
-      shapes.set(tile, tile == kSums0 || tile == kSums1 || tile == kTokens0   ? first
-                       : tile == kSums2 || tile == kSums3 || tile == kTokens1 ? height - first
-                                                                              : kTileRows);
-    }
-    configure(shapes);
-  }
-  __attribute__((always_inline)) ~TileScope() { release(); }
-  TileScope(const TileScope&) = delete;
-  TileScope& operator=(const TileScope&) = delete;
-};
 
 // k as the tokens lie, in whole lines.
 LIQUIDGEMM_INLINE std::int64_t whole_lines(std::int64_t k) {
@@ -176,29 +55,6 @@ LIQUIDGEMM_INLINE void multiply_block(const std::int8_t* x, const std::uint8_t* 
   }
 }
 
-// What store_sums does, for floats without bias.
-LIQUIDGEMM_INLINE void store_plain_floats(const IntegerJob& job, std::int64_t panel,
-                                          const TileTokens& tokens, const std::int32_t* sums) {
-  const std::int64_t row0 = panel * kPanelRows;
-  const __mmask16 masks[kVectors] = {row_mask(job.n - row0), row_mask(job.n - row0 - 16)};
-  const float* scales = job.channel_scale + row0;
-  const __m512 channel_scale[kVectors] = {_mm512_load_ps(scales), _mm512_load_ps(scales + 16)};
-  float* out = job.out + tokens.token0 * job.ld_out + row0;
-  for (std::int64_t t = 0; t < tokens.height; ++t) {
-    const std::int64_t token = tokens.token0 + t;
-    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(job.row_sum[token]), 7);
-    const __m512 token_scale = _mm512_set1_ps(job.row_scale[token]);
-    LIQUIDGEMM_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512i sum = _mm512_load_si512(sums + t * kPanelRows + 16 * v);
-      const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, excess));
-      const __m512 y = _mm512_mul_ps(exact, _mm512_mul_ps(token_scale, channel_scale[v]));
-      _mm512_mask_storeu_ps(out + 16 * v, masks[v], y);
-    }
-    out += job.ld_out;
-  }
-}
-
 template <bool kTwo>
 LIQUIDGEMM_INLINE void store_outputs(const IntegerJob& job, std::int64_t panel,
                                      const TileTokens& tokens) {
@@ -211,7 +67,15 @@ LIQUIDGEMM_INLINE void store_outputs(const IntegerJob& job, std::int64_t panel,
     store_tile_rows<kSums3>(sums + kTileRows * kPanelRows + 16, kStride);
   }
   if (job.out != nullptr && job.bias == nullptr) {
-    store_plain_floats(job, panel, tokens, sums);
+    const PanelOutput of_panel = panel_output(job, panel);
+    float* out = job.out + tokens.token0 * job.ld_out + panel * kPanelRows;
+    for (std::int64_t t = 0; t < tokens.height; ++t) {
+      const std::int64_t token = tokens.token0 + t;
+      const __m512i sum[kVectors] = {_mm512_load_si512(sums + t * kPanelRows),
+                                     _mm512_load_si512(sums + t * kPanelRows + 16)};
+      store_token(of_panel, job.row_sum[token], job.row_scale[token], sum, out);
+      out += job.ld_out;
+    }
   } else {
     store_sums(job, panel, tokens.token0, static_cast<int>(tokens.height), sums);
   }
